@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Installs, as root on Debian, the real programs that tests, demo and benchmarks run against. Elsewhere it only says so.
+set -euo pipefail
+declare -A package=(
+  [wireguard-go]=wireguard-go [wg]=wireguard-tools [iperf3]=iperf3 [nft]=nftables [ethtool]=ethtool
+  [ip]=iproute2 [ping]=iputils-ping [cc]=gcc [tcpdump]=tcpdump [curl]=curl [unshare]=util-linux
+)
+missing=()
+for program in "${!package[@]}"; do
+  command -v "$program" >/dev/null 2>&1 || missing+=("${package[$program]}")
+done
+[ -f /usr/include/openssl/evp.h ] || missing+=(libssl-dev)
+[ ${#missing[@]} -eq 0 ] && exit 0
+if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; then
+  echo "==> installing ${missing[*]}"
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+else
+  echo "==> not installed: ${missing[*]} (only root on Debian can; what needs them says so)"
+fi

@@ -1,0 +1,1 @@
+"""The HTTP API of the daemon, and its client."""

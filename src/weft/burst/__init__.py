@@ -1,0 +1,1 @@
+"""The fast path over buffers: split, seal, cut; join, open, merge."""

@@ -1,0 +1,133 @@
+"""What the engine tells about itself: the values that the HTTP API serves and the command prints.
+
+They are the contract with whoever reads `--json`; `schema` grows when a field changes its meaning or goes.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+SCHEMA = 1
+
+
+class Info(Struct, frozen=True, kw_only=True):
+    """Who this node is and where it can be reached."""
+
+    schema: int = SCHEMA
+    id: str
+    """Peer id, `12D3KooW…`."""
+    address: str
+    """Address in fc00::/8, in the spelling of RFC 5952."""
+    wireguard_public_key: str
+    """X25519 public key, base64, as `wg` prints it."""
+    multiaddrs: list[str]
+    """What another machine can dial: real addresses and ports, each with /p2p."""
+    version: str
+    dir: str
+    pid: int
+
+
+class Listener(Struct, frozen=True, kw_only=True):
+    """One bound socket of the underlay."""
+
+    multiaddr: str
+    offloads: list[str]
+    """What the kernel gave: any of `gso`, `gro`."""
+
+
+class Interface(Struct, frozen=True, kw_only=True):
+    """The fc00::/8 interface."""
+
+    schema: int = SCHEMA
+    up: bool
+    ifname: str | None = None
+    address: str | None = None
+    mtu: int | None = None
+    offloads: list[str] = []
+    """What the TUN gave: any of `vnet_hdr`, `csum`, `tso4`, `tso6`, `uso`."""
+
+
+class Ports(Struct, frozen=True, kw_only=True):
+    """What the firewall lets in."""
+
+    schema: int = SCHEMA
+    allow: list[str]
+    """Rules such as `/tcp/80`, `/udp/0` (all ports), `/icmp`, in the order in which they are shown."""
+    refuse: Literal["reject", "drop"]
+
+
+class PeerStatus(Struct, frozen=True, kw_only=True):
+    """One peer, as `weft status` shows it."""
+
+    id: str | None
+    """Peer id; None for a stock WireGuard peer, and for a weft peer that has not said it yet."""
+    name: str | None
+    kind: Literal["weft", "wireguard"]
+    addresses: list[str]
+    """Its own address and, for stock peers, the allowed prefixes."""
+    wireguard_public_key: str
+    state: Literal["up", "connecting", "idle"]
+    """`up`: a session is there; `connecting`: a handshake is under way; `idle`: neither."""
+    endpoint: str | None
+    """`192.0.2.1:1312` or `[2001:db8::1]:1312`; None when unknown."""
+    path: str
+    """How packets go there: `direct` or `none`."""
+    mode: Literal["burst", "packet"]
+    """Whether whole bursts are sealed for it, or single WireGuard packets."""
+    burst_pieces: int
+    """Datagrams that a burst to it may have."""
+    path_mtu: int
+    """Largest IP packet of the underlay on the way to it, bytes."""
+    loss: float
+    """Smoothed loss of datagrams to it, 0 to 1."""
+    rtt_ms: float | None
+    handshake_age_s: float | None
+    tx_bytes: int
+    """Sent over the underlay, datagram payloads."""
+    rx_bytes: int
+
+
+class PeerList(Struct, frozen=True, kw_only=True):
+    """All peers."""
+
+    schema: int = SCHEMA
+    peers: list[PeerStatus]
+
+
+class TaskStatus(Struct, frozen=True, kw_only=True):
+    """One task of the stage."""
+
+    name: str
+    state: Literal["running", "waiting", "stopped"]
+    restarts: int
+
+
+class Status(Struct, frozen=True, kw_only=True):
+    """Everything at one glance."""
+
+    schema: int = SCHEMA
+    info: Info
+    listeners: list[Listener]
+    interface: Interface
+    peers: list[PeerStatus]
+    tasks: list[TaskStatus]
+    session_restarts: int
+    drops: dict[str, int]
+    """What was dropped since the start, counted by reason."""
+
+
+class Pong(Struct, frozen=True, kw_only=True):
+    """The answer to one ping."""
+
+    schema: int = SCHEMA
+    peer: str
+    """Peer id, name or address, as it was asked for."""
+    address: str
+    path: str
+    """`direct`."""
+    endpoint: str
+    rtt_ms: float
+    size: int
+    """Bytes of the probe inside the tunnel."""

@@ -1,0 +1,1 @@
+"""Default deny inbound over the overlay, stateful."""

@@ -1,0 +1,1 @@
+"""Header formats and checksums: values and codecs, no state."""
