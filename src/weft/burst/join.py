@@ -1,0 +1,247 @@
+"""Put the pieces of bursts together again.
+
+Rules of the file:
+- Nothing is known about a piece but its header until the whole burst is opened: anyone who saw an index can forge one.
+  So memory is charged with `total` at the first piece and bounded per peer and per node, and what was never proven
+  shares one place.
+- One `Joiner` belongs to one peer, whatever its keypairs and endpoints; all of a node draw on one `Budget`.
+- The joiner never opens anything: a whole burst goes to the caller, who counts good and bad tags.
+
+A burst is given up 250 ms after its last piece, 2 s after its first, or when room is needed, oldest first.
+
+Most bursts lie whole and in order in one GRO buffer; those take `whole_in_buffer` and no state at all.
+
+Source: wire.md section 4, "Joining".
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable
+from typing import NamedTuple
+
+from weft.burst.header import (
+    MAX_TOTAL_BYTES,
+    MIN_PIECE_BYTES,
+    PIECE_HEADER,
+    PIECE_HEADER_BYTES,
+    PREFIX_BYTES,
+    TAG_BYTES,
+    PieceHeader,
+    piece_size,
+)
+
+MAX_BURSTS_PER_PEER = 8
+MAX_BYTES_PER_PEER = 512 * 1024
+MAX_BYTES_PER_NODE = 16 * 1024 * 1024
+QUIET_NS = 250_000_000
+LIFETIME_NS = 2_000_000_000
+
+_NUMBERS = bytes(range(256))
+
+
+class Whole(NamedTuple):
+    """A burst whose pieces are all there; not opened yet."""
+
+    index: int
+    counter: int
+    prefix: bytes
+    """header[0:18], the associated data."""
+    sealed: bytes | bytearray
+    """Ciphertext and tag."""
+    pieces: int
+
+
+class Budget:
+    """The bytes that all unfinished bursts of a node may hold."""
+
+    __slots__ = ("free",)
+
+    def __init__(self, limit: int = MAX_BYTES_PER_NODE) -> None:
+        self.free = limit
+
+
+class _Unfinished:
+    """One burst that lacks pieces."""
+
+    __slots__ = ("buffer", "first_at", "got", "last_at", "present", "proven", "size")
+
+    def __init__(self, total: int, proven: bool, now: int) -> None:
+        self.buffer = bytearray(total)
+        self.present = 0
+        self.got = 0
+        self.size = 0
+        self.proven = proven
+        self.first_at = self.last_at = now
+
+
+_Key = tuple[int, int, Hashable, int, int]
+
+
+class Joiner:
+    """The unfinished bursts of one peer.
+
+    Attributes:
+        given_up: bursts given up since the start, for the loss report.
+        pieces_missing: pieces that those bursts lacked.
+        pieces_got: pieces that those bursts had.
+        drops: pieces that were dropped, by reason.
+    """
+
+    def __init__(self, budget: Budget, drops: Counter[str]) -> None:
+        self._budget = budget
+        self._bursts: dict[_Key, _Unfinished] = {}
+        self._bytes = 0
+        self.drops = drops
+        self.given_up = 0
+        self.pieces_missing = 0
+        self.pieces_got = 0
+
+    def receive(
+        self, header: PieceHeader, datagram: memoryview, source: Hashable, now: int, *, proven: bool
+    ) -> Whole | None:
+        """Put one piece into its place.
+
+        Args:
+            header: of this datagram, as `decode_piece_header` gave it; its counter is fresh in the replay window.
+            datagram: the whole datagram; not kept.
+            source: endpoint that it came from.
+            now: monotonic ns.
+            proven: whether that endpoint is known to be the peer's.
+
+        Returns:
+            The burst if this was its last missing piece. It is forgotten here, whatever its tag says.
+        """
+        index, counter, total, number, count = header
+        key = (index, counter, source, total, count)
+        burst = self._bursts.get(key)
+        if burst is None:
+            if not self._make_room(total, proven=proven):
+                self.drops["join: no room"] += 1
+                return None
+            burst = self._bursts[key] = _Unfinished(total, proven, now)
+            self._bytes += total
+            self._budget.free -= total
+        piece = datagram[PIECE_HEADER_BYTES:]
+        size = piece_size(total, number, count, len(piece))
+        if burst.size not in {0, size}:
+            self.drops["join: other size"] += 1
+            return None
+        bit = 1 << number
+        if burst.present & bit:
+            self.drops["join: twice"] += 1
+            return None
+        start = number * size
+        burst.buffer[start : start + len(piece)] = piece
+        burst.size = size
+        burst.present |= bit
+        burst.got += 1
+        burst.last_at = now
+        if burst.got < count:
+            return None
+        self._forget(key, burst)
+        return Whole(index, counter, bytes(datagram[:PREFIX_BYTES]), burst.buffer, count)
+
+    def handle_timer(self, now: int) -> None:
+        """Give up what is overdue."""
+        for key, burst in list(self._bursts.items()):
+            if self._deadline(burst) <= now:
+                self._give_up(key, burst)
+
+    def next_timer(self) -> int | None:
+        """When the next burst is overdue, monotonic ns."""
+        return min((self._deadline(burst) for burst in self._bursts.values()), default=None)
+
+    def forget_index(self, index: int) -> None:
+        """Forget the bursts of a keypair that is gone."""
+        for key, burst in list(self._bursts.items()):
+            if key[0] == index:
+                self._forget(key, burst)
+
+    def close(self) -> None:
+        """Give all memory back."""
+        for key, burst in list(self._bursts.items()):
+            self._forget(key, burst)
+
+    @property
+    def unfinished(self) -> int:
+        """How many bursts lack pieces now."""
+        return len(self._bursts)
+
+    @staticmethod
+    def _deadline(burst: _Unfinished) -> int:
+        return min(burst.last_at + QUIET_NS, burst.first_at + LIFETIME_NS)
+
+    def _make_room(self, total: int, *, proven: bool) -> bool:
+        """Free a place for a burst of `total` bytes, at the cost of older ones; False where even that gives none.
+
+        What was not proven may only take the place of what was not proven.
+        """
+        if not proven:
+            for key, burst in list(self._bursts.items()):
+                if not burst.proven:
+                    self._give_up(key, burst)
+        while self._bursts and (
+            len(self._bursts) >= MAX_BURSTS_PER_PEER
+            or self._bytes + total > MAX_BYTES_PER_PEER
+            or total > self._budget.free
+        ):
+            if not proven:
+                return False
+            oldest = next(iter(self._bursts))
+            self._give_up(oldest, self._bursts[oldest])
+        return total <= self._budget.free
+
+    def _give_up(self, key: _Key, burst: _Unfinished) -> None:
+        self._forget(key, burst)
+        if burst.proven:
+            self.given_up += 1
+            self.pieces_got += burst.got
+            self.pieces_missing += key[4] - burst.got
+
+    def _forget(self, key: _Key, burst: _Unfinished) -> None:
+        del self._bursts[key]
+        self._bytes -= len(burst.buffer)
+        self._budget.free += len(burst.buffer)
+
+
+def whole_in_buffer(buffer: memoryview, start: int, end: int, segment: int) -> Whole | None:
+    """The burst that begins at `start` of a GRO buffer, if all its pieces follow there in order.
+
+    A guess that its tag confirms: only the numbers and the low bytes of the counters are compared, the other fields of
+    the later headers are not. Where the tag is bad the caller takes the pieces one by one.
+
+    Args:
+        buffer: what one receive call gave.
+        start: of the first piece, at a datagram's beginning.
+        end: of what was received.
+        segment: bytes of each datagram but the last.
+
+    Returns:
+        The burst, or None where the pieces have to go through a `Joiner`. It took
+        `len(sealed) + 20 * pieces` bytes of the buffer.
+    """
+    length = end - start
+    if length <= PIECE_HEADER_BYTES:
+        return None
+    _, index, counter, total, number, count = PIECE_HEADER.unpack_from(buffer, start)
+    stop = start + total + PIECE_HEADER_BYTES * count
+    if number or stop > end or not TAG_BYTES <= total <= MAX_TOTAL_BYTES:
+        return None
+    prefix = bytes(buffer[start : start + PREFIX_BYTES])
+    if count == 1:
+        if stop != min(start + segment, end):
+            return None
+        return Whole(index, counter, prefix, bytes(buffer[start + PIECE_HEADER_BYTES : stop]), 1)
+    size = segment - PIECE_HEADER_BYTES
+    if size < MIN_PIECE_BYTES or -(-total // size) != count:
+        return None
+    if bytes(buffer[start + 18 : stop : segment]) != _NUMBERS[:count]:
+        return None
+    if bytes(buffer[start + 8 : stop : segment]) != prefix[8:9] * count:
+        return None
+    sealed = b"".join(
+        [buffer[first : first + size] for first in range(start + PIECE_HEADER_BYTES, stop - size, segment)]
+        + [buffer[stop - (total - (count - 1) * size) : stop]]
+    )
+    return Whole(index, counter, prefix, sealed, count)

@@ -1,0 +1,153 @@
+"""Records: what the plain text of a burst is made of.
+
+Layout of a record, little-endian, one behind the other and zeros up to a multiple of 16 at the end:
+
+    0..4    length of the bytes that follow the header; zero ends the list
+    4       kind
+    5       flags
+    6..8    segment size
+    8..     the bytes
+
+Source: wire.md section 4, "Plain text".
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Final, NamedTuple
+
+from weft.errors import DecodeError
+
+RECORD_HEADER = Struct("<IBBH")
+RECORD_HEADER_BYTES = RECORD_HEADER.size
+
+KIND_PACKET: Final = 0
+KIND_TCP: Final = 1
+"""A TCP super-packet: headers once, the payload of many segments."""
+KIND_UDP: Final = 2
+"""A UDP super-packet, likewise."""
+KIND_MULTIGRAM: Final = 3
+FLAG_CHECKSUM_PARTIAL: Final = 1
+"""The transport checksum is not computed."""
+
+MIN_SEGMENT_BYTES = 256
+MAX_UDP_SEGMENTS = 64
+
+_FIN, _SYN, _RST, _PSH, _ACK, _URG = 1, 2, 4, 8, 16, 32
+_FORBIDDEN_IN_SUPER = _SYN | _RST | _URG
+_PROTOCOL_OF_KIND = {KIND_TCP: 6, KIND_UDP: 17}
+
+
+class Record(NamedTuple):
+    """One record; the bytes are `plain[start:end]`."""
+
+    kind: int
+    flags: int
+    segment: int
+    start: int
+    end: int
+
+
+def decode_records(plain: memoryview) -> list[Record]:
+    """Find the records of an opened burst.
+
+    Nothing is delivered of a burst whose lengths do not end exactly, so this looks at all of it first.
+
+    Args:
+        plain: the whole plain text, a multiple of 16 bytes.
+
+    Returns:
+        The records in their order, unknown kinds and flags among them.
+
+    Raises:
+        DecodeError: lengths that do not end exactly, an empty list, or padding that is not zero or 16 bytes and more.
+
+    Source: wire.md section 4.
+    Not done here: whether a super-packet is one (see `super_packet_fault`).
+    """
+    records: list[Record] = []
+    start, end = 0, len(plain)
+    unpack = RECORD_HEADER.unpack_from
+    while end - start > RECORD_HEADER_BYTES:
+        length, kind, flags, segment = unpack(plain, start)
+        if length == 0:
+            break
+        first = start + RECORD_HEADER_BYTES
+        start = first + length
+        if start > end:
+            raise DecodeError("a record that ends inside its burst", offset=first - RECORD_HEADER_BYTES)
+        records.append(Record(kind, flags, segment, first, start))
+    if end - start >= 16 or any(plain[start:end]):
+        raise DecodeError("fewer than 16 zero bytes behind the last record", offset=start)
+    if not records:
+        raise DecodeError("at least one record", offset=0)
+    return records
+
+
+def super_packet_fault(packet: memoryview, kind: int, segment: int) -> str | None:
+    """Why a record of kind 1 or 2 may not be delivered, or None.
+
+    The kernel builds packets from what the virtio header says; whatever could make it build something else than the
+    segments of one plain TCP or UDP stream stays outside.
+
+    Args:
+        packet: IP packet; its transport checksum is not computed.
+        kind: KIND_TCP or KIND_UDP.
+        segment: payload bytes of each segment but the last.
+
+    Returns:
+        A reason in two or three words, for the counters.
+
+    Source: wire.md section 4, the paragraph below the table of kinds.
+    """
+    layout = transport_of(packet)
+    if layout is None:
+        return "super: not plain IP"
+    protocol, transport = layout
+    if protocol != _PROTOCOL_OF_KIND[kind]:
+        return "super: other protocol"
+    if kind == KIND_TCP:
+        if len(packet) < transport + 20:
+            return "super: short header"
+        header = transport + (packet[transport + 12] >> 4) * 4
+        if header < transport + 20 or packet[transport + 13] & _FORBIDDEN_IN_SUPER:
+            return "super: TCP flags"
+    else:
+        header = transport + 8
+    payload = len(packet) - header
+    if not MIN_SEGMENT_BYTES <= segment < payload:
+        return "super: segment size"
+    if kind == KIND_UDP:
+        if -(-payload // segment) > MAX_UDP_SEGMENTS:
+            return "super: too many segments"
+        if int.from_bytes(packet[transport + 4 : transport + 6], "big") != payload + 8:
+            return "super: UDP length"
+    return None
+
+
+def transport_of(packet: memoryview) -> tuple[int, int] | None:
+    """Protocol and offset of the transport header of a plain IP packet.
+
+    Plain means: the IP length is the length of the packet, it is no fragment, and no IPv6 extension header lies before
+    the transport header.
+
+    Args:
+        packet: one IP packet.
+
+    Returns:
+        (protocol, offset), or None where the packet is not plain.
+    """
+    length = len(packet)
+    if length >= 40 and packet[0] >> 4 == 6:
+        if int.from_bytes(packet[4:6], "big") + 40 != length:
+            return None
+        protocol = packet[6]
+        return (protocol, 40) if protocol in {6, 17, 58} else None
+    if length >= 20 and packet[0] >> 4 == 4:
+        header = (packet[0] & 15) * 4
+        if header < 20 or header > length or int.from_bytes(packet[2:4], "big") != length:
+            return None
+        if int.from_bytes(packet[6:8], "big") & 0x3FFF:
+            return None
+        return packet[9], header
+    return None

@@ -1,0 +1,184 @@
+"""Seal a burst once and cut its ciphertext; seal a run of single packets; open either.
+
+Everything is built so that Python's cost is per burst: the pieces are views of one buffer that were made once, their
+headers come from a single join, and one system call sends them all.
+
+Rule of the file: a counter is taken by the caller before it calls, and is never given back, whatever fails here.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from cryptography.exceptions import InvalidTag
+
+from weft.burst.header import (
+    BURST_PREFIX,
+    DATA_HEADER,
+    DATA_HEADER_BYTES,
+    DATA_OVERHEAD_BYTES,
+    MAX_PIECES,
+    MAX_TOTAL_BYTES,
+    NONCE,
+    PIECE_HEADER_BYTES,
+    TAG_BYTES,
+    TYPE_BURST,
+    TYPE_DATA,
+)
+
+Buffer = bytes | bytearray | memoryview
+
+PADDING_BYTES = 16
+"""Plain texts are filled with zeros to a multiple of this, as WireGuard does."""
+
+_ZEROS = bytes(PADDING_BYTES)
+_SUFFIXES = [[b"", *(bytes((number, count)) for number in range(count))] for count in range(MAX_PIECES + 1)]
+"""By count: an empty string, then (number, count) of each piece; joined with the common prefix they are all headers."""
+
+
+class SealingKey(Protocol):
+    """What is read of a keypair to seal: see `noise.keypair.Keypair`."""
+
+    remote_index: int
+
+    @property
+    def sealer(self) -> Aead:
+        """The key of our direction."""
+
+
+class Aead(Protocol):
+    """ChaCha20-Poly1305 of `cryptography`, as far as it is used here."""
+
+    def encrypt_into(self, nonce: Buffer, data: Buffer, associated_data: Buffer | None, buf: Buffer) -> int:
+        """Write ciphertext and tag into `buf`; returns their length."""
+
+    def decrypt_into(self, nonce: Buffer, data: Buffer, associated_data: Buffer | None, buf: Buffer) -> int:
+        """Write the plain text into `buf`; returns its length; raises InvalidTag."""
+
+
+class BurstSealer:
+    """Seals bursts into one buffer of its own; what it returns holds until the next call.
+
+    One instance serves a datapath, since a burst is sent before the next one is sealed.
+    """
+
+    def __init__(self) -> None:
+        self._sealed = memoryview(bytearray(MAX_TOTAL_BYTES))
+        self._headers = bytearray(MAX_PIECES * PIECE_HEADER_BYTES)
+        headers = memoryview(self._headers)
+        self._header_views = [
+            headers[start : start + PIECE_HEADER_BYTES] for start in range(0, len(headers), PIECE_HEADER_BYTES)
+        ]
+        self._parts_by_piece: dict[int, list[memoryview]] = {}
+
+    def seal(self, key: SealingKey, counter: int, plain: Buffer, piece: int) -> list[memoryview]:
+        """Seal one burst and cut it.
+
+        Args:
+            key: the keypair's sealing half.
+            counter: taken from that keypair for this burst alone.
+            plain: records and padding, at most MAX_TOTAL_BYTES - 16 bytes, and few enough for 64 pieces.
+            piece: ciphertext bytes per datagram; at least MIN_PIECE_BYTES where more than one is needed.
+
+        Returns:
+            Header and piece of each datagram in turn. All datagrams have `piece + 20` bytes but the last.
+
+        Source: wire.md section 4.
+        """
+        total = len(plain) + TAG_BYTES
+        count = -(-total // piece)
+        prefix = BURST_PREFIX.pack(TYPE_BURST, key.remote_index, counter, total)
+        key.sealer.encrypt_into(NONCE.pack(counter), plain, prefix, self._sealed[:total])
+        headers = prefix.join(_SUFFIXES[count])
+        self._headers[: len(headers)] = headers
+        parts = self._parts(piece)[: 2 * count]
+        parts[-1] = self._sealed[(count - 1) * piece : total]
+        return parts
+
+    def _parts(self, piece: int) -> list[memoryview]:
+        parts = self._parts_by_piece.get(piece)
+        if parts is None:
+            if len(self._parts_by_piece) >= 64:
+                self._parts_by_piece.clear()
+            parts = []
+            for number, header in enumerate(self._header_views):
+                parts += header, self._sealed[number * piece : (number + 1) * piece]
+            self._parts_by_piece[piece] = parts
+        return parts
+
+
+class PacketSealer:
+    """Seals single packets as WireGuard does, one after the other into one buffer that leaves in one system call."""
+
+    def __init__(self, capacity: int = 65_000) -> None:
+        self._sealed = memoryview(bytearray(capacity))
+        self._end = 0
+
+    @property
+    def room(self) -> int:
+        """Bytes that are still free."""
+        return len(self._sealed) - self._end
+
+    def clear(self) -> None:
+        """Forget what was sealed."""
+        self._end = 0
+
+    def add(self, key: SealingKey, counter: int, plain: Buffer) -> int:
+        """Seal one packet, already padded, behind those before it.
+
+        Args:
+            key: the keypair's sealing half.
+            counter: taken from that keypair for this packet alone.
+            plain: packet and padding; `room` must hold 32 bytes more.
+
+        Returns:
+            Bytes of the datagram.
+
+        Source: the WireGuard paper, section 5.4.6.
+        """
+        start = self._end
+        end = start + len(plain) + DATA_OVERHEAD_BYTES
+        DATA_HEADER.pack_into(self._sealed, start, TYPE_DATA, key.remote_index, counter)
+        key.sealer.encrypt_into(NONCE.pack(counter), plain, None, self._sealed[start + DATA_HEADER_BYTES : end])
+        self._end = end
+        return end - start
+
+    def take(self) -> memoryview:
+        """All datagrams since the last `clear`, one behind the other; holds until the next `add`."""
+        return self._sealed[: self._end]
+
+
+def padding_of(length: int, limit: int) -> bytes:
+    """Zeros that fill a packet to a multiple of 16, but never beyond `limit`, the largest plain text of the path."""
+    return _ZEROS[: max(0, min(-length % PADDING_BYTES, limit - length))]
+
+
+def seal_packet(key: SealingKey, counter: int, plain: Buffer) -> bytes:
+    """Seal one padded packet into a datagram of its own: for the slow path."""
+    header = DATA_HEADER.pack(TYPE_DATA, key.remote_index, counter)
+    sealed = bytearray(len(plain) + TAG_BYTES)
+    key.sealer.encrypt_into(NONCE.pack(counter), plain, None, sealed)
+    return header + sealed
+
+
+def open_burst(opener: Aead, counter: int, prefix: Buffer, sealed: Buffer, plain: memoryview) -> int:
+    """Open a burst that was put together.
+
+    Args:
+        opener: the key of the other side's direction.
+        counter: of the burst.
+        prefix: header[0:18] of any of its pieces.
+        sealed: ciphertext and tag.
+        plain: where the plain text goes, at least `len(sealed) - 16` bytes.
+
+    Returns:
+        Bytes of plain text, or -1 for a bad tag.
+
+    Source: wire.md section 4.
+    """
+    length = len(sealed) - TAG_BYTES
+    try:
+        opener.decrypt_into(NONCE.pack(counter), sealed, prefix, plain[:length])
+    except InvalidTag:
+        return -1
+    return length

@@ -1,0 +1,112 @@
+"""Split a super-packet into runs of n segments: one function serves everything from whole bursts to stock WireGuard.
+
+A super-packet is one TCP or UDP packet over IP with the payload of many segments; a run of n segments is a smaller
+super-packet, and a run of one is the packet that crosses the wire. What the header of each run says is what the
+kernel's own segmentation would have said of its first segment:
+
+    IPv4 total length, IPv6 payload length, UDP length   of the run
+    IPv4 identification                                  of the first, plus the segments before
+    TCP sequence number                                  of the first, plus the payload before
+    TCP FIN and PSH                                      only on the last run
+    TCP CWR                                              only on the first run
+    TCP and UDP checksum                                 computed where a run is one segment, else left alone
+
+Source: Linux, Documentation/networking/segmentation-offloads.rst; RFC 3168 section 6.1.2 (CWR); wire.md section 4.
+Not done here: whether the super-packet is sound (`records.super_packet_fault`, or the kernel that made it).
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from weft.packet.checksum import sum16
+from weft.packet.protocols import TCP
+
+_U16 = Struct(">H")
+_U32 = Struct(">I")
+
+_FIN_PSH = 0x09
+_CWR = 0x80
+
+
+def split(packet: memoryview, transport: int, segment: int, per_run: int) -> list[bytearray]:
+    """Split a super-packet into runs.
+
+    Args:
+        packet: a plain IPv4 or IPv6 packet with TCP or UDP; its transport checksum is not computed.
+        transport: offset of the transport header.
+        segment: payload bytes of each segment but the last.
+        per_run: segments that go into one run, 1 or more.
+
+    Returns:
+        The runs in order. With `per_run` 1 each has its transport checksum; else those of one segment have none either
+        and their checksum field is as it was.
+    """
+    is_ipv4 = packet[0] >> 4 == 4
+    is_tcp = (packet[9] if is_ipv4 else packet[6]) == TCP
+    payload_start = transport + ((packet[transport + 12] >> 4) * 4 if is_tcp else 8)
+    header = bytearray(packet[:payload_start])
+    partial = _header_sums(header, transport, is_ipv4=is_ipv4, is_tcp=is_tcp) if per_run == 1 else None
+    end = len(packet)
+    step = segment * per_run
+    first_sequence = _U32.unpack_from(packet, transport + 4)[0]
+    identification = _U16.unpack_from(packet, 4)[0]
+    first_flags = packet[transport + 13] if is_tcp else 0
+    runs: list[bytearray] = []
+    for number, start in enumerate(range(payload_start, end, step)):
+        stop = min(start + step, end)
+        run = header.copy()
+        transport_length = payload_start - transport + stop - start
+        varying = transport_length
+        if is_ipv4:
+            _write_ipv4(run, transport + transport_length, identification + number * per_run)
+        else:
+            _U16.pack_into(run, 4, transport + transport_length - 40)
+        if is_tcp:
+            sequence = (first_sequence + start - payload_start) & 0xFFFFFFFF
+            flags = first_flags
+            if stop < end:
+                flags &= ~_FIN_PSH
+            if number:
+                flags &= ~_CWR
+            _U32.pack_into(run, transport + 4, sequence)
+            run[transport + 13] = flags
+            varying += (sequence >> 16) + (sequence & 0xFFFF) + flags
+        else:
+            _U16.pack_into(run, transport + 4, transport_length)
+            varying += transport_length
+        run += packet[start:stop]
+        if partial is not None:
+            checksum = 0xFFFF - ((partial + varying + sum16(packet[start:stop])) % 0xFFFF or 0xFFFF)
+            if is_tcp:
+                _U16.pack_into(run, transport + 16, checksum)
+            else:
+                _U16.pack_into(run, transport + 6, checksum or 0xFFFF)
+        runs.append(run)
+    return runs
+
+
+def segments_in_run(room: int, headers: int, segment: int) -> int:
+    """How many segments a run may have so that it fits `room` bytes with its headers; at least 1."""
+    return max(1, (room - headers) // segment)
+
+
+def _header_sums(header: bytearray, transport: int, *, is_ipv4: bool, is_tcp: bool) -> int:
+    """The checksum over what all segments share: pseudo-header without length, and the constant header fields."""
+    same = header[transport:]
+    if is_tcp:
+        same[4:8] = bytes(4)
+        same[13] = 0
+        same[16:18] = b"\0\0"
+    else:
+        same[4:8] = bytes(4)
+    addresses = header[12:20] if is_ipv4 else header[8:40]
+    return sum16(same) + sum16(addresses) + (header[9] if is_ipv4 else header[6])
+
+
+def _write_ipv4(run: bytearray, total_length: int, identification: int) -> None:
+    """Write the length, the identification and the header checksum that follows from them."""
+    _U16.pack_into(run, 2, total_length)
+    _U16.pack_into(run, 4, identification & 0xFFFF)
+    run[10:12] = b"\0\0"
+    _U16.pack_into(run, 10, 0xFFFF - sum16(run[: (run[0] & 0xF) * 4]))
