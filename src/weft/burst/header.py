@@ -51,11 +51,11 @@ NONCE = Struct("<4xQ")
 class PieceHeader(NamedTuple):
     """The fields of a piece that vary; the type is checked."""
 
-    index: int
+    receiver_index: int
     counter: int
     total: int
     number: int
-    count: int
+    pieces: int
 
 
 def decode_piece_header(datagram: bytes | bytearray | memoryview) -> PieceHeader:

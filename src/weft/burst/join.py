@@ -43,7 +43,7 @@ _NUMBERS = bytes(range(256))
 class Whole(NamedTuple):
     """A burst whose pieces are all there; not opened yet."""
 
-    index: int
+    receiver_index: int
     counter: int
     prefix: bytes
     """header[0:18], the associated data."""

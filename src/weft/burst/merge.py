@@ -135,7 +135,7 @@ class Merger:
             return False
         if packet[0] >> 4 == 6:
             return True
-        step = (_U16.unpack_from(packet, 4)[0] - self._identification) & 0xFFFF
+        step: int = (_U16.unpack_from(packet, 4)[0] - self._identification) & 0xFFFF
         number = len(self._parts)
         if number == 1:
             self._fixed_identification = step == 0 and bool(_U16.unpack_from(packet, 6)[0] & _DF)

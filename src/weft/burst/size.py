@@ -9,13 +9,12 @@ messages, exactly WireGuard's) to 64.
                 most once a second, and only when the goal is clearly another, so that steady loss gives steady bursts
     black hole  no report within 1 s of the first burst: type 4 only, one trial burst after 10 s, doubling to 10 min
 
-Source: wire.md section 4, "Loss". Going up by doubling instead of a quarter a second is ours: from the size at 1 loss in
-100 to whole bursts takes 5 s instead of 20.
+Source: wire.md section 4, "Loss". Going up by doubling instead of a quarter a second is ours: from the size at 1 loss
+in 100 to whole bursts takes 5 s instead of 20.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from weft.burst.header import MAX_PIECES
