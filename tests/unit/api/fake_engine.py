@@ -1,0 +1,191 @@
+"""A node without a network, and the real API server in front of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from weft.api.server import Server
+from weft.api.unix_socket import ApiSocket
+from weft.engine.status import Info, Interface, Listener, PeerList, PeerStatus, Pong, Ports, Status, TaskStatus
+from weft.errors import PeerError, UsageError
+
+ID = "12D3KooWFakeFakeFakeFakeFakeFakeFakeFakeFakeFakeFake"
+KEY = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="
+
+
+def a_peer(name: str = "loom", **changes: object) -> PeerStatus:
+    peer = PeerStatus(
+        id=ID,
+        name=name,
+        kind="weft",
+        addresses=["fc11::1"],
+        wireguard_public_key=KEY,
+        state="up",
+        endpoint="192.0.2.1:1312",
+        path="direct",
+        mode="burst",
+        burst_pieces=44,
+        path_mtu=1500,
+        loss=0.0,
+        rtt_ms=1.25,
+        handshake_age_s=3.0,
+        tx_bytes=1234,
+        rx_bytes=5_600_000,
+    )
+    return replace(peer, **changes)
+
+
+class FakeEngine:
+    """Does what the facade says in memory, records the calls, and raises what `fails` holds for a verb."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[object, ...]] = []
+        self.fails: dict[str, BaseException] = {}
+        self.peer_list = [a_peer()]
+        self.interface = Interface(up=False)
+        self.rules = ["/icmp"]
+        self.stop_asked = asyncio.Event()
+        self.blocks: asyncio.Event | None = None
+
+    def _did(self, verb: str, *values: object) -> None:
+        self.calls.append((verb, *values))
+        if verb in self.fails:
+            raise self.fails[verb]
+
+    def info(self) -> Info:
+        self._did("info")
+        return Info(
+            id=ID,
+            address="fc22::1",
+            wireguard_public_key=KEY,
+            multiaddrs=[f"/ip4/192.0.2.9/udp/1312/p2p/{ID}"],
+            version="0.1.0",
+            dir="/somewhere",
+            pid=1,
+        )
+
+    def status(self) -> Status:
+        self._did("status")
+        return Status(
+            info=self.info(),
+            listeners=[Listener(multiaddr="/ip4/0.0.0.0/udp/1312", offloads=["gso", "gro"])],
+            interface=self.interface,
+            peers=self.peer_list,
+            tasks=self.tasks(),
+            session_restarts=0,
+            drops={"unknown": 2},
+        )
+
+    def peers(self) -> PeerList:
+        self._did("peers")
+        return PeerList(peers=self.peer_list)
+
+    async def connect(self, multiaddr: str, timeout_s: float = 10.0) -> PeerStatus:
+        self._did("connect", multiaddr, timeout_s)
+        if self.blocks is not None:
+            await self.blocks.wait()
+        return self.peer_list[0]
+
+    async def disconnect(self, peer: str) -> None:
+        self._did("disconnect", peer)
+        if peer != "loom":
+            raise UsageError(f"no peer {peer!r}")
+
+    async def add_wireguard(
+        self,
+        public_key: str,
+        *,
+        name: str,
+        allowed_ips: list[str],
+        endpoint: str | None,
+        preshared_key: str | None,
+        keepalive_s: float | None = None,
+    ) -> PeerStatus:
+        self._did("add_wireguard", public_key, name, allowed_ips, endpoint, preshared_key, keepalive_s)
+        return a_peer(name, id=None, kind="wireguard", addresses=allowed_ips, mode="packet", state="idle", rtt_ms=None)
+
+    async def ping(self, peer: str, *, timeout_s: float = 5.0, size: int | None = None) -> Pong:
+        self._did("ping", peer, timeout_s, size)
+        if peer == "silent":
+            raise PeerError("no answer within 5 s")
+        return Pong(peer=peer, address="fc11::1", path="direct", endpoint="192.0.2.1:1312", rtt_ms=1.5, size=size or 64)
+
+    async def fc00_start(self, ifname: str | None = None) -> Interface:
+        self._did("fc00_start", ifname)
+        self.interface = Interface(up=True, ifname=ifname or "weft0", address="fc22::1", mtu=1352, offloads=["tso4"])
+        return self.interface
+
+    async def fc00_stop(self) -> None:
+        self._did("fc00_stop")
+        self.interface = Interface(up=False)
+
+    def fc00_status(self) -> Interface:
+        return self.interface
+
+    async def fc00_allow(self, rules: list[str]) -> Ports:
+        self._did("fc00_allow", rules)
+        self.rules += rules
+        return self.fc00_ports()
+
+    async def fc00_deny(self, rules: list[str]) -> Ports:
+        self._did("fc00_deny", rules)
+        self.rules = [rule for rule in self.rules if rule not in rules]
+        return self.fc00_ports()
+
+    def fc00_ports(self) -> Ports:
+        return Ports(allow=self.rules, refuse="reject")
+
+    def tasks(self) -> list[TaskStatus]:
+        return [TaskStatus(name="udp", state="running", restarts=1)]
+
+    async def restart_task(self, name: str) -> TaskStatus:
+        self._did("restart_task", name)
+        if name != "udp":
+            raise UsageError(f"no task {name!r}")
+        return TaskStatus(name="udp", state="running", restarts=2)
+
+    def request_stop(self) -> None:
+        self._did("request_stop")
+        self.stop_asked.set()
+
+
+@contextlib.asynccontextmanager
+async def serving(engine: FakeEngine, path: Path, *, patience_s: float = 10.0):
+    with ApiSocket(path) as socket:
+        server = Server(engine, socket, patience_s=patience_s)
+        await server.start()
+        try:
+            yield server
+        finally:
+            await server.stop()
+
+
+@contextlib.contextmanager
+def serving_in_thread(path: Path) -> Iterator[FakeEngine]:
+    """For synchronous tests: the server runs on the loop of a thread until the block ends or the node is stopped."""
+    ready, engines, over = threading.Event(), [], []
+
+    async def main() -> None:
+        engine = FakeEngine()
+        async with serving(engine, path):
+            over.append((asyncio.get_running_loop(), engine.stop_asked))
+            engines.append(engine)
+            ready.set()
+            await engine.stop_asked.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(main()))
+    thread.start()
+    assert ready.wait(10)
+    try:
+        yield engines[0]
+    finally:
+        loop, stop = over[0]
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(stop.set)
+        thread.join(10)

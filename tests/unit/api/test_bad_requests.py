@@ -1,0 +1,249 @@
+"""Bytes on the socket that no good client sends: each gets one clear problem, and the server goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.unit.api.fake_engine import FakeEngine, serving
+
+from weft.api.server import MAX_BODY_BYTES, MAX_CONNECTIONS
+
+GOOD = b"GET /v0/info HTTP/1.1\r\nHost: weft\r\n\r\n"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "api.sock"
+
+
+@pytest.fixture
+async def engine(path: Path) -> AsyncIterator[FakeEngine]:
+    engine = FakeEngine()
+    async with serving(engine, path):
+        yield engine
+        # Whatever the test did, a good client is served afterwards.
+        status, _, body = await ask(path, GOOD)
+        assert (status, body["schema"]) == (200, 1)
+
+
+async def ask(path: Path, raw: bytes) -> tuple[int, dict[str, str], dict]:
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(raw)
+    try:
+        return await read_reply(reader)
+    finally:
+        writer.close()
+
+
+async def read_reply(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], dict]:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    first, *lines = head.strip().split("\r\n")
+    headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+    body = json.loads(await reader.readexactly(int(headers["content-length"])))
+    return int(first.split()[1]), headers, body
+
+
+def post(path: str, body: bytes, content_type: str = "application/json") -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nHost: weft\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+RULES = b'{"rules": ["/tcp/80"]}'
+
+
+@pytest.mark.parametrize(
+    ("raw", "status", "says"),
+    [
+        (post("/v0/fc00/allow", b'{"rules": '), 400, "not JSON"),
+        (post("/v0/fc00/allow", b"\xff\xfe"), 400, "not JSON"),
+        (post("/v0/fc00/allow", b'{"rules": ["\xff"]}'), 400, "not JSON"),
+        (post("/v0/fc00/allow", b"[" * 20000), 422, "Expected `object`"),
+        (post("/v0/fc00/allow", b'{"x": ' + b"[" * 20000), 422, "unknown field `x`"),
+        (post("/v0/fc00/allow", b"[]"), 422, "Expected `object`"),
+        (post("/v0/fc00/allow", b'{"rules": "/tcp/80"}'), 422, "Expected `array`, got `str` - at `$.rules`"),
+        (post("/v0/fc00/allow", b'{"rules": []}'), 422, "length >= 1"),
+        (post("/v0/fc00/allow", b""), 422, "missing required field `rules`"),
+        (post("/v0/fc00/allow", b'{"rules": ["/icmp"], "rule": 1}'), 422, "unknown field `rule`"),
+        (post("/v0/stop", b'{"now": true}'), 422, "unknown field `now`"),
+        (post("/v0/peer/ping", b'{"peer": "x", "timeout_s": 1e9}'), 422, "<= 300"),
+        (post("/v0/peer/ping", b'{"peer": "x", "size": -1}'), 422, ">= 0"),
+        (post("/v0/fc00/allow", RULES, "text/plain"), 415, "application/json"),
+        (b"POST /v0/fc00/allow HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", 415, "application/json"),
+        (post("/v0/info", b"{}"), 405, "/v0/info takes GET"),
+        (b"GET /v0/stop HTTP/1.1\r\nHost: x\r\n\r\n", 405, "/v0/stop takes POST"),
+        (b"DELETE /v0/peer/list HTTP/1.1\r\nHost: x\r\n\r\n", 405, "takes GET"),
+        (b"GET /v0/nothing HTTP/1.1\r\nHost: x\r\n\r\n", 404, "nothing at this path"),
+        (b"GET /v0/info/ HTTP/1.1\r\nHost: x\r\n\r\n", 404, "nothing at this path"),
+        (b"GET /v0/../v0/info HTTP/1.1\r\nHost: x\r\n\r\n", 404, "nothing at this path"),
+        (b"GET /v0/info?a=b HTTP/1.1\r\nHost: x\r\n\r\n", 400, "no query"),
+        (post("/v0/fc00/allow", b'{"rules": ["' + b"x" * MAX_BODY_BYTES + b'"]}'), 413, "65536 bytes"),
+        (b"\x00\xff\x16\x03\x01 garbage\r\n\r\n", 400, "no HTTP request"),
+        (b"GET / HTTP/9.9\r\n\r\n", 400, "no HTTP request"),
+        (b"GET /v0/info HTTP/1.1\r\nno colon\r\n\r\n", 400, "no HTTP request"),
+        (b"GET /v0/info HTTP/1.1\r\nX: " + b"x" * 10000 + b"\r\n\r\n", 400, "no HTTP request"),
+        (
+            b"POST /v0/fc00/allow HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+            400,
+            "no HTTP request",
+        ),
+    ],
+)
+async def test_bad_request_gets_one_problem_and_changes_nothing(
+    engine: FakeEngine, path: Path, raw: bytes, status: int, says: str
+) -> None:
+    got, headers, problem = await ask(path, raw)
+    assert (got, problem["status"]) == (status, status)
+    assert headers["content-type"].startswith("application/problem+json")
+    assert says in problem["detail"]
+    assert set(problem) == {"type", "title", "status", "detail"}
+    assert engine.rules == ["/icmp"]
+    assert not engine.stop_asked.is_set()
+
+
+async def test_wrong_method_names_the_right_one(engine: FakeEngine, path: Path) -> None:
+    _, headers, _ = await ask(path, b"PUT /v0/stop HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert headers["allow"] == "POST"
+    assert not engine.stop_asked.is_set()
+
+
+async def test_chunked_body_without_end_is_cut_at_the_bound(engine: FakeEngine, path: Path) -> None:
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(
+        b"POST /v0/fc00/allow HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n"
+    )
+    chunk = b"1000\r\n" + b" " * 0x1000 + b"\r\n"
+    writer.write(chunk * (MAX_BODY_BYTES // 0x1000 + 1))
+    status, _, _ = await read_reply(reader)
+    writer.close()
+    assert status == 413
+    assert engine.calls == []
+
+
+async def test_pipelined_requests_are_answered_in_order(engine: FakeEngine, path: Path) -> None:
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write((GOOD + post("/v0/fc00/allow", RULES) + GOOD.replace(b"info", b"nope")) * 20 + GOOD)
+    statuses = [(await read_reply(reader))[0] for _ in range(61)]
+    writer.close()
+    assert statuses == [200, 200, 404] * 20 + [200]
+    assert engine.rules == ["/icmp"] + ["/tcp/80"] * 20
+
+
+async def test_body_that_turns_into_garbage_is_not_waited_for(path: Path) -> None:
+    engine = FakeEngine()
+    async with serving(engine, path, patience_s=0.05):
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(
+            b"POST /v0/fc00/allow HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"
+        )
+        await asyncio.sleep(0.02)
+        writer.write(b"zz\r\n")
+        async with asyncio.timeout(5):
+            status, _, _ = await read_reply(reader)
+        writer.close()
+    assert status in {400, 408}
+    assert engine.calls == []
+
+
+async def test_client_that_vanishes_in_its_body_is_forgotten_in_silence(
+    engine: FakeEngine, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, writer = await asyncio.open_unix_connection(path)
+    writer.write(post("/v0/fc00/allow", RULES)[:-1])
+    await asyncio.sleep(0.02)
+    writer.transport.abort()
+    await asyncio.sleep(0.02)
+    assert engine.calls == []
+    assert caplog.records == []
+
+
+async def test_client_that_vanishes_before_its_reply_does_no_harm(
+    engine: FakeEngine, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine.blocks = asyncio.Event()
+    _, writer = await asyncio.open_unix_connection(path)
+    writer.write(post("/v0/peer/connect", b'{"multiaddr": "/x"}'))
+    await asyncio.sleep(0.02)
+    assert engine.calls == [("connect", "/x", 10.0)]
+    writer.transport.abort()
+    await asyncio.sleep(0.02)
+    engine.blocks.set()
+    assert (await ask(path, GOOD))[0] == 200
+    assert caplog.records == []
+
+
+async def test_too_many_clients_are_turned_away(engine: FakeEngine, path: Path) -> None:
+    clients = [await asyncio.open_unix_connection(path) for _ in range(MAX_CONNECTIONS)]
+    reader, writer = await asyncio.open_unix_connection(path)
+    assert await reader.read() == b""
+    writer.close()
+    assert engine.calls == []
+    for _, writer in clients:
+        writer.close()
+        await writer.wait_closed()
+    await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [b"", b"GET /v0/in", b"GET /v0/info HTTP/1.1\r\nHost: x\r\n", GOOD],
+    ids=["silent", "half a line", "half a head", "idle"],
+)
+async def test_client_that_stalls_is_dropped(path: Path, beginning: bytes) -> None:
+    async with serving(FakeEngine(), path, patience_s=0.05):
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(beginning)
+        async with asyncio.timeout(5):
+            await reader.read()
+        writer.close()
+        assert (await ask(path, GOOD))[0] == 200
+
+
+async def test_body_that_stalls_is_told_so_and_dropped(path: Path) -> None:
+    engine = FakeEngine()
+    async with serving(engine, path, patience_s=0.05):
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(post("/v0/fc00/allow", RULES)[:-1])
+        async with asyncio.timeout(5):
+            status, _, problem = await read_reply(reader)
+            assert await reader.read() == b""
+        writer.close()
+    assert (status, problem["title"]) == (408, "Request Timeout")
+    assert engine.calls == []
+
+
+async def test_client_that_does_not_read_is_dropped(path: Path) -> None:
+    engine = FakeEngine()
+    engine.rules = ["/tcp/80"] * 500_000
+    async with serving(engine, path, patience_s=0.05):
+        reader, writer = await asyncio.open_unix_connection(path, limit=1024)
+        writer.write(GOOD.replace(b"info", b"fc00/ports"))
+        await asyncio.sleep(0.2)
+        async with asyncio.timeout(5):
+            got = await reader.read()
+        writer.close()
+    assert 0 < len(got) < 10 * 500_000
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(blobs=st.lists(st.binary(max_size=300), max_size=4))
+def test_random_bytes_never_stop_the_server(tmp_path: Path, blobs: list[bytes]) -> None:
+    path = tmp_path / "api.sock"
+
+    async def throw() -> int:
+        async with serving(FakeEngine(), path):
+            for blob in blobs:
+                _, writer = await asyncio.open_unix_connection(path)
+                writer.write(blob)
+                writer.close()
+            return (await ask(path, GOOD))[0]
+
+    assert asyncio.run(throw()) == 200
