@@ -1,0 +1,232 @@
+"""A Linux TUN device that gives and takes super-packets.
+
+With a virtio header in front of each packet the kernel hands out TCP (and, since 6.2, UDP) packets of up to 64 KiB that
+it never segmented nor summed, and takes such packets in. Asked for one by one when the device is made; without any of
+it packets are ordinary ones.
+
+Layout of the virtio header, in the byte order of the machine:
+
+    0     flags: 1 the checksum is still to be computed, from csum_start to the end, into csum_start + csum_offset
+    1     kind of segmentation: 0 none, 1 TCP over IPv4, 4 TCP over IPv6, 5 UDP
+    2..4  bytes of all headers
+    4..6  payload bytes of each segment
+    6..8  csum_start
+    8..10 csum_offset
+
+Rules of the file: reads and writes never block; whatever goes into a header that is written is derived by the caller
+from the real packet, never taken from the network.
+
+Source: virtio 1.2 section 5.1.6; Linux, if_tun.h and virtio_net.h.
+Not done here: addresses, routes and MTU (netlink.py).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import Counter
+from collections.abc import Sequence
+from struct import Struct
+from typing import Final, NamedTuple
+
+from weft.burst.records import KIND_PACKET, KIND_TCP, KIND_UDP
+from weft.errors import TransportError, UsageError
+
+Buffer = bytes | bytearray | memoryview
+
+_DEVICE = "/dev/net/tun"
+_TUNSETIFF, _TUNSETOFFLOAD, _TUNGETIFF = 0x400454CA, 0x400454D0, 0x800454D2
+_IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
+_CSUM, _TSO4, _TSO6, _USO = 0x01, 0x02, 0x04, 0x20 | 0x40
+
+_OFFLOADS: Final = (
+    (_CSUM | _TSO4 | _TSO6 | _USO, ("csum", "tso4", "tso6", "uso")),
+    (_CSUM | _TSO4 | _TSO6, ("csum", "tso4", "tso6")),
+    (_CSUM, ("csum",)),
+)
+"""What is asked for, the most first."""
+
+VNET_HEADER = Struct("=BBHHHH")
+VNET_HEADER_BYTES = VNET_HEADER.size
+_NEEDS_CSUM = 1
+_GSO_TCPV4, _GSO_TCPV6, _GSO_UDP, _GSO_ECN = 1, 4, 5, 0x80
+_KIND_OF_GSO = {0: KIND_PACKET, _GSO_TCPV4: KIND_TCP, _GSO_TCPV6: KIND_TCP, _GSO_UDP: KIND_UDP}
+_NO_HEADER = bytes(VNET_HEADER_BYTES)
+
+MAX_PACKET_BYTES = 65_535
+
+
+class Read(NamedTuple):
+    """One packet, or super-packet, that the device gave."""
+
+    length: int
+    kind: int
+    """KIND_PACKET, KIND_TCP or KIND_UDP of `burst.records`."""
+    segment: int
+    """Payload bytes of each segment; 0 for a single packet."""
+    is_partial: bool
+    """The transport checksum is not computed."""
+
+
+class Tun:
+    """One TUN device.
+
+    Attributes:
+        name: of the interface.
+        offloads: what the kernel gave: `vnet_hdr`, `csum`, `tso4`, `tso6`, `uso`.
+        drops: packets that the kernel did not take, by reason.
+    """
+
+    def __init__(self, name: str = "weft%d", *, offloads: bool = True) -> None:
+        """Make the device, or attach to a persistent one of that name.
+
+        Args:
+            name: at most 15 bytes; `%d` lets the kernel number it.
+            offloads: False asks for none, as on a kernel without them.
+
+        Raises:
+            UsageError: the name is too long.
+            TransportError: no permission, no such device file, or the name is taken; in one line.
+        """
+        if len(name.encode()) > 15:
+            raise UsageError(f"{name}: an interface name has at most 15 bytes")
+        try:
+            import fcntl
+        except ImportError as error:
+            raise TransportError("this system has no TUN device that weft can use; only Linux has") from error
+        try:
+            self._fd = os.open(_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise TransportError(f"can't open {_DEVICE}: {error.strerror}; needs root or CAP_NET_ADMIN") from error
+        self.offloads: list[str] = []
+        self.drops: Counter[str] = Counter()
+        self._vnet = bytearray(VNET_HEADER_BYTES)
+        wanted = _IFF_TUN | _IFF_NO_PI
+        for flags in (wanted | _IFF_VNET_HDR, wanted) if offloads else (wanted,):
+            try:
+                answer = fcntl.ioctl(self._fd, _TUNSETIFF, _INTERFACE_REQUEST.pack(name.encode(), flags))
+            except OSError as error:
+                failure = error
+                continue
+            self.has_vnet_header = bool(flags & _IFF_VNET_HDR)
+            break
+        else:
+            os.close(self._fd)
+            reason = "another program uses it" if failure.errno == errno.EBUSY else failure.strerror
+            raise TransportError(f"can't make the interface {name}: {reason}; needs root or CAP_NET_ADMIN")
+        self.name = _INTERFACE_REQUEST.unpack(answer)[0].rstrip(b"\0").decode()
+        if self.has_vnet_header:
+            self.offloads = ["vnet_hdr", *self._ask_offloads()]
+
+    def _ask_offloads(self) -> tuple[str, ...]:
+        import fcntl
+
+        for flags, names in _OFFLOADS:
+            try:
+                fcntl.ioctl(self._fd, _TUNSETOFFLOAD, flags)
+            except OSError:
+                continue
+            return names
+        return ()
+
+    def fileno(self) -> int:
+        """The descriptor, for the event loop."""
+        return self._fd
+
+    def close(self) -> None:
+        """Close the descriptor; the interface goes with it."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    @property
+    def takes_tcp(self) -> bool:
+        """Whether TCP super-packets can be written."""
+        return "tso6" in self.offloads
+
+    @property
+    def takes_udp(self) -> bool:
+        """Whether UDP super-packets can be written."""
+        return "uso" in self.offloads
+
+    @property
+    def takes_partial(self) -> bool:
+        """Whether the kernel completes transport checksums."""
+        return "csum" in self.offloads
+
+    def read(self, into: memoryview) -> Read | None:
+        """Read one packet.
+
+        Args:
+            into: room for MAX_PACKET_BYTES; a longer packet would be cut.
+
+        Returns:
+            What it is, or None when there is nothing (more).
+
+        Raises:
+            OSError: the device is gone.
+        """
+        try:
+            if not self.has_vnet_header:
+                return Read(os.readv(self._fd, [into]), KIND_PACKET, 0, False)
+            length = os.readv(self._fd, [self._vnet, into]) - VNET_HEADER_BYTES
+        except BlockingIOError:
+            return None
+        flags, kind, _, segment, _, _ = VNET_HEADER.unpack(self._vnet)
+        if kind == 0:
+            return Read(length, KIND_PACKET, 0, bool(flags & _NEEDS_CSUM))
+        return Read(length, _KIND_OF_GSO.get(kind & ~_GSO_ECN, KIND_PACKET), segment, True)
+
+    def write(self, parts: Sequence[Buffer]) -> bool:
+        """Write one packet whose checksums are all computed.
+
+        Args:
+            parts: buffers whose concatenation is the packet.
+
+        Returns:
+            Whether the kernel took it; else it is counted.
+        """
+        return self._write([_NO_HEADER, *parts] if self.has_vnet_header else parts)
+
+    def write_partial(self, parts: Sequence[Buffer], transport: int, checksum_offset: int) -> bool:
+        """Write one packet whose transport checksum field holds the pseudo-header sum only; needs `takes_partial`.
+
+        Args:
+            parts: as for `write`.
+            transport: offset of the transport header.
+            checksum_offset: of the checksum in that header.
+        """
+        return self._write([VNET_HEADER.pack(_NEEDS_CSUM, 0, 0, 0, transport, checksum_offset), *parts])
+
+    def write_super(self, parts: Sequence[Buffer], kind: int, segment: int, transport: int, headers: int) -> bool:
+        """Write one super-packet; needs `takes_tcp` or `takes_udp`.
+
+        Args:
+            parts: as for `write`; the checksum field holds the pseudo-header sum, the first part the IP header.
+            kind: KIND_TCP or KIND_UDP.
+            segment: payload bytes of each segment but the last.
+            transport: offset of the transport header.
+            headers: bytes of IP and transport header.
+        """
+        if kind == KIND_TCP:
+            gso = _GSO_TCPV4 if parts[0][0] >> 4 == 4 else _GSO_TCPV6
+            header = VNET_HEADER.pack(_NEEDS_CSUM, gso, headers, segment, transport, 16)
+        else:
+            header = VNET_HEADER.pack(_NEEDS_CSUM, _GSO_UDP, headers, segment, transport, 6)
+        return self._write([header, *parts])
+
+    def _write(self, buffers: Sequence[Buffer]) -> bool:
+        try:
+            os.writev(self._fd, buffers)
+        except BlockingIOError:
+            self.drops["tun: would block"] += 1
+        except OSError as error:
+            if error.errno == errno.EBADF:
+                raise
+            self.drops["tun: down" if error.errno == errno.EIO else "tun: refused"] += 1
+        else:
+            return True
+        return False
+
+
+_INTERFACE_REQUEST = Struct("16sH22x")

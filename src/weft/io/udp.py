@@ -1,0 +1,302 @@
+"""A UDP socket that moves many datagrams in one system call, where the kernel can.
+
+With GSO one send carries up to 64 datagrams of one size, with GRO one receive does. Both are tried when the socket is
+made and fall away one by one: a kernel without them, a platform without `sendmsg`, a device that answers EIO.
+
+Rules of the file:
+- The socket never blocks. What can't be sent at once is kept in its order up to `MAX_QUEUED_BYTES`, then dropped and
+  counted; `flush` goes on when the descriptor is writable.
+- A receive gives views of one buffer, which hold until the next receive.
+- Errors of one destination (unreachable, too big) concern that send alone.
+
+Source: Linux, udp(7) and Documentation/networking/segmentation-offloads.rst; wire.md section 4, "Path MTU".
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import sys
+from collections import Counter, deque
+from collections.abc import Sequence
+from struct import Struct
+from typing import Any, Final, NamedTuple
+
+from weft.errors import TransportError
+
+Address = tuple[Any, ...]
+"""What the socket module takes and gives: (host, port), or (host, port, flow, scope) for IPv6."""
+
+Buffer = bytes | bytearray | memoryview
+
+MAX_QUEUED_BYTES: Final = 2 * 1024 * 1024
+SOCKET_BUFFER_BYTES: Final = 8 * 1024 * 1024
+RECEIVE_BYTES: Final = 65_535 + 512
+MAX_SEGMENTS: Final = 64
+
+_SOL_UDP = 17
+_UDP_SEGMENT = 103
+_UDP_GRO = 104
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+_IP_TOS, _IP_MTU_DISCOVER, _IP_RECVTOS = 1, 10, 13
+_IPV6_MTU_DISCOVER, _IPV6_RECVTCLASS, _IPV6_TCLASS = 23, 66, 67
+_PMTUDISC_PROBE = 3
+
+_U16 = Struct("=H")
+_INT = Struct("=i")
+_ANCILLARY_BYTES = 64
+
+_NO_SEGMENTATION = frozenset({errno.EIO, errno.EOPNOTSUPP, errno.EINVAL})
+"""Some devices promise segmentation and fail at it; from the first of these on a socket does without."""
+
+_SEND_ERRORS: Final = {
+    errno.EMSGSIZE: "udp: too big",
+    errno.ENOBUFS: "udp: no buffers",
+    **dict.fromkeys(
+        (
+            errno.ENETUNREACH,
+            errno.EHOSTUNREACH,
+            errno.ENETDOWN,
+            errno.ECONNREFUSED,
+            errno.EADDRNOTAVAIL,
+            errno.EAFNOSUPPORT,
+            errno.EINVAL,
+            errno.EIO,
+        ),
+        "udp: unreachable",
+    ),
+    errno.EPERM: "udp: forbidden",
+    errno.EACCES: "udp: forbidden",
+}
+"""What concerns one send alone; anything else is a fault of the socket and raises."""
+
+
+class Received(NamedTuple):
+    """What one receive gave: `socket.buffer[:length]`, in datagrams of `segment` bytes, the last maybe shorter."""
+
+    length: int
+    segment: int
+    source: Address
+    ecn: int
+    """The two ECN bits of the IP header (RFC 3168)."""
+
+
+class UdpSocket:
+    """One bound, non-blocking socket of the underlay.
+
+    Attributes:
+        buffer: what `receive` fills.
+        drops: what could not be sent, by reason.
+        gso: whether one send carries many datagrams.
+        gro: whether one receive does.
+    """
+
+    def __init__(self, host: str, port: int, *, gso: bool = True, gro: bool = True, sendmsg: bool = True) -> None:
+        """Bind to an address.
+
+        Args:
+            host: an IP address of this machine, or 0.0.0.0 or ::.
+            port: 0 lets the system choose.
+            gso: False keeps it off, as on systems without it.
+            gro: likewise.
+            sendmsg: False sends as systems without `sendmsg` must.
+
+        Raises:
+            TransportError: the address is in use or not of this machine, in one line.
+        """
+        self.is_ipv6 = ":" in host
+        self._socket = socket.socket(socket.AF_INET6 if self.is_ipv6 else socket.AF_INET, socket.SOCK_DGRAM)
+        self.drops: Counter[str] = Counter()
+        self._queue: deque[tuple[bytes, int, Address, int]] = deque()
+        self._queued_bytes = 0
+        self._has_sendmsg = sendmsg and hasattr(self._socket, "sendmsg")
+        self._has_recvmsg = hasattr(self._socket, "recvmsg_into")
+        self._storage = bytearray(RECEIVE_BYTES)
+        self.buffer = memoryview(self._storage)
+        try:
+            self._socket.setblocking(False)
+            if self.is_ipv6:
+                self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            self._socket.bind((host, port))
+        except OSError as error:
+            self._socket.close()
+            where = f"[{host}]:{port}" if self.is_ipv6 else f"{host}:{port}"
+            raise TransportError(f"can't listen on UDP {where}: {error.strerror}") from error
+        self.gso = self.gro = False
+        self._raise_limits()
+        if sys.platform == "linux":
+            self._ask_linux(gso=gso and self._has_sendmsg, gro=gro)
+
+    def _raise_limits(self) -> None:
+        for force, plain in ((_SO_SNDBUFFORCE, socket.SO_SNDBUF), (_SO_RCVBUFFORCE, socket.SO_RCVBUF)):
+            try:
+                if sys.platform != "linux":
+                    raise PermissionError
+                self._socket.setsockopt(socket.SOL_SOCKET, force, SOCKET_BUFFER_BYTES)
+            except OSError:
+                for size in (SOCKET_BUFFER_BYTES, SOCKET_BUFFER_BYTES // 8):
+                    if self._try_option(socket.SOL_SOCKET, plain, size):
+                        break
+
+    def _ask_linux(self, *, gso: bool, gro: bool) -> None:
+        self.gso = gso and self._try_option(_SOL_UDP, _UDP_SEGMENT, 0)
+        self.gro = gro and self._try_option(_SOL_UDP, _UDP_GRO, 1)
+        if self.is_ipv6:
+            self._try_option(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
+            self._try_option(socket.IPPROTO_IPV6, _IPV6_RECVTCLASS, 1)
+        else:
+            self._try_option(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
+            self._try_option(socket.IPPROTO_IP, _IP_RECVTOS, 1)
+
+    def _try_option(self, level: int, option: int, value: int) -> bool:
+        try:
+            self._socket.setsockopt(level, option, value)
+        except OSError:
+            return False
+        return True
+
+    def fileno(self) -> int:
+        """The descriptor, for the event loop."""
+        return self._socket.fileno()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port that it is bound to."""
+        host, port, *_ = self._socket.getsockname()
+        return host, port
+
+    @property
+    def offloads(self) -> list[str]:
+        """What the kernel gave, by name."""
+        return [name for name, given in (("gso", self.gso), ("gro", self.gro)) if given]
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether sends wait for the descriptor to become writable."""
+        return bool(self._queue)
+
+    def close(self) -> None:
+        """Close the descriptor and forget what waits."""
+        self._queue.clear()
+        self._queued_bytes = 0
+        self._socket.close()
+
+    def receive(self) -> Received | None:
+        """Receive once.
+
+        Returns:
+            What came into `buffer`, or None when there is nothing (more). A pending error of an earlier send is
+            swallowed: it says nothing about what comes in.
+        """
+        try:
+            if not self._has_recvmsg:
+                length, source = self._socket.recvfrom_into(self._storage)
+                return Received(length, length, source, 0)
+            length, ancillary, _, source = self._socket.recvmsg_into([self._storage], _ANCILLARY_BYTES)
+        except BlockingIOError:
+            return None
+        except ConnectionError:
+            return None
+        segment, ecn = length, 0
+        for level, kind, data in ancillary:
+            if level == _SOL_UDP and kind == _UDP_GRO:
+                segment = _INT.unpack_from(data)[0]
+            elif kind in {_IP_TOS, _IPV6_TCLASS}:
+                ecn = data[0] & 3
+        return Received(length, segment or length, source, ecn)
+
+    def send(self, parts: Sequence[Buffer], segment: int, address: Address, ecn: int = 0) -> bool:
+        """Send one or many datagrams to one address.
+
+        Args:
+            parts: buffers whose concatenation is cut every `segment` bytes.
+            segment: bytes of each datagram but the last; at least the whole length for a single one. A datagram's
+                bounds must coincide with bounds of parts.
+            address: where to.
+            ecn: the two ECN bits of the outer header.
+
+        Returns:
+            False if it was too big for the path (EMSGSIZE): the caller lowers its path MTU. Everything else that
+            fails is counted or queued here.
+        """
+        if self._queue:
+            self._enqueue(parts, segment, address, ecn)
+            return True
+        try:
+            self._send_now(parts, segment, address, ecn)
+        except BlockingIOError:
+            self._enqueue(parts, segment, address, ecn)
+        except OSError as error:
+            return self._handle_send_error(error, parts, segment, address, ecn)
+        return True
+
+    def flush(self) -> bool:
+        """Send what waits; called when the descriptor is writable.
+
+        Returns:
+            True when nothing waits any more.
+        """
+        queue = self._queue
+        while queue:
+            data, segment, address, ecn = queue[0]
+            try:
+                self._send_now(_cut(data, segment), segment, address, ecn)
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                if self.gso and error.errno in _NO_SEGMENTATION:
+                    self.gso = False
+                    continue
+                self._count(error)
+            queue.popleft()
+            self._queued_bytes -= len(data)
+        return True
+
+    def _send_now(self, parts: Sequence[Buffer], segment: int, address: Address, ecn: int) -> None:
+        if self._has_sendmsg:
+            length = sum(map(len, parts))
+            if length <= segment:
+                self._socket.sendmsg(parts, self._ancillary(0, ecn), 0, address)
+                return
+            if self.gso:
+                self._socket.sendmsg(parts, self._ancillary(segment, ecn), 0, address)
+                return
+        for datagram in _cut(b"".join(parts), segment):
+            self._socket.sendto(datagram, address)
+
+    def _ancillary(self, segment: int, ecn: int) -> list[tuple[int, int, bytes]]:
+        messages = []
+        if segment:
+            messages.append((_SOL_UDP, _UDP_SEGMENT, _U16.pack(segment)))
+        if ecn:
+            level, kind = (socket.IPPROTO_IPV6, _IPV6_TCLASS) if self.is_ipv6 else (socket.IPPROTO_IP, _IP_TOS)
+            messages.append((level, kind, _INT.pack(ecn)))
+        return messages
+
+    def _handle_send_error(
+        self, error: OSError, parts: Sequence[Buffer], segment: int, address: Address, ecn: int
+    ) -> bool:
+        if self.gso and error.errno in _NO_SEGMENTATION and sum(map(len, parts)) > segment:
+            self.gso = False
+            return self.send(parts, segment, address, ecn)
+        self._count(error)
+        return error.errno != errno.EMSGSIZE
+
+    def _count(self, error: OSError) -> None:
+        reason = _SEND_ERRORS.get(error.errno or 0)
+        if reason is None:
+            raise error
+        self.drops[reason] += 1
+
+    def _enqueue(self, parts: Sequence[Buffer], segment: int, address: Address, ecn: int) -> None:
+        data = b"".join(parts)
+        if self._queued_bytes + len(data) > MAX_QUEUED_BYTES:
+            self.drops["udp: queue full"] += -(-len(data) // segment)
+            return
+        self._queue.append((data, segment, address, ecn))
+        self._queued_bytes += len(data)
+
+
+def _cut(data: bytes, segment: int) -> list[memoryview]:
+    view = memoryview(data)
+    return [view[start : start + segment] for start in range(0, len(view), segment)]
