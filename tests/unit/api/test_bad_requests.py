@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.unit.api.fake_engine import FakeEngine, serving
 
+from tests.unit.api.fake_engine import FakeEngine, serving
 from weft.api.server import MAX_BODY_BYTES, MAX_CONNECTIONS
 
 GOOD = b"GET /v0/info HTTP/1.1\r\nHost: weft\r\n\r\n"

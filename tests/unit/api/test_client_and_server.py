@@ -10,8 +10,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.unit.api.fake_engine import KEY, FakeEngine, serving
 
+from tests.unit.api.fake_engine import KEY, FakeEngine, serving
 from weft.api import routes
 from weft.api.client import Client, NoDaemon
 from weft.api.messages import (
