@@ -50,7 +50,8 @@ class LossReport(NamedTuple):
 class LossMeter:
     """The receiver's counts. The datapath adds to the attributes directly, once per burst.
 
-    `highest` and `seen` belong to the keypair in use; `start` closes the account of the one before.
+    `highest` and `seen` belong to the keypair in use; `start` closes the account of the one before. A burst that was
+    given up is seen too: its missing pieces are counted as such, not as a gap.
     """
 
     __slots__ = (
@@ -113,6 +114,7 @@ class BurstSize:
         "_grown_at",
         "_hole_for",
         "_hole_until",
+        "_is_trial",
         "_last",
         "_last_at",
         "_last_sent",
@@ -142,19 +144,30 @@ class BurstSize:
         self._first_unreported_at: int | None = None
         self._hole_until = 0
         self._hole_for = FIRST_TRIAL_NS
+        self._is_trial = False
         self._refused_until = 0
         self._refused_for = FIRST_TRIAL_NS
 
-    def handle_burst_sent(self, now: int) -> None:
-        """Note that a burst of more than one piece left; the first since the last report starts the watch."""
-        if self._first_unreported_at is None:
-            self._first_unreported_at = now
+    def handle_burst_sent(self, now: int) -> bool:
+        """Note that a burst of more than one piece left; the first since the last report starts the watch.
+
+        Returns:
+            True if that set a timer.
+        """
+        if self._first_unreported_at is not None:
+            return False
+        self._first_unreported_at = now
+        if self._is_trial:
+            self._settle(now)
+        return True
 
     def receive_report(self, report: LossReport, now: int) -> None:
         """Take the other side's counts."""
         self._first_unreported_at = None
+        self._is_trial = False
         self._hole_until = 0
         self._hole_for = FIRST_TRIAL_NS
+        self._settle(now)
         last = self._last
         if last is None or any(new < old for new, old in zip(report[1:], last[1:], strict=True)):
             self._begin(report, now)
@@ -179,6 +192,7 @@ class BurstSize:
         since = self._first_unreported_at
         if since is not None and now - since >= REPORT_TIMEOUT_NS:
             self._first_unreported_at = None
+            self._is_trial = True
             self._hole_until = now + self._hole_for
             self._hole_for = min(2 * self._hole_for, LAST_TRIAL_NS)
         self._settle(now)
@@ -215,7 +229,7 @@ class BurstSize:
             self._hole_until = 0
         if self.fixed is not None:
             self.pieces = self.fixed
-        elif self._refused_until or self._hole_until:
+        elif self._refused_until or self._hole_until or (self._is_trial and self._first_unreported_at is not None):
             self.pieces = 1
         else:
             self.pieces = self._wanted
