@@ -1,0 +1,31 @@
+"""Fixtures for tests against the real kernel, and the output of their processes in the report of a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+
+import pytest
+
+from tests.system.lab import Lab, TwoHosts
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    with Lab() as lab:
+        yield lab
+
+
+@pytest.fixture
+def two_hosts(lab: Lab) -> TwoHosts:
+    alice, bob = lab.host("alice"), lab.host("bob")
+    return TwoHosts(alice, bob, lab.veth(alice, bob))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.when == "call" and report.failed and isinstance(item, pytest.Function):
+        for value in item.funcargs.values():
+            if isinstance(value, Lab):
+                report.sections += value.outputs()
+    return report
