@@ -1,0 +1,75 @@
+"""Allowed sources: which peer owns which addresses, for both directions of cryptokey routing.
+
+Out, a destination's longest matching network says to which peer a packet goes; in, its source's says from which peer
+alone it may come. Networks are kept in one dictionary per prefix length; there are few lengths in a table, so a look-up
+is a few dictionary look-ups, whatever the number of peers.
+
+Rules of the file: a network belongs to one peer; giving it to another takes it from the first, as `wg` does.
+
+Source: the WireGuard paper, section 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from ipaddress import IPv4Network, IPv6Network
+from typing import Generic, TypeVar
+
+P = TypeVar("P", bound=Hashable)
+
+_Table = dict[int, dict[int, tuple[IPv4Network | IPv6Network, P]]]
+
+
+class AllowedSources(Generic[P]):
+    """A map from networks to peers, by longest prefix; `P` is whatever stands for a peer."""
+
+    def __init__(self) -> None:
+        self._by_length: dict[int, _Table[P]] = {4: {}, 16: {}}
+        """By bytes of an address: by bits after the prefix, smallest first: by the prefix's value."""
+
+    def insert(self, network: IPv4Network | IPv6Network, peer: P) -> None:
+        """Give a network to a peer, and take it from whoever had it."""
+        tables = self._by_length[network.max_prefixlen // 8]
+        shift = network.max_prefixlen - network.prefixlen
+        if shift not in tables:
+            tables[shift] = {}
+            for key in sorted(tables):
+                tables[key] = tables.pop(key)
+        tables[shift][int(network.network_address) >> shift] = (network, peer)
+
+    def remove_peer(self, peer: P) -> None:
+        """Take all networks from a peer."""
+        for network in self.networks_of(peer):
+            self.remove(network)
+
+    def remove(self, network: IPv4Network | IPv6Network) -> None:
+        """Take a network from whoever has it."""
+        tables = self._by_length[network.max_prefixlen // 8]
+        shift = network.max_prefixlen - network.prefixlen
+        table = tables.get(shift, {})
+        table.pop(int(network.network_address) >> shift, None)
+        if not table:
+            tables.pop(shift, None)
+
+    def networks_of(self, peer: P) -> list[IPv4Network | IPv6Network]:
+        """The networks that a peer has."""
+        return [
+            network
+            for tables in self._by_length.values()
+            for table in tables.values()
+            for network, owner in table.values()
+            if owner == peer
+        ]
+
+    def lookup(self, address: bytes) -> P | None:
+        """The peer with the longest network around an address.
+
+        Args:
+            address: 4 or 16 bytes, as in the IP header.
+        """
+        value = int.from_bytes(address, "big")
+        for shift, table in self._by_length[len(address)].items():
+            found = table.get(value >> shift)
+            if found is not None:
+                return found[1]
+        return None
