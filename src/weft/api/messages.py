@@ -45,7 +45,7 @@ class AddWireguard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """A stock WireGuard device."""
 
     public_key: Annotated[str, Meta(max_length=64, description="X25519 public key, base64.")]
-    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    name: Annotated[str, Meta(min_length=1, max_length=63)]
     allowed_ips: Annotated[
         list[Annotated[str, Meta(max_length=64)]],
         Meta(min_length=1, max_length=1024, description="Prefixes that the device may use as its source."),

@@ -1,0 +1,107 @@
+"""What all commands share: options that are taken before and after the command, examples, lazy loading, suggestions."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from weft.cli.settings import Settings
+
+
+def _take(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    # The environment counts once, at the root, so that it never overrides an option given before the command.
+    source = context.get_parameter_source(parameter.name or "")
+    if source is ParameterSource.COMMANDLINE or (source is ParameterSource.ENVIRONMENT and context.parent is None):
+        setattr(context.ensure_object(Settings), parameter.name or "", value)
+
+
+EVERYWHERE = (
+    click.Option(
+        ["--dir", "directory"],
+        type=click.Path(path_type=Path, file_okay=False),
+        envvar="WEFT_DIR",
+        show_envvar=True,
+        expose_value=False,
+        callback=_take,
+        help="Directory of the node: its key, configuration and socket.",
+    ),
+    click.Option(
+        ["--socket", "socket"],
+        type=click.Path(path_type=Path),
+        envvar="WEFT_SOCKET",
+        show_envvar=True,
+        expose_value=False,
+        callback=_take,
+        help="Socket of the daemon, if it is not in the directory.",
+    ),
+    click.Option(
+        ["--json", "json"],
+        is_flag=True,
+        envvar="WEFT_JSON",
+        show_envvar=True,
+        expose_value=False,
+        callback=_take,
+        help="Print JSON, as the daemon's API gives it.",
+    ),
+)
+
+
+class Command(click.Command):
+    """A command that takes the options of `EVERYWHERE`, and shows how it is used.
+
+    Args:
+        examples: command lines for the end of its help.
+    """
+
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params += EVERYWHERE
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples as they are to be typed."""
+        with formatter.section("Examples"):
+            formatter.write("".join(f"  {line}\n" for line in self.examples))
+
+
+class Group(Command, click.Group):
+    """A group that loads commands when they are used, and suggests near ones.
+
+    Args:
+        lazy: the commands of the group in the order in which they are listed; name to `module:attribute`.
+    """
+
+    command_class = Command
+
+    def __init__(self, *args: Any, lazy: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lazy = lazy or {}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands, in the order of the table."""
+        return [*self.lazy, *self.commands]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, loaded if it was not yet."""
+        if cmd_name in self.lazy:
+            module, _, attribute = self.lazy[cmd_name].partition(":")
+            command: click.Command = getattr(import_module(module), attribute)
+            return command
+        return super().get_command(ctx, cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does it, but an unknown command names the near one."""
+        name = args[0]
+        if not ctx.resilient_parsing and not name.startswith("-") and self.get_command(ctx, name) is None:
+            near = difflib.get_close_matches(name, self.list_commands(ctx), 1)
+            hint = f", did you mean `{ctx.command_path} {near[0]}`?" if near else ""
+            raise click.UsageError(f"no command `{ctx.command_path} {name}`{hint}", ctx)
+        return super().resolve_command(ctx, args)

@@ -1,0 +1,101 @@
+"""`weft fc00`: the network's interface on this machine, and what it lets in."""
+
+from __future__ import annotations
+
+import click
+
+from weft.api import routes
+from weft.api.messages import ChangePorts, StartInterface
+from weft.cli.command import Group
+from weft.cli.settings import Settings, pass_settings
+from weft.engine.status import Interface, Ports
+
+
+@click.group(
+    cls=Group,
+    examples=(
+        "sudo weft fc00 start",
+        "weft fc00 allow /tcp/22 /tcp/80 /icmp",
+    ),
+)
+def fc00() -> None:
+    """The interface for fc00::/8, and the firewall in front of it."""
+
+
+@fc00.command(
+    examples=(
+        "weft fc00 start",
+        "weft fc00 start --ifname weft1",
+    )
+)
+@click.option("--ifname", help="Name of the interface.  [default: weft0]")
+@pass_settings
+def start(settings: Settings, ifname: str | None) -> None:
+    """Make the interface; done when programs can use it. Starting it again changes nothing."""
+    settings.answer(routes.FC00_START, StartInterface(ifname=ifname), show_interface, doing="making the interface")
+
+
+@fc00.command(examples=("weft fc00 stop",))
+@pass_settings
+def stop(settings: Settings) -> None:
+    """Remove the interface. The daemon and its tunnels stay."""
+    settings.answer(routes.FC00_STOP, None, show_interface)
+
+
+@fc00.command(
+    examples=(
+        "weft fc00 status",
+        "weft fc00 status --json | jq .mtu",
+    )
+)
+@pass_settings
+def status(settings: Settings) -> None:
+    """Show the interface."""
+    settings.answer(routes.FC00_STATUS, None, show_interface)
+
+
+def show_interface(interface: Interface) -> None:
+    """Print one line about the interface."""
+    if not interface.up:
+        click.echo("no interface")
+        return
+    offloads = f", offloads {' '.join(interface.offloads)}" if interface.offloads else ""
+    click.echo(f"{interface.ifname} is up: {interface.address}, MTU {interface.mtu}{offloads}")
+
+
+@fc00.command(
+    examples=(
+        "weft fc00 allow /tcp/22 /tcp/80",
+        "weft fc00 allow /udp/0 /icmp",
+    )
+)
+@click.argument("rules", nargs=-1, required=True, metavar="RULE...")
+@pass_settings
+def allow(settings: Settings, rules: tuple[str, ...]) -> None:
+    """Let others in the network reach ports of this machine.
+
+    RULE is /tcp/PORT or /udp/PORT (port 0 stands for all) or /icmp.
+    """
+    settings.answer(routes.FC00_ALLOW, ChangePorts(rules=list(rules)), _show_ports)
+
+
+@fc00.command(examples=("weft fc00 deny /tcp/80 /icmp",))
+@click.argument("rules", nargs=-1, required=True, metavar="RULE...")
+@pass_settings
+def deny(settings: Settings, rules: tuple[str, ...]) -> None:
+    """Take rules back that `allow` has set."""
+    settings.answer(routes.FC00_DENY, ChangePorts(rules=list(rules)), _show_ports)
+
+
+@fc00.command(examples=("weft fc00 ports",))
+@pass_settings
+def ports(settings: Settings) -> None:
+    """Show what the firewall lets in."""
+    settings.answer(routes.FC00_PORTS, None, _show_ports)
+
+
+def _show_ports(ports: Ports) -> None:
+    rest = {"reject": "rejected", "drop": "dropped"}[ports.refuse]
+    for rule in ports.allow:
+        click.echo(f"allow {rule}")
+    click.echo(f"all else that comes in is {rest}")

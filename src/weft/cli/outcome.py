@@ -1,0 +1,65 @@
+"""How a command ends: one clear line on stderr if it failed, and the exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from weft.errors import UsageError, WeftError
+
+OK, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def run(command: click.Command, args: Sequence[str] | None) -> int:
+    """Run a command; whatever happens, no traceback reaches the person."""
+    try:
+        outcome = command.main(args, prog_name="weft", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter must not complain when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:
+        return report(error)
+    return outcome if isinstance(outcome, int) else OK
+
+
+def report(error: Exception) -> int:
+    """Say on stderr what went wrong.
+
+    Returns:
+        The exit code for it.
+    """
+    match error:
+        case click.exceptions.NoArgsIsHelpError():
+            error.show()
+            return WRONG_USAGE
+        case click.UsageError():
+            where = error.ctx.command_path if error.ctx else "weft"
+            say(f"{error.format_message().rstrip('.')}; see `{where} --help`")
+            return WRONG_USAGE
+        case click.Abort():
+            say("interrupted")
+            return INTERRUPTED
+        case UsageError():
+            say(str(error))
+            return WRONG_USAGE
+        case WeftError() | click.ClickException() | TimeoutError():
+            say(str(error))
+        case OSError():
+            reason = error.strerror or str(error)
+            say(f"{error.filename}: {reason}" if error.filename else reason)
+        case _:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            say(f"this is a bug, please report it: {type(error).__name__} at {place.filename}:{place.lineno}")
+    return FAILED
+
+
+def say(text: str) -> None:
+    """Write one line to stderr, whatever is in the text."""
+    line = "".join(letter if letter.isprintable() else " " for letter in text)
+    click.echo(f"weft: {' '.join(line.split())}", err=True)

@@ -1,0 +1,36 @@
+"""The command itself: its name, its version and the table of its commands."""
+
+from __future__ import annotations
+
+import click
+
+from weft import __version__
+from weft.cli.command import Group
+
+
+@click.group(
+    cls=Group,
+    lazy={
+        "init": "weft.cli.init:init",
+        "up": "weft.cli.up:up",
+        "down": "weft.cli.up:down",
+        "daemon": "weft.cli.daemon:daemon",
+        "info": "weft.cli.info:info",
+        "status": "weft.cli.status:status",
+        "ping": "weft.cli.ping:ping",
+        "peer": "weft.cli.peer:peer",
+        "fc00": "weft.cli.fc00:fc00",
+        "task": "weft.cli.task:task",
+        "completion": "weft.cli.completion:completion",
+    },
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    examples=(
+        "weft up                                                  on both machines",
+        "weft info                                                shows what the other side has to dial",
+        "weft peer connect /ip4/192.0.2.1/udp/1312/p2p/12D3KooW…  on one of them",
+        "weft status",
+    ),
+)
+@click.version_option(__version__, message="weft %(version)s")
+def weft() -> None:
+    """Weave this machine into an encrypted network, peer to peer."""

@@ -1,0 +1,50 @@
+"""`weft task`: what runs inside the daemon, for operators."""
+
+from __future__ import annotations
+
+import click
+
+from weft.api import routes
+from weft.api.messages import RestartTask, TaskList, TaskReply
+from weft.cli.command import Group
+from weft.cli.settings import Settings, pass_settings
+from weft.cli.show import table
+from weft.engine.status import TaskStatus
+
+
+@click.group(
+    cls=Group,
+    examples=(
+        "weft task list",
+        "weft task restart NAME",
+    ),
+)
+def task() -> None:
+    """See and restart the tasks inside the daemon."""
+
+
+@task.command("list", examples=("weft task list",))
+@pass_settings
+def list_(settings: Settings) -> None:
+    """List the tasks, their states, and how often each was restarted."""
+
+    def show(listed: TaskList) -> None:
+        _show_tasks(listed.tasks)
+
+    settings.answer(routes.TASK_LIST, None, show)
+
+
+@task.command(examples=("weft task restart udp",))
+@click.argument("name")
+@pass_settings
+def restart(settings: Settings, name: str) -> None:
+    """Stop the task NAME and let it start anew; sessions with peers survive it."""
+
+    def show(reply: TaskReply) -> None:
+        _show_tasks([reply.task])
+
+    settings.answer(routes.TASK_RESTART, RestartTask(name=name), show)
+
+
+def _show_tasks(tasks: list[TaskStatus]) -> None:
+    table([(task.name, task.state, str(task.restarts)) for task in tasks], header=("TASK", "STATE", "RESTARTS"))

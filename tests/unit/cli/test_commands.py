@@ -1,0 +1,224 @@
+"""Each command against the real API: what it asks of the node, what it prints, how it ends."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.unit.api.fake_engine import ID, KEY, FakeEngine, a_peer
+from tests.unit.cli.terminal import Terminal
+from weft.cli import ping
+from weft.engine.status import Interface, TaskStatus
+from weft.errors import PeerError, UsageError
+
+ANSWERED = [
+    ("info",),
+    ("status",),
+    ("peer", "list"),
+    ("peer", "connect", "/ip4/192.0.2.1/udp/1312"),
+    ("peer", "disconnect", "loom"),
+    ("peer", "add-wireguard", KEY, "--name", "phone", "--allowed-ips", "10.0.0.2/32"),
+    ("fc00", "start"),
+    ("fc00", "stop"),
+    ("fc00", "status"),
+    ("fc00", "allow", "/tcp/80"),
+    ("fc00", "deny", "/tcp/80"),
+    ("fc00", "ports"),
+    ("task", "list"),
+    ("task", "restart", "udp"),
+    ("ping", "-c", "1", "loom"),
+]
+
+
+@pytest.mark.parametrize("command", ANSWERED, ids=" ".join)
+def test_command_prints_for_people_and_json_with_the_schema(
+    weft: Terminal, node: FakeEngine, command: tuple[str, ...]
+) -> None:
+    people = weft(*command)
+    assert (people.code, people.err) == (0, "")
+    assert people.out.endswith("\n")
+    assert not people.out.startswith("{")
+    for machine in (weft("--json", *command), weft(*command, "--json")):
+        assert (machine.code, machine.err) == (0, "")
+        assert json.loads(machine.out)["schema"] == 1
+        assert machine.out.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ANSWERED, ids=" ".join)
+def test_command_without_a_daemon_is_one_line_and_exit_1(weft: Terminal, command: tuple[str, ...]) -> None:
+    seen = weft(*command)
+    assert (seen.code, seen.out) == (1, "")
+    assert seen.err == f"weft: no daemon answers at {weft.socket}; start it with `weft up`\n"
+
+
+def test_info_gives_what_the_other_side_must_dial(weft: Terminal, node: FakeEngine) -> None:
+    assert f"multiaddr   /ip4/192.0.2.9/udp/1312/p2p/{ID}\n" in weft("info").out
+    told = json.loads(weft("info", "--json").out)
+    assert set(told) >= {"schema", "id", "address", "wireguard_public_key", "multiaddrs"}
+
+
+def test_status_is_one_aligned_line_a_peer(weft: Terminal, node: FakeEngine) -> None:
+    node.interface = Interface(up=True, ifname="weft0", address="fc22::1", mtu=1352)
+    node.peer_list = [
+        a_peer(),
+        a_peer("phone", kind="wireguard", addresses=["10.0.0.2/32"], state="connecting", rtt_ms=None, mode="packet"),
+        a_peer(None, addresses=[], state="idle", endpoint=None, path="none", rtt_ms=None, tx_bytes=0, rx_bytes=2**42),
+    ]
+    assert weft("status").out.splitlines() == [
+        "fc22::1      (this node)  weft       up weft0                  -        -           -           -",
+        "fc11::1      loom         weft       up direct 192.0.2.1:1312  1.25 ms  tx 1.2 KiB  rx 5.3 MiB  burst",
+        "10.0.0.2/32  phone        wireguard  connecting                -        tx 1.2 KiB  rx 5.3 MiB  packet",
+        "-            -            weft       idle                      -        tx 0 B      rx 4.0 TiB  burst",
+    ]
+
+
+def test_status_says_what_is_missing(weft: Terminal, node: FakeEngine) -> None:
+    node.peer_list = []
+    node.tasks = lambda: [TaskStatus(name="udp", state="stopped", restarts=9)]
+    assert weft("status").out.splitlines()[1:] == [
+        "# task udp is stopped; `weft task restart udp` starts it",
+        "# no interface, so programs can't use the network; `weft fc00 start` makes it",
+        "# no peers yet; `weft peer connect MULTIADDR` calls one",
+    ]
+
+
+def test_peer_list_without_peers_says_how_to_get_one(weft: Terminal, node: FakeEngine) -> None:
+    node.peer_list = []
+    assert "weft peer connect" in weft("peer", "list").out
+
+
+def test_connect_that_fails_says_the_reason(weft: Terminal, node: FakeEngine) -> None:
+    node.fails["connect"] = TimeoutError("192.0.2.1:1312 did not answer within 10 s; is it up?")
+    seen = weft("peer", "connect", "/ip4/192.0.2.1/udp/1312")
+    assert (seen.code, seen.out) == (1, "")
+    assert seen.err == "weft: 192.0.2.1:1312 did not answer within 10 s; is it up?\n"
+    assert node.calls == [("connect", "/ip4/192.0.2.1/udp/1312", 10.0)]
+
+
+@pytest.mark.parametrize(
+    ("command", "fails", "raised", "code"),
+    [
+        (("peer", "connect", "/x"), "connect", UsageError("expected /ip4 at offset 0"), 2),
+        (("peer", "disconnect", "x"), "disconnect", UsageError("no peer 'x'"), 2),
+        (("ping", "x"), "ping", UsageError("no peer 'x'"), 2),
+        (("fc00", "start"), "fc00_start", PermissionError("a TUN needs CAP_NET_ADMIN"), 1),
+        (("fc00", "allow", "/sctp/1"), "fc00_allow", UsageError("/sctp/1: expected /tcp, /udp or /icmp"), 2),
+        (("task", "restart", "x"), "restart_task", UsageError("no task 'x'"), 2),
+        (("peer", "connect", "/x"), "connect", PeerError("evil \x1b[31m reason\nwith lines"), 1),
+    ],
+)
+def test_error_of_the_node_is_one_line(
+    weft: Terminal, node: FakeEngine, *, command: tuple[str, ...], fails: str, raised: Exception, code: int
+) -> None:
+    node.fails[fails] = raised
+    seen = weft(*command)
+    assert (seen.code, seen.out) == (code, "")
+    assert seen.err.startswith("weft: ")
+    assert seen.err.count("\n") == 1
+    assert "\x1b" not in seen.err
+
+
+def test_add_wireguard_takes_prefixes_in_both_spellings_and_the_key_from_a_file(
+    weft: Terminal, node: FakeEngine
+) -> None:
+    psk = weft.directory / "psk"
+    psk.write_text(KEY + "\n")
+    seen = weft(
+        *("peer", "add-wireguard", KEY, "--name", "hub", "--allowed-ips", "10.0.0.0/24, fd00::/64"),
+        *("--allowed-ips", "10.1.0.0/24", "--endpoint", "192.0.2.1:51820", "--psk-file", str(psk)),
+    )
+    assert seen.out == "added hub with 10.0.0.0/24, fd00::/64, 10.1.0.0/24\n"
+    prefixes = ["10.0.0.0/24", "fd00::/64", "10.1.0.0/24"]
+    assert node.calls == [("add_wireguard", KEY, "hub", prefixes, "192.0.2.1:51820", KEY, None)]
+
+
+def test_preshared_key_may_come_from_standard_input(
+    weft: Terminal, node: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(KEY.encode())))
+    command = ("peer", "add-wireguard", KEY, "--name", "a", "--allowed-ips", "::/0", "--psk-file", "-")
+    assert weft(*command).code == 0
+    assert node.calls[0][5] == KEY
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "says"),
+    [(None, 1, "No such file"), (b"\xff\xfe", 2, "no preshared key; `wg genpsk` makes one")],
+)
+def test_unreadable_preshared_key_is_one_line(
+    weft: Terminal, node: FakeEngine, content: bytes | None, code: int, says: str
+) -> None:
+    psk = weft.directory / "psk"
+    if content is not None:
+        psk.write_bytes(content)
+    seen = weft("peer", "add-wireguard", KEY, "--name", "a", "--allowed-ips", "::/0", "--psk-file", str(psk))
+    assert seen.code == code
+    assert str(psk) in seen.err
+    assert says in seen.err
+    assert seen.err.count("\n") == 1
+    assert node.calls == []
+
+
+def test_rules_go_in_one_call(weft: Terminal, node: FakeEngine) -> None:
+    seen = weft("fc00", "allow", "/tcp/80", "/udp/0")
+    assert node.calls == [("fc00_allow", ["/tcp/80", "/udp/0"])]
+    assert seen.out == "allow /icmp\nallow /tcp/80\nallow /udp/0\nall else that comes in is rejected\n"
+    assert weft("fc00", "deny", "/icmp", "/udp/0").out.startswith("allow /tcp/80\nall")
+
+
+def test_interface_can_be_named(weft: Terminal, node: FakeEngine) -> None:
+    assert weft("fc00", "start", "--ifname", "weft7").out == "weft7 is up: fc22::1, MTU 1352, offloads tso4\n"
+    assert weft("fc00", "stop").out == "no interface\n"
+
+
+@pytest.fixture
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ping, "INTERVAL_S", 0.0)
+
+
+@pytest.mark.usefixtures("no_pause")
+def test_ping_shows_the_path_and_a_summary(weft: Terminal, node: FakeEngine) -> None:
+    seen = weft("ping", "loom", "-c", "3", "--size", "1000", "--timeout", "2")
+    assert seen.code == 0
+    assert seen.out.splitlines() == [
+        *["pong from loom (fc11::1) via direct 192.0.2.1:1312 in 1.5 ms"] * 3,
+        "3 sent, 3 received, 0 % lost, round trip min / mean / max 1.5 ms / 1.5 ms / 1.5 ms",
+    ]
+    assert node.calls == [("ping", "loom", 2.0, 1000)] * 3
+
+
+@pytest.mark.usefixtures("no_pause")
+@pytest.mark.parametrize("raised", [PeerError("no answer within 5 s"), TimeoutError("no answer within 5 s")])
+def test_ping_without_any_answer_is_exit_1(weft: Terminal, node: FakeEngine, raised: Exception) -> None:
+    node.fails["ping"] = raised
+    seen = weft("ping", "loom", "-c", "2")
+    assert (seen.code, seen.err) == (1, "")
+    assert seen.out.splitlines() == [
+        *["no answer from loom: no answer within 5 s"] * 2,
+        "2 sent, 0 received, 100 % lost",
+    ]
+    machine = weft("ping", "loom", "-c", "1", "--json")
+    assert (machine.code, machine.out) == (1, "")
+    assert machine.err == "no answer from loom: no answer within 5 s\n"
+
+
+def test_interrupted_ping_still_sums_up(weft: Terminal, node: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ping.time, "sleep", interrupt)
+    seen = weft("ping", "loom")
+    assert seen.code == 0
+    assert seen.out.splitlines()[-1].startswith("1 sent, 1 received, 0 % lost")
+
+
+def test_socket_elsewhere_is_used(weft: Terminal, node: FakeEngine, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    for args in (
+        ("--dir", str(elsewhere), "--socket", str(weft.socket), "info"),
+        ("info", "--dir", str(elsewhere), "--socket", str(weft.socket)),
+    ):
+        assert weft.bare(*args).code == 0

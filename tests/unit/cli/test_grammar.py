@@ -1,0 +1,216 @@
+"""What every command shares: options, environment, help, errors of usage, completion."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+import weft as package
+from tests.unit.api.fake_engine import FakeEngine
+from tests.unit.cli.terminal import Terminal
+from weft.cli import main, show
+from weft.cli.outcome import report
+from weft.cli.root import weft as root
+
+
+def commands(command: click.Command, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
+            yield from commands(inner, *path, name)
+
+
+ALL = list(commands(root))
+
+
+@pytest.mark.parametrize("path", [path for path, _ in ALL], ids=" ".join)
+def test_help_has_examples_that_parse_and_the_common_options(weft: Terminal, path: tuple[str, ...]) -> None:
+    seen = weft.bare(*path, "--help")
+    assert seen.code == 0
+    for word in ("--dir", "--socket", "--json", "WEFT_DIR", "WEFT_SOCKET", "WEFT_JSON", "Examples:"):
+        assert word in seen.out
+    examples = re.findall(r"^  (?:sudo )?weft (.*)$", seen.out[seen.out.index("Examples:") :], re.MULTILINE)
+    assert examples
+    for example in examples:
+        words = re.split(r" [|>] |   +", example)[0].split()
+        command: click.Command = root
+        context = click.Context(root)
+        while isinstance(command, click.Group) and words:
+            inner = command.get_command(context, words.pop(0))
+            assert inner is not None, example
+            command = inner
+        command.make_context("weft", [re.sub(r'^"\$\(.*', "KEY", word) for word in words if word != "phone.pub)"])
+
+
+def test_version_is_told(weft: Terminal) -> None:
+    assert weft.bare("--version").out == f"weft {package.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("stauts",), "no command `weft stauts`, did you mean `weft status`?; see `weft --help`"),
+        (("peer", "conect"), "no command `weft peer conect`, did you mean `weft peer connect`?"),
+        (("xyzzy",), "no command `weft xyzzy`; see `weft --help`"),
+        (("info", "more"), "Got unexpected extra argument (more); see `weft info --help`"),
+        (("peer", "connect"), "Missing argument 'MULTIADDR'; see `weft peer connect --help`"),
+        (("fc00", "allow"), "Missing argument 'RULE...'"),
+        (("peer", "add-wireguard", "k", "--name", "n"), "Missing option '--allowed-ips'"),
+        (("peer", "add-wireguard", "k", "--name", "n", "--allowed-ips", ","), "--allowed-ips needs a prefix"),
+        (("ping", "x", "-c", "0"), "Invalid value for '-c'"),
+        (("info", "--jsn"), "No such option"),
+        (("--dir",), "Option '--dir' requires an argument"),
+        (("completion", "tcsh"), "Invalid value for"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_2(weft: Terminal, args: tuple[str, ...], says: str) -> None:
+    seen = weft.bare(*args)
+    assert (seen.code, seen.out) == (2, "")
+    assert seen.err.startswith("weft: ")
+    assert says in seen.err
+    assert seen.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("group", [(), ("peer",), ("fc00",), ("task",)])
+def test_group_without_a_command_shows_its_help(weft: Terminal, group: tuple[str, ...]) -> None:
+    seen = weft.bare(*group)
+    assert seen.code == 2
+    assert "Commands:" in seen.err
+
+
+def test_environment_is_used_and_options_win_wherever_they_stand(
+    weft: Terminal, node: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEFT_DIR", str(weft.directory))
+    monkeypatch.setenv("WEFT_JSON", "1")
+    assert json.loads(weft.bare("info").out)["schema"] == 1
+    monkeypatch.setenv("WEFT_DIR", "/nowhere")
+    for args in (("--dir", str(weft.directory), "info"), ("info", "--dir", str(weft.directory))):
+        assert weft.bare(*args).code == 0
+    assert "/nowhere/api.sock" in weft.bare("info").err
+    monkeypatch.setenv("WEFT_SOCKET", str(weft.socket))
+    assert weft.bare("peer", "list").code == 0
+    assert "/other" in weft.bare("--socket", "/other", "peer", "list").err
+    assert "/other" in weft.bare("peer", "--socket", "/other", "list").err
+    assert "/other" in weft.bare("--socket", "/x", "peer", "list", "--socket", "/other").err
+
+
+@pytest.mark.parametrize(
+    ("environment", "terminal", "colored"), [({}, True, True), ({"NO_COLOR": "1"}, True, False), ({}, False, False)]
+)
+def test_colour_is_for_terminals_and_not_against_no_color(
+    environment: dict[str, str],
+    terminal: bool,
+    colored: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
+    show.table([(show.state("up", "direct"), "x"), (show.state("connecting"), "y")])
+    out = capsys.readouterr().out
+    assert ("\x1b[" in out) == colored
+    assert click.unstyle(out) == "up direct   x\nconnecting  y\n"
+
+
+def test_person_at_a_terminal_is_told_what_takes_long(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(show, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with show.waiting("calling the peer"):
+        for _ in range(1000):
+            if told := capsys.readouterr().err:
+                break
+            show.threading.Event().wait(0.01)
+    assert told == "weft: calling the peer …\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script_is_printed(weft: Terminal, shell: str) -> None:
+    seen = weft.bare("completion", shell)
+    assert seen.code == 0
+    assert "_WEFT_COMPLETE" in seen.out
+
+
+def test_completion_completes_commands_and_options() -> None:
+    def complete(line: str, position: int) -> list[str]:
+        environment = os.environ | {"_WEFT_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(position)}
+        done = subprocess.run(
+            [sys.executable, "-m", "weft"], env=environment, capture_output=True, text=True, check=True
+        )
+        return [entry.partition(",")[2] for entry in done.stdout.splitlines()]
+
+    assert complete("weft pe", 1) == ["peer"]
+    assert set(complete("weft fc00 st", 2)) == {"start", "stop", "status"}
+    assert "--ifname" in complete("weft fc00 start --", 3)
+
+
+def test_module_runs_as_the_command_and_reports_no_daemon(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "weft", "info", "--dir", str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("weft: no daemon answers at ")
+
+
+def test_answer_imports_no_event_loop_and_no_server(tmp_path: Path) -> None:
+    program = (
+        "import sys; from weft.cli import main; main(['info', '--dir', sys.argv[1]]);"
+        "print([name for name in ('aiohttp', 'asyncio', 'cryptography', 'pyroute2') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_bug_is_one_line_without_the_message(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyError) as caught:
+        raise KeyError("s3cr3t")
+    assert report(caught.value) == 1
+    told = capsys.readouterr().err
+    assert re.fullmatch(r"weft: this is a bug, please report it: KeyError at .*test_grammar\.py:\d+\n", told)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (click.Abort(), 130, "interrupted"),
+        (OSError(28, "No space left on device", "/d/key"), 1, "/d/key: No space left on device"),
+        (OSError("odd"), 1, "odd"),
+        (click.ClickException("plain"), 1, "plain"),
+    ],
+)
+def test_any_error_is_one_line(error: Exception, code: int, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(error) == code
+    assert capsys.readouterr().err == f"weft: {says}\n"
+
+
+def test_reader_that_went_away_gets_no_traceback() -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {sys.executable} -m weft completion zsh | true"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+
+
+def test_main_runs_what_the_process_was_given(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["weft", "--version"])
+    assert main() == 0
+    assert capsys.readouterr().out.startswith("weft ")
