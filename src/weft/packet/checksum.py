@@ -20,13 +20,13 @@ from __future__ import annotations
 
 from typing import Final, TypeAlias
 
-from weft.packet.protocols import ICMPV6, TCP, UDP
+from weft.packet.protocols import ICMP, ICMPV6, TCP, UDP
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 Writable: TypeAlias = bytearray | memoryview
 
-FIELD: Final = {TCP: 16, UDP: 6, ICMPV6: 2}
-"""Where the checksum is in the transport header, by protocol: those that are summed with a pseudo-header."""
+FIELD: Final = {TCP: 16, UDP: 6, ICMPV6: 2, ICMP: 2}
+"""Where the checksum is in the transport header, by protocol. ICMP alone is summed without a pseudo-header."""
 
 _IPV4_CHECKSUM: Final = slice(10, 12)
 _IPV4_ADDRESSES: Final = (12, 20)
@@ -98,8 +98,10 @@ def pseudo_header_sum(packet: Buffer, transport_length: int, protocol: int | Non
 
 
 def _transport_sum(packet: Buffer, start: int, protocol: int) -> int:
-    """The sum of pseudo-header, transport header and payload, not folded; never 0."""
+    """The sum of pseudo-header, transport header and payload, not folded; 0 only for an ICMP message of zeros."""
     view = memoryview(packet)
+    if protocol == ICMP:
+        return sum16(view[start:])
     addresses, end = _IPV4_ADDRESSES if packet[0] >> 4 == 4 else _IPV6_ADDRESSES
     words = sum16(view[addresses:]) if start == end else sum16(view[addresses:end]) + sum16(view[start:])
     return words + protocol + len(packet) - start
@@ -115,7 +117,8 @@ def complete(packet: Writable, start: int, protocol: int) -> None:
     """
     at = start + FIELD[protocol]
     packet[at] = packet[at + 1] = 0
-    value = 0xFFFF - (_transport_sum(packet, start, protocol) % 0xFFFF or 0xFFFF)
+    total = _transport_sum(packet, start, protocol)
+    value = 0xFFFF - (total % 0xFFFF or (total and 0xFFFF))
     if value == 0 and protocol == UDP:
         value = 0xFFFF
     packet[at] = value >> 8
@@ -131,7 +134,7 @@ def write_pseudo_header_sum(packet: Writable, start: int, protocol: int) -> None
     Args:
         packet: a whole packet.
         start: offset of the transport header.
-        protocol: a key of `FIELD`.
+        protocol: a key of `FIELD`, but not ICMP, which has no pseudo-header.
     """
     at = start + FIELD[protocol]
     value = pseudo_header_sum(packet, len(packet) - start, protocol)
@@ -151,7 +154,8 @@ def verify(packet: Buffer, start: int, protocol: int) -> bool:
     """
     if protocol == UDP and packet[start + 6] == packet[start + 7] == 0:
         return packet[0] >> 4 == 4
-    return _transport_sum(packet, start, protocol) % 0xFFFF == 0
+    total = _transport_sum(packet, start, protocol)
+    return total > 0 and total % 0xFFFF == 0
 
 
 def write_ipv4_header_checksum(packet: Writable) -> None:

@@ -1,0 +1,201 @@
+"""Packets that answer a packet: ICMP errors, echo replies, TCP resets; for IPv4 and IPv6 alike.
+
+The engine and the firewall send them into the TUN or back to a peer. Each builder returns a whole packet with all its
+checksums, or None where the rules forbid an answer or the original can't be understood: an answer to an answer could go
+round forever, and one to many receivers, or to a forged source, floods somebody.
+
+Nothing answers: a malformed packet; an ICMP error or redirect; a fragment other than the first; a packet whose
+destination is multicast or broadcast; a packet whose source is not one host (unspecified, multicast, in IPv4 also 0/8,
+127/8 and 240/4 with the limited broadcast).
+
+An error quotes the original from its IP header on: up to 1280 bytes of IPv6 packet or 576 bytes of IPv4 packet in all.
+
+Source: RFC 4443 section 2.4 and sections 3.1 to 4.2; RFC 1812 sections 4.3.2.3 to 4.3.2.8; RFC 1122 section 3.2.2; RFC
+1191 section 4; RFC 9293 section 3.10.7.1 (resets).
+Not done here: limiting the rate of answers (the callers', RFC 4443 section 2.4 (f)); telling the broadcast address of
+an IPv4 subnet, whose prefix is not known here. Too Big is not sent for multicast packets, though RFC 4443 allows that.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+from weft.errors import DecodeError
+from weft.packet import icmp, icmpv6, ipv4, ipv6, protocols, tcp
+from weft.packet.checksum import Buffer, complete
+from weft.packet.ip import addresses, decode_upper_layer
+from weft.packet.upper import UpperLayer
+
+IPV4_ERROR_MAX_BYTES: Final = 576
+_IPV4_QUOTE_MAX_BYTES: Final = IPV4_ERROR_MAX_BYTES - ipv4.HEADER_BYTES - icmp.HEADER_BYTES
+_IPV6_QUOTE_MAX_BYTES: Final = ipv6.MIN_MTU_BYTES - ipv6.HEADER_BYTES - icmpv6.HEADER_BYTES
+_UNANSWERED_V6: Final = icmpv6.ERRORS | {icmpv6.REDIRECT}
+
+
+class Unreachable(Enum):
+    """Why a destination can't be reached. The value: the code in ICMPv6 and in ICMP."""
+
+    NO_ROUTE = (icmpv6.NO_ROUTE, icmp.NET_UNREACHABLE)
+    PROHIBITED = (icmpv6.ADMINISTRATIVELY_PROHIBITED, icmp.ADMINISTRATIVELY_PROHIBITED)
+    ADDRESS = (icmpv6.ADDRESS_UNREACHABLE, icmp.HOST_UNREACHABLE)
+    PORT = (icmpv6.PORT_UNREACHABLE, icmp.PORT_UNREACHABLE)
+
+
+def packet_too_big(original: Buffer, mtu: int, source: bytes) -> bytes | None:
+    """ICMPv6 Packet Too Big, or ICMP Fragmentation Needed: the original does not fit the way to its destination.
+
+    For an IPv4 packet this presumes that it may not be fragmented, whatever its flag says: nobody here fragments.
+
+    Args:
+        original: the whole packet.
+        mtu: the largest IP packet that fits, in bytes.
+        source: address that the answer comes from, of the original's IP version.
+    """
+    if _is_ipv6(original):
+        return _error_v6(original, icmpv6.Icmpv6Header(icmpv6.PACKET_TOO_BIG, 0, mtu), source)
+    kind, code = icmp.DESTINATION_UNREACHABLE, icmp.FRAGMENTATION_NEEDED
+    return _error_v4(original, icmp.IcmpHeader(kind, code, min(mtu, 0xFFFF)), source)
+
+
+def destination_unreachable(original: Buffer, reason: Unreachable, source: bytes) -> bytes | None:
+    """ICMP or ICMPv6 Destination Unreachable.
+
+    Args:
+        original: the whole packet.
+        reason: becomes the code.
+        source: address that the answer comes from, of the original's IP version.
+    """
+    code_v6, code_v4 = reason.value
+    if _is_ipv6(original):
+        return _error_v6(original, icmpv6.Icmpv6Header(icmpv6.DESTINATION_UNREACHABLE, code_v6), source)
+    return _error_v4(original, icmp.IcmpHeader(icmp.DESTINATION_UNREACHABLE, code_v4), source)
+
+
+def time_exceeded(original: Buffer, source: bytes) -> bytes | None:
+    """ICMP or ICMPv6 Time Exceeded, code 0: the hop limit of the original ran out.
+
+    Args:
+        original: the whole packet.
+        source: address that the answer comes from, of the original's IP version.
+    """
+    if _is_ipv6(original):
+        return _error_v6(original, icmpv6.Icmpv6Header(icmpv6.TIME_EXCEEDED, 0), source)
+    return _error_v4(original, icmp.IcmpHeader(icmp.TIME_EXCEEDED, 0), source)
+
+
+def echo_reply(request: Buffer) -> bytes | None:
+    """The reply to an ICMP or ICMPv6 echo request, from the address that was asked.
+
+    Args:
+        request: the whole packet; None is returned if it is a fragment or no echo request.
+    """
+    upper = _arrived(request)
+    if upper is None or not _is_echo_request(request, upper):
+        return None
+    source, destination = addresses(request)
+    reply = icmpv6.ECHO_REPLY if _is_ipv6(request) else icmp.ECHO_REPLY
+    message = bytes((reply, 0, 0, 0)) + request[upper.start + icmp.REST : upper.end]
+    return _packet(destination, source, upper.protocol, message)
+
+
+def tcp_reset(original: Buffer) -> bytes | None:
+    """The reset that a host without such a connection sends to a TCP segment; none to a reset.
+
+    Args:
+        original: the whole packet; None is returned if it is a fragment or not TCP.
+    """
+    upper = _arrived(original)
+    if upper is None or upper.protocol != protocols.TCP:
+        return None
+    try:
+        segment = tcp.decode_tcp(original[: upper.end], upper.start)
+    except DecodeError:
+        return None
+    if segment.flags & tcp.RST:
+        return None
+    sequence, acknowledgment, flags = segment.acknowledgment, 0, tcp.RST
+    if not segment.flags & tcp.ACK:
+        length = upper.end - upper.start - segment.header_length
+        length += bool(segment.flags & tcp.SYN) + bool(segment.flags & tcp.FIN)
+        sequence, acknowledgment, flags = 0, (segment.sequence + length) & 0xFFFFFFFF, tcp.RST | tcp.ACK
+    reset = tcp.TcpHeader(segment.destination_port, segment.source_port, sequence, acknowledgment, flags, window=0)
+    source, destination = addresses(original)
+    return _packet(destination, source, protocols.TCP, tcp.encode_tcp(reset))
+
+
+def _error_v6(original: Buffer, header: icmpv6.Icmpv6Header, source: bytes) -> bytes | None:
+    upper = _answerable(original)
+    if upper is None:
+        return None
+    quote = bytes(original[: min(upper.end, _IPV6_QUOTE_MAX_BYTES)])
+    return _packet(source, addresses(original)[0], protocols.ICMPV6, icmpv6.encode_icmpv6(header) + quote)
+
+
+def _error_v4(original: Buffer, header: icmp.IcmpHeader, source: bytes) -> bytes | None:
+    upper = _answerable(original)
+    if upper is None:
+        return None
+    quote = bytes(original[: min(upper.end, _IPV4_QUOTE_MAX_BYTES)])
+    return _packet(source, addresses(original)[0], protocols.ICMP, icmp.encode_icmp(header) + quote)
+
+
+def _packet(source: bytes, destination: bytes, protocol: int, message: bytes) -> bytes:
+    """A packet around a transport header and payload whose checksum field is still open."""
+    if len(source) == 16:
+        header = ipv6.encode_ipv6(ipv6.Ipv6Header(source, destination, protocol, len(message)))
+    else:
+        total = ipv4.HEADER_BYTES + len(message)
+        header = ipv4.encode_ipv4(ipv4.Ipv4Header(source, destination, protocol, total, dont_fragment=True))
+    packet = bytearray(header + message)
+    complete(packet, len(header), protocol)
+    return bytes(packet)
+
+
+def _answerable(original: Buffer) -> UpperLayer | None:
+    """What the original carries, or None if nothing may answer it."""
+    try:
+        upper = decode_upper_layer(original)
+    except DecodeError:
+        return None
+    if upper.fragment is not None and upper.fragment.offset:
+        return None
+    source, destination = addresses(original)
+    if not _is_one_host(source) or not _is_one_host(destination):
+        return None
+    return None if _is_icmp_error(original, upper) else upper
+
+
+def _arrived(original: Buffer) -> UpperLayer | None:
+    """What the original carries if it may be answered, is whole, and is at the last of its destinations."""
+    upper = _answerable(original)
+    return None if upper is None or upper.fragment is not None or upper.segments_left else upper
+
+
+def _is_ipv6(packet: Buffer) -> bool:
+    return len(packet) > 0 and packet[0] >> 4 == 6
+
+
+def _is_one_host(address: bytes) -> bool:
+    """Whether an address may stand for one host on a network: neither unspecified nor multicast nor broadcast."""
+    if len(address) == 16:
+        return address[0] != 0xFF and any(address)
+    return address[0] < 224 and address[0] not in {0, 127}
+
+
+def _is_icmp_error(packet: Buffer, upper: UpperLayer) -> bool:
+    """Whether a packet carries an ICMP error or redirect, or ICMP too short to tell."""
+    if _is_ipv6(packet):
+        unanswered, protocol = _UNANSWERED_V6, protocols.ICMPV6
+    else:
+        unanswered, protocol = icmp.ERRORS, protocols.ICMP
+    return upper.protocol == protocol and (upper.start == upper.end or packet[upper.start] in unanswered)
+
+
+def _is_echo_request(packet: Buffer, upper: UpperLayer) -> bool:
+    if upper.end - upper.start < icmp.HEADER_BYTES:
+        return False
+    asked = (upper.protocol, packet[upper.start], packet[upper.start + 1])
+    if _is_ipv6(packet):
+        return asked == (protocols.ICMPV6, icmpv6.ECHO_REQUEST, 0)
+    return asked == (protocols.ICMP, icmp.ECHO_REQUEST, 0)

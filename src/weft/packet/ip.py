@@ -1,0 +1,34 @@
+"""IP of either version, told apart by the first nibble."""
+
+from __future__ import annotations
+
+from weft.errors import DecodeError
+from weft.packet import ipv4, ipv6
+from weft.packet.checksum import Buffer
+from weft.packet.upper import UpperLayer
+
+
+def decode_upper_layer(packet: Buffer, *, truncated: bool = False) -> UpperLayer:
+    """Find out what an IP packet carries, and where.
+
+    Args:
+        packet: begins with the IP header.
+        truncated: the packet may end early, as it does where an ICMP error quotes it.
+
+    Raises:
+        DecodeError: it is no IP packet, or malformed (`ipv4.decode_ipv4_upper_layer`, `ipv6.decode_ipv6_upper_layer`).
+    """
+    if len(packet) == 0:
+        raise DecodeError("an IP packet")
+    version = packet[0] >> 4
+    if version == 6:
+        return ipv6.decode_ipv6_upper_layer(packet, truncated=truncated)
+    if version == 4:
+        return ipv4.decode_ipv4_upper_layer(packet, truncated=truncated)
+    raise DecodeError("IP version 4 or 6")
+
+
+def addresses(packet: Buffer) -> tuple[bytes, bytes]:
+    """Source and destination of a packet whose header was decoded before: 4 bytes each, or 16."""
+    header = ipv4 if packet[0] >> 4 == 4 else ipv6
+    return bytes(packet[header.SOURCE]), bytes(packet[header.DESTINATION])
