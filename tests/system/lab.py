@@ -78,6 +78,23 @@ class Cable:
 
 
 @dataclass(frozen=True)
+class FaultyCable(Cable):
+    """Two interfaces that are joined by `weft.testing.link`."""
+
+    process: Process
+
+    def set(self, words: str) -> None:
+        """Change its faults: `loss=5%`, `to_right rate=100M`; see that module."""
+        answer = json.loads(self.process.ask(words))
+        assert "error" not in answer, answer["error"]
+
+    def figures(self) -> dict[str, dict[str, int]]:
+        """What each direction has carried, and what it has not."""
+        figures: dict[str, dict[str, int]] = json.loads(self.process.ask(""))
+        return figures
+
+
+@dataclass(frozen=True)
 class Ping:
     """What `ping` said."""
 
@@ -124,6 +141,19 @@ class Process:
                 state = f"after {timeout_s:g} s" if running else f"and it exited with {self.popen.returncode}"
                 raise AssertionError(f"{self.name} did not say {text!r} {state}:\n{output[-TAIL_BYTES:]}")
             time.sleep(0.02)
+
+    def ask(self, line: str, timeout_s: float = 5) -> str:
+        """Write a line to its standard input and return the line that it answers."""
+        said = self.output()
+        assert self.popen.stdin
+        self.popen.stdin.write(f"{line}\n".encode())
+        self.popen.stdin.flush()
+        deadline = time.monotonic() + timeout_s
+        while not (answer := self.output()[len(said) :]).endswith("\n"):
+            in_time = self.running and time.monotonic() < deadline
+            assert in_time, f"{self.name} did not answer {line!r}: {said}{answer}"
+            time.sleep(0.005)
+        return answer
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End it, forcibly when it takes too long, and return its exit code."""
@@ -260,6 +290,35 @@ class Lab:
         )
         cable.left.configure(mtu)
         cable.right.configure(mtu)
+        return cable
+
+    def link(
+        self, left: Host, right: Host, faults: str = "", *, single: bool = False, mode: str = "tap", seed: int = 0
+    ) -> FaultyCable:
+        """Join two hosts by a link in user space with delay, loss, rate and what else `weft.testing.link` can do.
+
+        Args:
+            left: host that gets the interface `left`.
+            right: host that gets the interface `right`.
+            faults: words such as `latency=10ms loss=1%`.
+            single: packets cross one by one; if not, super-packets cross whole.
+            mode: `tap` or `tun`.
+            seed: of its chances.
+        """
+        ends = self._cable(left, right)
+        names = (f"{end.ifname}@{end.host.namespace}" for end in (ends.left, ends.right))
+        options = ["--mode", mode, "--seed", str(seed), *(["--single"] if single else [])]
+        process = self._start(
+            f"link {left.name} {right.name}",
+            [sys.executable, "-m", "weft.testing.link", *names, *options, *faults.split()],
+            None,
+        )
+        process.wait_for("interfaces")
+        cable = FaultyCable(ends.left, ends.right, process)
+        for end in (cable.left, cable.right):
+            end.configure(1500)
+            # Losses shall be those of the link, not of a queue in front of it that overflows.
+            end.host.ip("link", "set", end.ifname, "txqueuelen", "10000")
         return cable
 
     def outputs(self) -> list[tuple[str, str]]:

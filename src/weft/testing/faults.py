@@ -7,7 +7,9 @@ devices. It touches neither packets nor clocks: a size and a time go in, times o
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from random import Random
 from typing import NamedTuple
 
@@ -54,6 +56,58 @@ class Faults:
                 raise UsageError(f"{name} can't be negative")
         if self.rate_bps is not None and self.rate_bps <= 0:
             raise UsageError("rate_bps must be positive; None means no limit")
+
+
+def parse_faults(words: Iterable[str], base: Faults = Faults()) -> Faults:
+    """Change faults as words tell, in the way of `latency=10ms loss=1% rate=100M`.
+
+    Args:
+        words: each a name, `=` and a value. `latency`, `jitter` and `held_back` take a time in ns, us, ms or s; `loss`,
+            `reordering` and `duplication` a share, as 0.01 or 1%; `mtu` and `queue` bytes, `rate` bits per second, with
+            k, M or G for powers of 1000; `rate=none` lifts the limit.
+        base: what the words leave as it is.
+
+    Raises:
+        UsageError: a word that is none of these, or a value out of range.
+    """
+    fields: dict[str, int | float | None] = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        if name not in _WORDS:
+            raise UsageError(f"{word}: not one of {', '.join(f'{known}=' for known in _WORDS)}")
+        field, units = _WORDS[name]
+        fields[field] = None if word == "rate=none" else _parse_number(word, value, units)
+    return replace(base, **fields)  # type: ignore[arg-type]
+
+
+_Units = dict[str, Fraction]
+_TIME: _Units = {"ns": Fraction(1), "us": Fraction(1_000), "ms": Fraction(MS), "s": Fraction(S)}
+_SHARE: _Units = {"%": Fraction(1, 100), "": Fraction(1)}
+_COUNT: _Units = {"k": Fraction(10**3), "M": Fraction(10**6), "G": Fraction(10**9), "": Fraction(1)}
+_WORDS: dict[str, tuple[str, _Units]] = {
+    "latency": ("latency_ns", _TIME),
+    "jitter": ("jitter_ns", _TIME),
+    "held_back": ("held_back_ns", _TIME),
+    "loss": ("loss", _SHARE),
+    "reordering": ("reordering", _SHARE),
+    "duplication": ("duplication", _SHARE),
+    "mtu": ("mtu_bytes", _COUNT),
+    "queue": ("queue_bytes", _COUNT),
+    "rate": ("rate_bps", _COUNT),
+}
+
+
+def _parse_number(word: str, text: str, units: _Units) -> int | float:
+    # Longest units first, or "ms" would be read as "s".
+    unit = next((unit for unit in sorted(units, key=len, reverse=True) if text.endswith(unit)), None)
+    try:
+        if unit is None:
+            raise ValueError
+        value = Fraction(text.removesuffix(unit)) * units[unit]
+    except ValueError:
+        spelled = ", ".join(unit for unit in units if unit)
+        raise UsageError(f"{word}: expected a number with a unit of {spelled}") from None
+    return float(value) if units is _SHARE else int(value)
 
 
 class Passage(NamedTuple):

@@ -1,0 +1,267 @@
+"""Interfaces, addresses and routes of a Linux machine, through rtnetlink.
+
+What makes the fc00::/8 interface usable once its TUN exists, and what routes of stock WireGuard peers need. pyroute2
+speaks the protocol; it comes with the extra `linux`, is imported when first needed, and is known to this file alone.
+
+Source: Linux, rtnetlink(7), if_link.h, rtnetlink.h; cjdns uses the same prefix, so an owner of it is refused.
+Not done here: making the TUN (tun.py).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from types import TracebackType
+from typing import Any, Final, Self
+
+from weft.errors import TransportError, UsageError
+
+Prefix = IPv4Network | IPv6Network
+
+OVERLAY: Final = IPv6Network("fc00::/8")
+GSO_MAX_BYTES: Final = 64_000
+"""So that a super-packet from the TUN fits one burst."""
+TX_QUEUE_PACKETS: Final = 1_000
+"""What waits for this process on the TUN: as on an Ethernet interface. The kernel gives a TUN 500."""
+
+_ADDR_GEN_MODE_NONE = 1
+_IFF_UP, _IFF_RUNNING = 0x1, 0x40
+_UNUSABLE_FLAGS = 0x20 | 0x08 | 0x40  # deprecated, duplicate, tentative
+_LOCAL_TABLE = 255
+_UNICAST = 1
+_GONE = frozenset({errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENOENT})
+# Nothing is sent there (RFC 5737, RFC 3849): connecting a UDP socket only asks for the route.
+_ANYWHERE: Final = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
+
+
+class Netlink:
+    """A connection to the kernel's routing tables; an asynchronous context manager.
+
+    What it added and nobody removed goes when it is closed.
+
+    Raises:
+        UsageError: on entering, pyroute2 is not installed, or this is not Linux.
+    """
+
+    def __init__(self) -> None:
+        self._iproute: Any = None
+        self._added: list[tuple[str, dict[str, Any]]] = []
+
+    async def __aenter__(self) -> Self:
+        self._iproute = await _pyroute2().AsyncIPRoute().__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            while self._added:
+                await self._remove(*self._added[-1])
+        finally:
+            await self._iproute.__aexit__(kind, error, traceback)
+
+    async def configure_interface(
+        self,
+        ifname: str,
+        address: bytes | IPv6Address,
+        mtu: int,
+        gso_max_size: int = GSO_MAX_BYTES,
+    ) -> None:
+        """Make an existing TUN the interface of fc00::/8 and set it up.
+
+        It gets the address with prefix length 128, no link-local address, and the route.
+
+        Args:
+            ifname: name of the interface.
+            address: this node's own, 16 bytes or as a value.
+            mtu: of the interface, bytes.
+            gso_max_size: largest super-packet that the kernel makes for it, bytes, for both IP versions.
+
+        Raises:
+            UsageError: no such interface, no permission, or another interface owns the route fc00::/8.
+        """
+        owner = await self.owner_of(OVERLAY)
+        if owner not in {None, ifname}:
+            raise UsageError(
+                f"{owner} has the route {OVERLAY} already (cjdns uses the same addresses); stop what owns {owner} first"
+            )
+        index = await self._index(ifname)
+        # Without a link-local address the kernel sends no router solicitations into the tunnel.
+        no_link_local = {"attrs": [["AF_INET6", {"attrs": [["IFLA_INET6_ADDR_GEN_MODE", _ADDR_GEN_MODE_NONE]]}]]}
+        async with _explained(f"can't set up {ifname}"):
+            await self._ask("link", "set", index=index, mtu=mtu, txqlen=TX_QUEUE_PACKETS)
+            await self._ask("link", "set", index=index, IFLA_GSO_MAX_SIZE=gso_max_size)
+            await self._ask("link", "set", index=index, IFLA_AF_SPEC=no_link_local)
+            await self._ask("link", "set", index=index, state="up")
+        await self._add("addr", {"address": str(IPv6Address(address)), "prefixlen": 128, "index": index})
+        if owner is None:
+            await self.add_route(OVERLAY, ifname)
+
+    async def add_route(self, prefix: Prefix | str, ifname: str) -> None:
+        """Send packets for a prefix to an interface.
+
+        Args:
+            prefix: as a value, or as text such as `192.0.2.0/24`.
+            ifname: name of an interface that is up.
+
+        Raises:
+            UsageError: the prefix has a route already, no such interface, or no permission.
+        """
+        await self._add("route", {"dst": str(ip_network(prefix)), "oif": await self._index(ifname)})
+
+    async def remove_route(self, prefix: Prefix | str, ifname: str) -> None:
+        """Take back what `add_route` did; a route that is gone already is fine.
+
+        Raises:
+            UsageError: no permission.
+        """
+        with suppress(_NoSuchInterface):
+            await self._remove("route", {"dst": str(ip_network(prefix)), "oif": await self._index(ifname)})
+
+    async def owner_of(self, prefix: Prefix | str) -> str | None:
+        """Return the interface that has the route of exactly this prefix, or None."""
+        prefix = ip_network(prefix)
+        everywhere = str(type(prefix.network_address)(0))
+        family = socket.AF_INET if prefix.version == 4 else socket.AF_INET6
+        for route in await self._ask("route", "dump", family=family):
+            is_same = f"{route.get('dst') or everywhere}/{route.get('dst_len')}" == str(prefix)
+            is_usual = route.get("type") == _UNICAST and route.get("table") != _LOCAL_TABLE
+            if is_same and is_usual and route.get("oif"):
+                return await self._ifname(route.get("oif"))
+        return None
+
+    async def link_mtu(self, ifname: str) -> int:
+        """Return the MTU of an interface, bytes.
+
+        Raises:
+            UsageError: no such interface.
+        """
+        return int((await self._link(ifname)).get("mtu"))
+
+    async def mtu_towards(self, address: str | IPv4Address | IPv6Address) -> int:
+        """Return the MTU of the interface by which an address is reached, bytes.
+
+        Raises:
+            UsageError: no route leads there.
+        """
+        async with _explained(f"no way to {address}"):
+            (route,) = await self._ask("route", "get", dst=str(address))
+            return await self.link_mtu(await self._ifname(route.get("oif")))
+
+    async def _add(self, what: str, spec: dict[str, Any]) -> None:
+        name = spec.get("dst") or spec["address"]
+        async with _explained(f"can't add {name}"):
+            try:
+                await self._ask(what, "add", **spec)
+            except FileExistsError:
+                owner = await self.owner_of(spec["dst"]) if what == "route" else None
+                raise UsageError(f"{name} is there already{f', on {owner}' if owner else ''}") from None
+        self._added.append((what, spec))
+
+    async def _remove(self, what: str, spec: dict[str, Any]) -> None:
+        with suppress(ValueError):
+            self._added.remove((what, spec))
+        async with _explained(f"can't remove {spec.get('dst') or spec['address']}"):
+            try:
+                await self._ask(what, "del", **spec)
+            except OSError as error:
+                if error.errno not in _GONE:
+                    raise
+
+    async def _link(self, ifname: str) -> Any:
+        for link in await self._ask("link", "dump"):
+            if link.get("ifname") == ifname:
+                return link
+        raise _NoSuchInterface(f"there is no interface {ifname}")
+
+    async def _index(self, ifname: str) -> int:
+        return int((await self._link(ifname)).get("index"))
+
+    async def _ifname(self, index: int) -> str:
+        (link,) = await self._ask("link", "get", index=index)
+        return str(link.get("ifname"))
+
+    async def _ask(self, table: str, command: str, **spec: Any) -> list[Any]:
+        # pyroute2's own error is no OSError.
+        try:
+            answer = await getattr(self._iproute, table)(command, **spec)
+            return [item async for item in answer] if command == "dump" else list(answer)
+        except _pyroute2().NetlinkError as error:
+            raise OSError(error.code, os.strerror(error.code)) from None
+
+
+class _NoSuchInterface(UsageError):  # noqa: N818 - for this file: a caller sees a UsageError
+    pass
+
+
+async def local_addresses() -> list[str]:
+    """Return this machine's own addresses that are worth telling others, IPv4 first.
+
+    Unicast addresses of interfaces that are up: no loopback, none of fc00::/8, link-local ones only where there is no
+    other. With pyroute2 all of them; elsewhere those from which the system would talk to the Internet and those that
+    its own name has.
+    """
+    try:
+        found = [address async for address in _addresses_by_netlink()]
+    except UsageError:
+        found = list(_addresses_by_socket())
+    return suitable(found)
+
+
+def suitable(addresses: Iterable[str]) -> list[str]:
+    """Choose those addresses that others can reach; see `local_addresses`.
+
+    Args:
+        addresses: as text; a scope (`%eth0`) makes an address useless elsewhere and is cut.
+    """
+    values = {ip_address(address.partition("%")[0]) for address in addresses}
+    unicast = [
+        value
+        for value in sorted(values, key=lambda value: (value.version, int(value)))
+        if not (value.is_loopback or value.is_unspecified or value.is_multicast)
+        and not (isinstance(value, IPv6Address) and (value in OVERLAY or value.ipv4_mapped))
+    ]
+    return [str(value) for value in unicast if not value.is_link_local] or [str(value) for value in unicast]
+
+
+async def _addresses_by_netlink() -> AsyncIterator[str]:
+    async with Netlink() as netlink:
+        usable = {
+            link.get("index")
+            for link in await netlink._ask("link", "dump")
+            if link.get("flags") & _IFF_UP and link.get("flags") & _IFF_RUNNING
+        }
+        for address in await netlink._ask("addr", "dump"):
+            if address.get("index") in usable and not (address.get("flags") or 0) & _UNUSABLE_FLAGS:
+                yield address.get("local") or address.get("address")
+
+
+def _addresses_by_socket() -> Iterable[str]:
+    for family, destination in _ANYWHERE:
+        with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((destination, 9))
+            yield probe.getsockname()[0]
+    with suppress(OSError):
+        yield from (str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None))
+
+
+@asynccontextmanager
+async def _explained(what: str) -> AsyncIterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, PermissionError):
+            raise UsageError(f"{what}: needs root or CAP_NET_ADMIN") from error
+        raise TransportError(f"{what}: {error.strerror}") from error
+
+
+def _pyroute2() -> Any:
+    try:
+        import pyroute2
+    except ImportError as error:
+        raise UsageError("interfaces and routes need pyroute2: pip install 'weft[linux]'") from error
+    return pyroute2
