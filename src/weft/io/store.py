@@ -163,7 +163,7 @@ class Store:
             raise ConfigError("does not exist; run `weft init` to make an identity", file=file) from None
         except msgspec.ValidationError as error:
             raise ConfigError(f"is torn or was edited ({error}); {_KEY_LOST}", file=file) from None
-        except (ValueError, DecodeError):
+        except (ValueError, RecursionError, DecodeError):
             # What was wrong with the seed is not told: it might be quoted.
             raise ConfigError(f"is torn or was edited; {_KEY_LOST}", file=file) from None
         for key, stored, computed in (
@@ -192,7 +192,7 @@ class Store:
             state = msgspec.json.decode(data, type=State)
         except FileNotFoundError:
             return State()
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ConfigError(f"is torn or was edited ({error}); {_STATE_LOST}", file=file) from None
         self._check(state, _STATE_LOST)
         return state

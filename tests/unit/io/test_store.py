@@ -112,6 +112,12 @@ def test_key_file_whose_parts_contradict_each_other_names_the_part(keyed: Store,
     assert caught.value.key == part
 
 
+def test_key_file_of_brackets_is_refused(keyed: Store) -> None:
+    keyed.key_path.write_text("seed = " + "[" * 5000)
+    with pytest.raises(ConfigError, match="torn"):
+        keyed.load_key()
+
+
 def test_seed_of_another_identity_is_refused(keyed: Store) -> None:
     keyed.key_path.write_text(keyed.key_path.read_text().replace(ME.seed.hex(), PEER.seed.hex()))
     with pytest.raises(ConfigError, match="does not belong to the seed"):
@@ -250,6 +256,7 @@ def test_state_with_a_wrong_value_is_neither_saved_nor_loaded_and_named(
         (b"\xff\xfe", "torn"),
         (b"[]", "torn"),
         (b"null", "torn"),
+        (b'{"x":' + b"[" * 5000, "torn"),
         (b"{}", "required field `version`"),
         (b'{"version": "1"}', "torn"),
         (b'{"version": 1, "pears": []}', "unknown field `pears`"),
