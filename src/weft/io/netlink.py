@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -79,10 +80,11 @@ class Netlink:
             ifname: name of the interface.
             address: this node's own, 16 bytes or as a value.
             mtu: of the interface, bytes.
-            gso_max_size: largest super-packet that the kernel makes for it, bytes, for both IP versions.
+            gso_max_size: largest super-packet that the kernel makes for it, of both IP versions; at most 65,536 bytes.
 
         Raises:
             UsageError: no such interface, no permission, or another interface owns the route fc00::/8.
+            TransportError: the kernel refused for another reason.
         """
         owner = await self.owner_of(OVERLAY)
         if owner not in {None, ifname}:
@@ -94,6 +96,7 @@ class Netlink:
         no_link_local = {"attrs": [["AF_INET6", {"attrs": [["IFLA_INET6_ADDR_GEN_MODE", _ADDR_GEN_MODE_NONE]]}]]}
         async with _explained(f"can't set up {ifname}"):
             await self._ask("link", "set", index=index, mtu=mtu, txqlen=TX_QUEUE_PACKETS)
+            # Up to 65,536 the kernel takes it for IPv4 too; beyond, IPv4 has an attribute of its own.
             await self._ask("link", "set", index=index, IFLA_GSO_MAX_SIZE=gso_max_size)
             await self._ask("link", "set", index=index, IFLA_AF_SPEC=no_link_local)
             await self._ask("link", "set", index=index, state="up")
@@ -110,6 +113,7 @@ class Netlink:
 
         Raises:
             UsageError: the prefix has a route already, no such interface, or no permission.
+            TransportError: the kernel refused for another reason.
         """
         await self._add("route", {"dst": str(ip_network(prefix)), "oif": await self._index(ifname)})
 
@@ -146,7 +150,7 @@ class Netlink:
         """Return the MTU of the interface by which an address is reached, bytes.
 
         Raises:
-            UsageError: no route leads there.
+            TransportError: no route leads there.
         """
         async with _explained(f"no way to {address}"):
             (route,) = await self._ask("route", "get", dst=str(address))
@@ -260,6 +264,8 @@ async def _explained(what: str) -> AsyncIterator[None]:
 
 
 def _pyroute2() -> Any:
+    if sys.platform != "linux":
+        raise UsageError("interfaces and routes can be changed on Linux only")
     try:
         import pyroute2
     except ImportError as error:

@@ -104,7 +104,7 @@ def _parse_number(word: str, text: str, units: _Units) -> int | float:
         if unit is None:
             raise ValueError
         value = Fraction(text.removesuffix(unit)) * units[unit]
-    except ValueError:
+    except (ValueError, ZeroDivisionError):
         spelled = ", ".join(unit for unit in units if unit)
         raise UsageError(f"{word}: expected a number with a unit of {spelled}") from None
     return float(value) if units is _SHARE else int(value)
