@@ -18,7 +18,11 @@ def _take(context: click.Context, parameter: click.Parameter, value: Any) -> Non
     # The environment counts once, at the root, so that it never overrides an option given before the command.
     source = context.get_parameter_source(parameter.name or "")
     if source is ParameterSource.COMMANDLINE or (source is ParameterSource.ENVIRONMENT and context.parent is None):
-        setattr(context.ensure_object(Settings), parameter.name or "", value)
+        setattr(
+            context.ensure_object(Settings),
+            parameter.name or "",
+            value.expanduser() if isinstance(value, Path) else value,
+        )
 
 
 EVERYWHERE = (

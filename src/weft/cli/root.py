@@ -25,9 +25,9 @@ from weft.cli.command import Group
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     examples=(
-        "weft up                                                  on both machines",
-        "weft info                                                shows what the other side has to dial",
-        "weft peer connect /ip4/192.0.2.1/udp/1312/p2p/12D3KooW…  on one of them",
+        "weft up                                                  # on both machines",
+        "weft info                                                # shows what the other side has to dial",
+        "weft peer connect /ip4/192.0.2.1/udp/1312/p2p/12D3KooW…  # on one of them",
         "weft status",
     ),
 )

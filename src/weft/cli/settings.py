@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,16 +14,10 @@ from weft.api.client import PATIENCE_S, Client
 from weft.api.routes import Route
 from weft.api.unix_socket import FILE_NAME
 from weft.cli.show import waiting
+from weft.engine.directory import default_directory
 
 P = TypeVar("P", bound=Struct)
 R = TypeVar("R", bound=Struct)
-
-
-def default_directory() -> Path:
-    """Where a node lives if nobody says otherwise: one per machine for root, one per person for the others."""
-    if getattr(os, "geteuid", lambda: None)() == 0:
-        return Path("/var/lib/weft")
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "weft"
 
 
 @dataclass

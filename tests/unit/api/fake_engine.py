@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from msgspec.structs import replace
 
 from weft.api.server import Server
 from weft.api.unix_socket import ApiSocket
+from weft.engine.config import Config
 from weft.engine.status import Info, Interface, Listener, PeerList, PeerStatus, Pong, Ports, Status, TaskStatus
 from weft.errors import PeerError, UsageError
 
@@ -44,7 +46,8 @@ def a_peer(name: str = "loom", **changes: object) -> PeerStatus:
 class FakeEngine:
     """Does what the facade says in memory, records the calls, and raises what `fails` holds for a verb."""
 
-    def __init__(self) -> None:
+    def __init__(self, directory: Path | None = None, config: Config | None = None) -> None:
+        self.directory, self.config = directory, config
         self.calls: list[tuple[object, ...]] = []
         self.fails: dict[str, BaseException] = {}
         self.peer_list = [a_peer()]
@@ -58,6 +61,15 @@ class FakeEngine:
         if verb in self.fails:
             raise self.fails[verb]
 
+    async def start(self) -> None:
+        self._did("start")
+
+    async def stop(self) -> None:
+        self._did("stop")
+
+    async def wait_stopped(self) -> None:
+        await self.stop_asked.wait()
+
     def info(self) -> Info:
         self._did("info")
         return Info(
@@ -66,8 +78,8 @@ class FakeEngine:
             wireguard_public_key=KEY,
             multiaddrs=[f"/ip4/192.0.2.9/udp/1312/p2p/{ID}"],
             version="0.1.0",
-            dir="/somewhere",
-            pid=1,
+            dir=str(self.directory),
+            pid=os.getpid(),
         )
 
     def status(self) -> Status:

@@ -1,0 +1,144 @@
+"""`weft up` and `weft down`: the whole node in one word."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from weft.api import routes
+from weft.api.client import Client, NoDaemon
+from weft.api.messages import StartInterface
+from weft.cli.command import Command
+from weft.cli.outcome import say
+from weft.cli.settings import Settings, pass_settings
+from weft.cli.show import waiting
+from weft.errors import Broken, WeftError
+
+LOG_NAME = "daemon.log"
+START_S = 30.0
+STOP_S = 30.0
+POLL_S = 0.02
+TAIL_BYTES = 4096
+
+
+@click.command(cls=Command, examples=("sudo weft up", "weft --dir ~/lab up"))
+@pass_settings
+def up(settings: Settings) -> None:
+    """Bring this node up: a key if there is none, the daemon in the background, the interface.
+
+    Without root or CAP_NET_ADMIN there is no interface; the daemon runs all the same. Once more changes nothing. The
+    daemon logs to daemon.log in the node's directory.
+    """
+    from weft.cli.init import ensure_initialised
+
+    ensure_initialised(settings.directory)
+    client = settings.client
+    try:
+        reply = client.fetch(routes.INFO)
+    except NoDaemon:
+        reply = start_daemon(settings)
+    try:
+        with waiting("making the interface"):
+            interface = client.call(routes.FC00_START, StartInterface()).ifname
+    except PermissionError as error:
+        interface = None
+        say(f"the daemon runs, but without an interface: {error}; run `weft down`, then `sudo weft up`")
+    if settings.json:
+        click.echo(reply)
+    else:
+        address = client.decode(routes.INFO, reply).address
+        click.echo(f"weft is up: {address}" + (f" on {interface}" if interface else ""))
+
+
+@click.command(cls=Command, examples=("sudo weft down",))
+@pass_settings
+def down(settings: Settings) -> None:
+    """Take this node down: the interface away, the daemon ended. Once more changes nothing.
+
+    Key, configuration, peers and rules stay; `weft up` brings all of it back.
+    """
+    try:
+        with waiting("waiting for the daemon to end"):
+            stop_daemon(settings.client)
+        told = "weft is down"
+    except NoDaemon:
+        told = "weft is down already"
+    click.echo('{"schema":1,"running":false}' if settings.json else told)
+
+
+def start_daemon(settings: Settings) -> bytes:
+    """Start the daemon in the background, and wait until it answers.
+
+    Returns:
+        What it says about itself, as JSON.
+
+    Raises:
+        WeftError: it ended, or did not answer in time; the message has the last line of its log.
+    """
+    log = settings.directory / LOG_NAME
+    command = [sys.executable, "-m", "weft", "--dir", str(settings.directory.resolve())]
+    command += ["--socket", str(settings.socket_path.absolute()), "daemon"]
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        # Not in the caller's directory, where a package of our name might lie, and which the daemon would keep busy.
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=descriptor,
+            stderr=descriptor,
+            cwd="/",
+            start_new_session=True,
+        )
+    finally:
+        os.close(descriptor)
+    with waiting("starting the daemon"):
+        return _first_answer(settings.client, process, log)
+
+
+def _first_answer(client: Client, process: subprocess.Popen[bytes], log: Path) -> bytes:
+    deadline = time.monotonic() + START_S
+    while True:
+        ended = process.poll() is not None
+        try:
+            # Also asked when it has ended: it does so if another `weft up` was faster.
+            return client.fetch(routes.INFO)
+        except (NoDaemon, Broken):
+            if ended:
+                raise WeftError(f"the daemon did not start: {_last_line(log)}; its log is {log}") from None
+        if time.monotonic() > deadline:
+            process.terminate()
+            raise WeftError(f"the daemon did not answer within {START_S:.0f} s: {_last_line(log)}; its log is {log}")
+        time.sleep(POLL_S)
+
+
+def _last_line(log: Path) -> str:
+    with log.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+        lines = file.read().decode(errors="replace").split("\n")
+    return next((line.removeprefix("weft: ") for line in reversed(lines) if line.strip()), "it said nothing")
+
+
+def stop_daemon(client: Client) -> None:
+    """Take the interface away, end the daemon, and wait until it is gone.
+
+    Raises:
+        NoDaemon: there was none.
+        WeftError: it did not end in time.
+    """
+    try:
+        client.call(routes.FC00_STOP)
+        client.call(routes.STOP)
+    except Broken:
+        # Somebody else has told it to end.
+        pass
+    deadline = time.monotonic() + STOP_S
+    # The daemon removes its socket's file after all else; a crashed one leaves it, but refuses the connection.
+    while client.socket.exists():
+        if time.monotonic() > deadline:
+            raise WeftError(f"the daemon did not end within {STOP_S:.0f} s; its socket is {client.socket}")
+        time.sleep(POLL_S)

@@ -1,0 +1,25 @@
+"""The node inside a daemon under test; `FAKE_FAILS` names the verb that it refuses."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tests.unit.api.fake_engine import FakeEngine
+from weft.engine.config import Config
+from weft.io.store import Store
+
+
+class Engine(FakeEngine):
+    def __init__(self, directory: Path, config: Config) -> None:
+        super().__init__(directory, config)
+        if verb := os.environ.get("FAKE_FAILS"):
+            self.fails[verb] = PermissionError(f"{verb} was refused")
+
+    async def start(self) -> None:
+        await super().start()
+        self.lock = Store(self.directory).lock()
+
+    async def stop(self) -> None:
+        await super().stop()
+        self.lock.close()

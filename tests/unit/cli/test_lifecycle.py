@@ -1,0 +1,315 @@
+"""`init`, `daemon`, `up` and `down` as processes, with a fake node inside the daemon."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cli.terminal import Seen, Terminal
+from weft.api import routes
+from weft.api.client import Client
+from weft.cli.init import _SECRET_OFF
+from weft.engine.config import load_config, load_network_psk, network_psk, render_default
+from weft.errors import WeftError
+from weft.io.store import Store
+
+SECRET = "a secret that many share"
+
+# Python runs this at its start; a daemon then finds the fake where it looks for the engine.
+SITECUSTOMIZE = """
+import sys, types
+module = types.ModuleType("weft.engine.engine")
+def fake(name):
+    if name != "Engine":
+        raise AttributeError(name)
+    from tests.unit.cli import fake_daemon
+    return fake_daemon.Engine
+module.__getattr__ = fake
+sys.modules["weft.engine.engine"] = module
+"""
+
+
+class Machine:
+    """A person's machine with one node on it, whose commands are processes."""
+
+    def __init__(self, directory: Path, environment: dict[str, str]) -> None:
+        self.directory = directory
+        self.socket = directory / "api.sock"
+        self.environment = environment
+        self.command = [sys.executable, "-m", "weft", "--dir", str(directory)]
+
+    def __call__(self, *args: str, given: str = "", **environment: str) -> Seen:
+        done = subprocess.run(
+            [*self.command, *args],
+            input=given,
+            env=self.environment | environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return Seen(done.returncode, done.stdout, done.stderr)
+
+    def start_daemon(self) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [*self.command, "daemon"], env=self.environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(500):
+            if process.poll() is not None:
+                break
+            try:
+                Client(self.socket).call(routes.INFO)
+                break
+            except WeftError:
+                time.sleep(0.02)
+        return process
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(SITECUSTOMIZE)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WEFT_")}
+    environment["PYTHONPATH"] = os.pathsep.join((str(tmp_path / "site"), str(Path(__file__).parents[3])))
+    machine = Machine(tmp_path / "node", environment)
+    yield machine
+    machine("down")
+
+
+def test_init_makes_a_private_key_and_a_valid_commented_configuration(weft: Terminal) -> None:
+    node = weft.directory / "node"
+    seen = weft.bare("init", "--dir", str(node))
+    identity = Store(node).load_key()
+    assert (seen.code, seen.err) == (0, "")
+    assert seen.out.startswith("made the key of fc")
+    assert stat.S_IMODE(node.stat().st_mode) == 0o700
+    assert stat.S_IMODE((node / "key").stat().st_mode) == 0o600
+    assert (node / "weft.toml").read_text() == render_default()
+    assert list(load_config(node / "weft.toml").peer.listen) == ["/ip4/0.0.0.0/udp/1312", "/ip6/::/udp/1312"]
+    assert identity.seed.hex() not in seen.out
+
+
+def test_second_init_keeps_everything(weft: Terminal) -> None:
+    first = json.loads(weft("init", "--json").out)
+    before = (weft.directory / "key").read_bytes()
+    (weft.directory / "weft.toml").write_text("# mine\n")
+    second = json.loads(weft("--json", "init").out)
+    assert (first["schema"], first["created"], second["created"]) == (1, True, False)
+    assert first["id"] == second["id"]
+    assert (weft.directory / "key").read_bytes() == before
+    assert (weft.directory / "weft.toml").read_text() == "# mine\n"
+    assert weft("init").out.startswith(f"kept the key of {first['address']} in ")
+
+
+def test_init_makes_only_what_is_missing(weft: Terminal) -> None:
+    weft("init")
+    (weft.directory / "weft.toml").unlink()
+    assert weft("init").out.startswith("kept")
+    assert (weft.directory / "weft.toml").exists()
+
+
+def test_torn_key_is_one_line_and_is_kept(weft: Terminal) -> None:
+    weft("init")
+    (weft.directory / "key").write_text("seed = ")
+    seen = weft("init")
+    assert (seen.code, seen.out) == (1, "")
+    assert "torn" in seen.err
+    assert seen.err.count("\n") == 1
+    assert (weft.directory / "key").read_text() == "seed = "
+
+
+def test_directory_that_can_not_be_made_is_one_line(weft: Terminal) -> None:
+    (weft.directory / "file").write_text("")
+    seen = weft.bare("init", "--dir", str(weft.directory / "file" / "node"))
+    assert seen.code == 1
+    assert seen.err.count("\n") == 1
+
+
+def test_network_secret_goes_from_a_file_into_a_private_one(weft: Terminal) -> None:
+    source, node = weft.directory / "given", weft.directory / "node"
+    source.write_text(f"{SECRET}\n")
+    seen = weft.bare("init", "--dir", str(node), "--network-secret", str(source))
+    assert (seen.code, seen.err) == (0, "")
+    assert SECRET not in seen.out
+    assert stat.S_IMODE((node / "network.secret").stat().st_mode) == 0o600
+    config = load_config(node / "weft.toml")
+    assert config.network.secret_file == "network.secret"
+    assert load_network_psk(config, node) == network_psk(SECRET.encode())
+
+
+@pytest.mark.parametrize("option", [("--network-secret", "-"), ("--network-secret",), ("--network-secret", "--json")])
+def test_network_secret_may_come_from_a_pipe(machine: Machine, option: tuple[str, ...]) -> None:
+    assert machine("init", *option, given=SECRET + "\n").code == 0
+    config = load_config(machine.directory / "weft.toml")
+    assert load_network_psk(config, machine.directory) == network_psk(SECRET.encode())
+
+
+def test_network_secret_is_asked_for_without_showing_it(weft: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def prompt(text: str, **how: object) -> str:
+        asked.append((text, how["hide_input"], how["confirmation_prompt"]))
+        return SECRET
+
+    monkeypatch.setattr("weft.cli.init.click.prompt", prompt)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    assert weft("init", "--network-secret").code == 0
+    assert asked == [("Secret of the network", True, True)]
+    assert (weft.directory / "network.secret").read_text() == SECRET + "\n"
+
+
+def test_network_secret_is_added_to_an_untouched_configuration(weft: Terminal) -> None:
+    weft("init")
+    config = weft.directory / "weft.toml"
+    config.write_text(config.read_text().replace('accept = "any"', 'accept = "known"'))
+    (weft.directory / "given").write_text(SECRET)
+    assert weft("init", "--network-secret", str(weft.directory / "given")).code == 0
+    loaded = load_config(config)
+    assert (loaded.network.secret_file, loaded.peer.accept) == ("network.secret", "known")
+    again = weft("init", "--network-secret", str(weft.directory / "given"))
+    assert again.code == 2
+    assert "names a secret already" in again.err
+
+
+@pytest.mark.parametrize(
+    ("files", "code", "says"),
+    [
+        ({"given": "short"}, 2, "at least 16 characters"),
+        ({}, 1, "No such file"),
+        ({"given": SECRET, "network.secret": "other"}, 2, "network.secret exists already"),
+        ({"given": SECRET, "weft.toml": "[network]\n"}, 1, "weft.toml: network.secret_file: was edited"),
+        ({"given": SECRET, "weft.toml": "[net"}, 1, "is not valid TOML"),
+    ],
+)
+def test_network_secret_that_can_not_be_taken_is_one_line_and_changes_nothing(
+    weft: Terminal, files: dict[str, str], code: int, says: str
+) -> None:
+    for name, content in files.items():
+        (weft.directory / name).write_text(content)
+    seen = weft("init", "--network-secret", str(weft.directory / "given"))
+    assert seen.code == code
+    assert says in seen.err
+    assert seen.err.count("\n") == 1
+    assert SECRET not in seen.err
+    assert {path.name: path.read_text() for path in weft.directory.iterdir()} == files
+
+
+def test_default_configuration_has_the_line_that_init_turns_on() -> None:
+    assert _SECRET_OFF in render_default()
+
+
+def test_daemon_serves_in_the_foreground_until_it_gets_a_signal(machine: Machine) -> None:
+    machine("init")
+    process = machine.start_daemon()
+    assert machine("info").code == 0
+    assert not machine("fc00", "status", "--json").out.count('"up":true')
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=10)
+    assert (process.returncode, out) == (0, "")
+    assert "INFO weft.api.serve: ready" in err
+    assert not machine.socket.exists()
+
+
+def test_second_daemon_on_the_directory_is_one_line(machine: Machine) -> None:
+    machine("init")
+    process = machine.start_daemon()
+    seen = machine("daemon")
+    assert (seen.code, seen.out) == (2, "")
+    assert (
+        seen.err
+        == f"weft: {machine.socket}: another daemon listens there; end it with `weft down`, or use another --dir\n"
+    )
+    assert machine("info").code == 0
+    process.terminate()
+    process.communicate(timeout=10)
+
+
+def test_daemon_before_init_is_one_line(machine: Machine) -> None:
+    seen = machine("daemon")
+    assert seen.code == 1
+    assert seen.err == f"weft: {machine.directory}/weft.toml: does not exist; run `weft init` to make it\n"
+
+
+def test_up_and_down_are_idempotent(machine: Machine) -> None:
+    for _ in range(2):
+        seen = machine("up")
+        assert (seen.code, seen.err) == (0, "")
+        assert seen.out == "weft is up: fc22::1 on weft0\n"
+    assert (machine.directory / "key").exists()
+    assert stat.S_IMODE((machine.directory / "daemon.log").stat().st_mode) == 0o600
+    process = json.loads(machine("info", "--json").out)["pid"]
+    assert os.getsid(process) == process
+    assert os.readlink(f"/proc/{process}/cwd") == "/"
+    assert machine("fc00", "status").out.startswith("weft0 is up")
+    assert machine("down") == Seen(0, "weft is down\n", "")
+    assert not machine.socket.exists()
+    assert machine("info").code == 1
+    assert machine("down") == Seen(0, "weft is down already\n", "")
+    assert json.loads(machine("down", "--json").out) == {"schema": 1, "running": False}
+
+
+def test_up_prints_what_info_does_as_json(machine: Machine) -> None:
+    assert json.loads(machine("up", "--json").out) == json.loads(machine("info", "--json").out)
+
+
+def test_up_after_a_crash_starts_anew(machine: Machine) -> None:
+    machine("up")
+    os.kill(json.loads(machine("info", "--json").out)["pid"], signal.SIGKILL)
+    time.sleep(0.1)
+    assert machine.socket.exists()
+    assert machine("down") == Seen(0, "weft is down already\n", "")
+    assert machine("up").code == 0
+
+
+def test_up_without_permission_runs_the_daemon_and_says_what_to_do(machine: Machine) -> None:
+    machine.environment["FAKE_FAILS"] = "fc00_start"
+    seen = machine("up")
+    assert (seen.code, seen.out) == (0, "weft is up: fc22::1\n")
+    assert seen.err.startswith("weft: the daemon runs, but without an interface: ")
+    assert "sudo weft up" in seen.err
+    assert seen.err.count("\n") == 1
+
+
+def test_up_with_a_node_that_can_not_start_gives_its_reason(machine: Machine) -> None:
+    machine.environment["FAKE_FAILS"] = "start"
+    seen = machine("up")
+    assert (seen.code, seen.out) == (1, "")
+    log = machine.directory / "daemon.log"
+    assert seen.err == f"weft: the daemon did not start: start was refused; its log is {log}\n"
+    assert not machine.socket.exists()
+
+
+def test_up_with_a_broken_configuration_gives_file_key_and_line(machine: Machine) -> None:
+    machine("init")
+    (machine.directory / "weft.toml").write_text('[peer]\naccept = "all"\n')
+    seen = machine("up")
+    assert seen.code == 1
+    assert "weft.toml: peer.accept: " in seen.err
+    assert "(line 2)" in seen.err
+    assert seen.err.count("\n") == 1
+
+
+def test_two_ups_at_once_make_one_daemon(machine: Machine) -> None:
+    machine("init")
+    racers = [
+        subprocess.Popen([*machine.command, "up", "--json"], env=machine.environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    told = [json.loads(racer.communicate(timeout=60)[0])["pid"] for racer in racers]
+    assert len(set(told)) == 1
+
+
+def test_down_that_races_with_another_end_is_fine(machine: Machine) -> None:
+    machine("up")
+    racers = [subprocess.Popen([*machine.command, "down"], env=machine.environment) for _ in range(3)]
+    assert [racer.wait(60) for racer in racers] == [0, 0, 0]
+    assert not machine.socket.exists()
