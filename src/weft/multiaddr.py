@@ -38,8 +38,8 @@ Transport = Literal["udp", "ws", "wss", "ethernet"]
 TEXT_CHARACTERS = 512
 """Bound of the text and of the binary form; the longest name leaves half of it unused."""
 NAME_CHARACTERS = 253
-CODE_LIMIT = 1 << 22
-"""Codes of protocols are below this, the end of the range for private use; lengths are far below."""
+VARINT_BYTES = 4
+"""Enough for every code of multicodec, and for any length."""
 END: Final = None
 
 _PORT = re.compile(r"0|[1-9][0-9]{0,4}")
@@ -387,12 +387,12 @@ def _varint(number: int) -> bytes:
 
 
 def _decode_varint(data: bytes, offset: int) -> tuple[int, int]:
-    """A number below `CODE_LIMIT` and the offset after it; only the shortest form is valid."""
+    """A number and the offset after it; only the shortest form is valid."""
     number = 0
-    for index, byte in enumerate(data[offset : offset + 4]):
+    for index, byte in enumerate(data[offset : offset + VARINT_BYTES]):
         number |= (byte & 0x7F) << 7 * index
         if byte < 0x80:
-            if number >= CODE_LIMIT or _varint(number) != data[offset : offset + index + 1]:
+            if _varint(number) != data[offset : offset + index + 1]:
                 break
             return number, offset + index + 1
-    raise DecodeError(f"a varint in its shortest form, below {CODE_LIMIT:#x}", offset=offset)
+    raise DecodeError(f"a varint in its shortest form, of at most {VARINT_BYTES} bytes", offset=offset)

@@ -340,12 +340,18 @@ def test_peer_id_in_any_form_decodes_to_an_equal_value(peer: PeerId) -> None:
         "k" + "0" * 61,
         "k" + "z" * 61,
         "k" + "-" * 61,
-        "K" + "K" * 61,  # U+212A, which lower() would turn into a k
     ],
 )
 def test_text_that_is_no_ed25519_peer_id_is_refused(text: str) -> None:
     with pytest.raises(DecodeError):
         PeerId.from_text(text)
+
+
+def test_kelvin_sign_is_no_k_in_a_peer_id() -> None:
+    label = PEERS[0].to_dns_label()
+    assert "k" in label[1:]
+    with pytest.raises(DecodeError):
+        PeerId.from_text(label[0] + label[1:].replace("k", "\N{KELVIN SIGN}"))
 
 
 @given(st.text(max_size=70) | st.text(alphabet=identity.BASE58BTC, min_size=52, max_size=52))

@@ -268,7 +268,8 @@ def test_wrong_text_is_refused_with_place_and_remedy(text: str, offset: int, mes
         ("04c0000201910205", 7),  # half a port
         ("04c0000201910205202901", 9),  # an address after the end
         ("8400c0000201", 0),  # code 4 in two bytes
-        ("80808002", 0),  # a code above all
+        ("8080808001", 0),  # a code above all
+        ("80808002", 0),  # an unknown code of four bytes
         ("ff", 0),  # a code that breaks off
         ("3504612e6f", 2),  # a name shorter than its length
         ("3502e4f6910205", 2),  # a name that is not ASCII

@@ -18,6 +18,8 @@ from weft.engine.config import (
 )
 from weft.errors import ConfigError, UsageError
 
+# The peer id of an identity that `generate` made once; nothing but these tests uses it.
+PEER = "12D3KooWBAfyD2pmWz8aKGKfLQUfM7GXujWdghuN9j8yykzk3g89"
 SECRET = b"correct horse battery staple"
 
 
@@ -95,6 +97,7 @@ def test_values_of_the_file_are_taken(path: Path) -> None:
         ('[peer]\nlisten = ["/ip4/0.0.0.0/udp/65536"]\n', "peer.listen", 2, "a port from 0 to 65535 after /udp"),
         ('[peer]\nlisten = ["/ip4/0.0.0.0/tcp/1312/ws"]\n', "peer.listen", 2, "expected UDP listeners such as"),
         ('[peer]\nlisten = ["/dns/example.org/udp/1312"]\n', "peer.listen", 2, "expected UDP listeners such as"),
+        (f'[peer]\nlisten = ["/ip4/0.0.0.0/udp/1/p2p/{PEER}"]\n', "peer.listen", 2, "expected UDP listeners such as"),
         ('[peer]\nlisten = ["/ethif/eth0"]\n', "peer.listen", 2, "expected UDP listeners such as"),
         ('[peer]\nlisten = ["/ip6/::/udp/1", "/ip6/0::0/udp/1"]\n', "peer.listen", 2, "each listener once"),
         ('[network]\nsecret_file = ""\n', "network.secret_file", 2, "expected the name of a file"),

@@ -223,6 +223,8 @@ def test_reading_what_is_missing_no_file_or_too_large_is_told_apart(
         read_private(tmp_path / "file")
     with pytest.raises(ConfigError, match="directory"):
         read_private(tmp_path)
+    with pytest.raises(ConfigError, match="not a regular file"):
+        read_private(Path(os.devnull))
     replace_file(tmp_path / "file", NEW)
     monkeypatch.setattr(durable, "SIZE_LIMIT", len(NEW) - 1)
     with pytest.raises(ConfigError, match="larger"):
@@ -256,6 +258,20 @@ def test_second_lock_is_refused_with_the_holder_until_the_first_is_closed(tmp_pa
     second = DirectoryLock(tmp_path / "lock")
     second.close()
     second.close()
+
+
+def test_lock_file_of_an_earlier_process_tells_the_new_holder_only(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text("12345678901234567890\nmore\n")
+    with DirectoryLock(tmp_path / "lock"):
+        assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
+
+
+def test_refused_lock_leaves_no_descriptor_open(tmp_path: Path) -> None:
+    with DirectoryLock(tmp_path / "lock"):
+        before = len(os.listdir("/dev/fd"))
+        with pytest.raises(ConfigError):
+            DirectoryLock(tmp_path / "lock")
+        assert len(os.listdir("/dev/fd")) == before
 
 
 def test_lock_of_another_process_holds_until_that_dies(tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ def test_states_do_not_share_their_lists() -> None:
     [
         ("timestamp_floor", lambda state: setattr(state, "timestamp_floor", "00")),
         ("timestamp_floor", lambda state: setattr(state, "timestamp_floor", "zz" * 12)),
-        ("timestamp_floor", lambda state: setattr(state, "timestamp_floor", "40 " * 8)),
+        ("timestamp_floor", lambda state: setattr(state, "timestamp_floor", "40 " * 12)),
         ("peers[0].key", lambda state: setattr(state.peers[0], "key", "laptop")),
         ("peers[0].key", lambda state: setattr(state.peers[0], "kind", "wireguard")),
         ("peers[0].name", lambda state: setattr(state.peers[0], "name", "")),
