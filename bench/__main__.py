@@ -14,6 +14,8 @@ from pathlib import Path
 from bench import report, targets
 from bench.build import OUT
 from bench.floods import measure_floods
+from bench.handshakes import measure_handshakes
+from bench.idle import measure_idle
 from bench.loss import measure_loss
 from bench.machine import describe
 from bench.namespaces import BenchError, exclusive
@@ -22,7 +24,15 @@ from bench.results import Results
 from bench.running import say
 from bench.tunnels import measure_tunnels
 
-RUNNERS = (measure_tunnels, measure_loss, measure_floods)
+RUNNERS = (measure_tunnels, measure_loss, measure_floods, measure_handshakes, measure_idle)
+
+
+def at_least_one(text: str) -> int:
+    """A number from 1 on."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
 
 
 def parse(arguments: list[str] | None = None) -> tuple[Plan, Path | None]:
@@ -35,8 +45,8 @@ def parse(arguments: list[str] | None = None) -> tuple[Plan, Path | None]:
     )  # fmt: skip
     parser.add_argument("--competitor", dest="competitors", nargs="+", default=[], metavar="NAME")
     parser.add_argument("--link", dest="links", nargs="+", default=[], metavar="NAME", help="plain, single")
-    parser.add_argument("--runs", type=int, help="samples of each figure (5)")
-    parser.add_argument("--seconds", type=int, help="length of a sample (2)")
+    parser.add_argument("--runs", type=at_least_one, help="samples of each figure (5)")
+    parser.add_argument("--seconds", type=at_least_one, help="length of a sample (2)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the JSON there as well")
     options = vars(parser.parse_args(arguments))
     file = options.pop("json")

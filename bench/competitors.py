@@ -143,6 +143,8 @@ class WireguardEnd:
     numbers = itertools.count()
 
     def __init__(self, host: Namespace, program: str, scratch: Path) -> None:
+        if not shutil.which(program):
+            raise BenchError(f"{program} is not installed")
         self.host = host
         self.program = program
         self.device = f"wbench{next(self.numbers)}"
@@ -187,7 +189,4 @@ Factory = Callable[[Pair, Path], Tunnel]
 
 def wireguard_go(program: str) -> Factory:
     """A competitor that runs that wireguard-go."""
-    found = shutil.which(program)
-    if not found:
-        raise BenchError(f"{program} is not installed")
-    return lambda pair, scratch: WireguardGo(pair, scratch, found)
+    return lambda pair, scratch: WireguardGo(pair, scratch, program)

@@ -22,6 +22,8 @@ from bench.plan import Plan
 from bench.results import Name, Results
 from bench.running import FAULTS, sample, say
 from bench.weft_nodes import Weft, WeftNode
+from weft.burst.header import TYPE_BURST, TYPE_DATA
+from weft.noise.messages import INITIATION_BYTES
 
 PER_SECOND = 20_000
 CLOSED_PORT = OUTER_PORT + 1
@@ -70,9 +72,9 @@ def make_pieces(scene: Scene) -> bytes:
 
 
 FLOODS = {
-    "initiations": Flood(make_initiations, forgery.INITIATION_BYTES, (SPOOFED, SPOOFED_PORT, SPOOFED_COUNT)),
-    "pieces": Flood(make_pieces, forgery.PIECE.size + forgery.PIECE_BYTES, (SPOOFED, SPOOFED_PORT, SPOOFED_COUNT)),
-    "pieces_from_peer": Flood(make_pieces, forgery.PIECE.size + forgery.PIECE_BYTES, (Pair.address_a, OUTER_PORT, 1)),
+    "initiations": Flood(make_initiations, INITIATION_BYTES, (SPOOFED, SPOOFED_PORT, SPOOFED_COUNT)),
+    "pieces": Flood(make_pieces, forgery.DATAGRAM_BYTES, (SPOOFED, SPOOFED_PORT, SPOOFED_COUNT)),
+    "pieces_from_peer": Flood(make_pieces, forgery.DATAGRAM_BYTES, (Pair.address_a, OUTER_PORT, 1)),
 }
 
 
@@ -88,7 +90,10 @@ def sniff_index(tunnel: Weft) -> int:
                 while True:
                     packet, source = tap.recvfrom(2048)
                     data = packet[28:]
-                    if source[2] == socket.PACKET_OUTGOING and data[:4] in (b"\x04\0\0\0", b"\x05\0\0\0"):
+                    if source[2] == socket.PACKET_OUTGOING and int.from_bytes(data[:4], "little") in (
+                        TYPE_DATA,
+                        TYPE_BURST,
+                    ):
                         return int(struct.unpack_from("<I", data, 4)[0])
     raise BenchError("no tunnel message was seen on the underlay")
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import struct
 
-INITIATION_BYTES = 148
-PIECE = struct.Struct("<IIQHBB")
+from weft.burst.header import MAX_TOTAL_BYTES, PIECE_HEADER, PIECE_HEADER_BYTES, TYPE_BURST
+from weft.noise.messages import INITIATION_BYTES
+
 PIECE_BYTES = 1232
-LARGEST_TOTAL = 64_400
+DATAGRAM_BYTES = PIECE_HEADER_BYTES + PIECE_BYTES
+MAC_BYTES = 16
 
 
 def initiations(responder_public: bytes, count: int) -> bytes:
@@ -22,8 +23,8 @@ def initiations(responder_public: bytes, count: int) -> bytes:
     mac1_key = hashlib.blake2s(b"mac1----" + responder_public).digest()
     made: list[bytes] = []
     for _ in range(count):
-        body = b"\x01\0\0\0" + os.urandom(112)
-        made += body, hashlib.blake2s(body, key=mac1_key, digest_size=16).digest(), bytes(16)
+        body = b"\x01\0\0\0" + os.urandom(INITIATION_BYTES - 2 * MAC_BYTES - 4)
+        made += body, hashlib.blake2s(body, key=mac1_key, digest_size=MAC_BYTES).digest(), bytes(MAC_BYTES)
     return b"".join(made)
 
 
@@ -35,14 +36,13 @@ def pieces(receiver_index: int, first_counter: int, count: int) -> bytes:
         first_counter: of the first one; each has its own.
         count: how many, one after the other.
     """
-    of_largest = -(-LARGEST_TOTAL // PIECE_BYTES)
+    of_largest = -(-MAX_TOTAL_BYTES // PIECE_BYTES)
     made: list[bytes] = []
-    for number in range(count):
-        if number % 2:
-            header = PIECE.pack(
-                5, receiver_index, first_counter + number, LARGEST_TOTAL, number % (of_largest - 1), of_largest
-            )
-        else:
-            header = PIECE.pack(5, receiver_index, first_counter + number, PIECE_BYTES, 0, 1)
-        made += header, os.urandom(PIECE_BYTES)
+    for place in range(count):
+        counter = first_counter + place
+        # The last piece of a largest burst is shorter, and left out.
+        total, number, of = (
+            (MAX_TOTAL_BYTES, place % (of_largest - 1), of_largest) if place % 2 else (PIECE_BYTES, 0, 1)
+        )
+        made += PIECE_HEADER.pack(TYPE_BURST, receiver_index, counter, total, number, of), os.urandom(PIECE_BYTES)
     return b"".join(made)

@@ -1,0 +1,1 @@
+"""What plays the other side: floods in C, many peers in Python."""
