@@ -78,9 +78,15 @@ def problem_of(error: Exception) -> Problem | None:
 
 
 def error_of(problem: Problem) -> Exception:
-    """The error that a document stands for; `WeftError` if the node has a newer table than this client."""
+    """The error that a document stands for.
+
+    A document without a kind is about the request as such, or comes from a node with a newer table than ours; then the
+    status says whose fault it is.
+    """
     kind = _BY_TYPE.get(problem.type)
-    return (kind.raises if kind else WeftError)(problem.detail or problem.title)
+    if kind is None:
+        return (UsageError if 400 <= problem.status < 500 else WeftError)(problem.detail)
+    return kind.raises(problem.detail)
 
 
 def _one_line(error: Exception) -> str:

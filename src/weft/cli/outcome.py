@@ -48,6 +48,9 @@ def report(error: Exception) -> int:
         case UsageError():
             say(str(error))
             return WRONG_USAGE
+        case UnicodeError():
+            say("something given or to be shown is no text in this terminal's encoding")
+            return WRONG_USAGE
         case WeftError() | click.ClickException() | TimeoutError():
             say(str(error))
         case OSError():

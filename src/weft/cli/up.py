@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -132,10 +133,16 @@ def stop_daemon(client: Client) -> None:
     """
     try:
         client.call(routes.FC00_STOP)
-        client.call(routes.STOP)
+    except NoDaemon:
+        raise
     except Broken:
         # Somebody else has told it to end.
         pass
+    except (WeftError, OSError) as error:
+        # It goes with the daemon in any case.
+        say(f"the interface was not removed by itself: {error}")
+    with suppress(NoDaemon, Broken):
+        client.call(routes.STOP)
     deadline = time.monotonic() + STOP_S
     # The daemon removes its socket's file after all else; a crashed one leaves it, but refuses the connection.
     while client.socket.exists():

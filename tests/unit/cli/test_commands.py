@@ -222,3 +222,21 @@ def test_socket_elsewhere_is_used(weft: Terminal, node: FakeEngine, tmp_path: Pa
         ("info", "--dir", str(elsewhere), "--socket", str(weft.socket)),
     ):
         assert weft.bare(*args).code == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (("fc00", "start", "--ifname", "much-too-long-a-name"), "length <= 15 - at `$.ifname`"),
+        (("ping", ""), "length >= 1 - at `$.peer`"),
+        (("ping", "\udcff"), "encoding"),
+    ],
+)
+def test_value_that_no_node_takes_is_wrong_usage(
+    weft: Terminal, node: FakeEngine, command: tuple[str, ...], says: str
+) -> None:
+    seen = weft(*command)
+    assert (seen.code, seen.out) == (2, "")
+    assert says in seen.err
+    assert seen.err.count("\n") == 1
+    assert node.calls == []

@@ -313,3 +313,12 @@ def test_down_that_races_with_another_end_is_fine(machine: Machine) -> None:
     racers = [subprocess.Popen([*machine.command, "down"], env=machine.environment) for _ in range(3)]
     assert [racer.wait(60) for racer in racers] == [0, 0, 0]
     assert not machine.socket.exists()
+
+
+def test_down_with_an_interface_that_stays_still_ends_the_daemon(machine: Machine) -> None:
+    machine.environment["FAKE_FAILS"] = "fc00_stop"
+    machine("up")
+    seen = machine("down")
+    assert (seen.code, seen.out) == (0, "weft is down\n")
+    assert seen.err == "weft: the interface was not removed by itself: fc00_stop was refused\n"
+    assert not machine.socket.exists()
