@@ -30,6 +30,7 @@ from weft.burst.header import (
     PieceHeader,
     piece_size,
 )
+from weft.burst.size import LossMeter
 
 MAX_BURSTS_PER_PEER = 8
 MAX_BYTES_PER_PEER = 512 * 1024
@@ -82,20 +83,22 @@ class Joiner:
     """The unfinished bursts of one peer.
 
     Attributes:
-        given_up: bursts given up since the start, for the loss report.
-        pieces_missing: pieces that those bursts lacked.
-        pieces_got: pieces that those bursts had.
         drops: pieces that were dropped, by reason.
     """
 
-    def __init__(self, budget: Budget, drops: Counter[str]) -> None:
+    def __init__(self, budget: Budget, meter: LossMeter, drops: Counter[str]) -> None:
+        """Begin without bursts.
+
+        Args:
+            budget: of the node.
+            meter: counts the bursts that came from a proven endpoint and were given up.
+            drops: counts pieces that were dropped, by reason.
+        """
         self._budget = budget
+        self._meter = meter
         self._bursts: dict[_Key, _Unfinished] = {}
         self._bytes = 0
         self.drops = drops
-        self.given_up = 0
-        self.pieces_missing = 0
-        self.pieces_got = 0
 
     def receive(
         self, header: PieceHeader, datagram: memoryview, source: Hashable, now: int, *, proven: bool
@@ -195,9 +198,7 @@ class Joiner:
     def _give_up(self, key: _Key, burst: _Unfinished) -> None:
         self._forget(key, burst)
         if burst.proven:
-            self.given_up += 1
-            self.pieces_got += burst.got
-            self.pieces_missing += key[4] - burst.got
+            self._meter.give_up(burst.got, key[4] - burst.got)
 
     def _forget(self, key: _Key, burst: _Unfinished) -> None:
         del self._bursts[key]

@@ -56,7 +56,6 @@ class LossMeter:
 
     __slots__ = (
         "_missing_before",
-        "_reported",
         "bad_tags",
         "expected",
         "first",
@@ -77,7 +76,6 @@ class LossMeter:
         self.given_up = 0
         self.bad_tags = 0
         self._missing_before = 0
-        self._reported = LossReport(0, 0, 0, 0, 0, 0)
 
     def start(self, counter: int) -> None:
         """Begin to count gaps anew, with the first counter of another keypair."""
@@ -86,15 +84,17 @@ class LossMeter:
         self.highest = counter - 1
         self.seen = 0
 
-    def report(self) -> LossReport | None:
-        """The counts, or None while nothing came since the last report."""
-        report = LossReport(
-            self._missing_before + self._missing(), self.expected, self.got, self.opened, self.given_up, self.bad_tags
-        )
-        if report == self._reported and self.seen == 0:
-            return None
-        self._reported = report
-        return report
+    def give_up(self, got: int, missing: int) -> None:
+        """Count a burst that was given up."""
+        self.given_up += 1
+        self.seen += 1
+        self.got += got
+        self.expected += got + missing
+
+    def report(self) -> LossReport:
+        """The counts of now."""
+        missing = self._missing_before + self._missing()
+        return LossReport(missing, self.expected, self.got, self.opened, self.given_up, self.bad_tags)
 
     def _missing(self) -> int:
         return max(0, self.highest - self.first + 1 - self.seen)

@@ -18,7 +18,7 @@ import errno
 import socket
 import sys
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from struct import Struct
 from typing import Any, Final, NamedTuple
 
@@ -38,8 +38,8 @@ _SOL_UDP = 17
 _UDP_SEGMENT = 103
 _UDP_GRO = 104
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
-_IP_TOS, _IP_MTU_DISCOVER, _IP_RECVTOS = 1, 10, 13
-_IPV6_MTU_DISCOVER, _IPV6_RECVTCLASS, _IPV6_TCLASS = 23, 66, 67
+_IP_TOS, _IP_MTU_DISCOVER, _IP_RECVTOS, _IP_MTU = 1, 10, 13, 14
+_IPV6_MTU_DISCOVER, _IPV6_MTU, _IPV6_RECVTCLASS, _IPV6_TCLASS = 23, 24, 66, 67
 _PMTUDISC_PROBE = 3
 
 _U16 = Struct("=H")
@@ -71,6 +71,24 @@ _SEND_ERRORS: Final = {
 """What concerns one send alone; anything else is a fault of the socket and raises."""
 
 
+def link_mtu(host: str, port: int) -> int:
+    """The MTU of this machine's own link towards an address, bytes; 1500 where the system doesn't tell.
+
+    Args:
+        host: an IP address.
+        port: any port; nothing is sent.
+    """
+    is_ipv6 = ":" in host
+    family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
+    level, option = (socket.IPPROTO_IPV6, _IPV6_MTU) if is_ipv6 else (socket.IPPROTO_IP, _IP_MTU)
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((host, port))
+            return probe.getsockopt(level, option) if sys.platform == "linux" else 1500
+        except OSError:
+            return 1500
+
+
 class Received(NamedTuple):
     """What one receive gave: `socket.buffer[:length]`, in datagrams of `segment` bytes, the last maybe shorter."""
 
@@ -87,6 +105,7 @@ class UdpSocket:
     Attributes:
         buffer: what `receive` fills.
         drops: what could not be sent, by reason.
+        when_blocked: called when sends begin to wait for the descriptor to become writable.
         gso: whether one send carries many datagrams.
         gro: whether one receive does.
     """
@@ -107,6 +126,7 @@ class UdpSocket:
         self.is_ipv6 = ":" in host
         self._socket = socket.socket(socket.AF_INET6 if self.is_ipv6 else socket.AF_INET, socket.SOCK_DGRAM)
         self.drops: Counter[str] = Counter()
+        self.when_blocked: Callable[[], None] | None = None
         self._queue: deque[tuple[bytes, int, Address, int]] = deque()
         self._queued_bytes = 0
         self._has_sendmsg = sendmsg and hasattr(self._socket, "sendmsg")
@@ -164,6 +184,23 @@ class UdpSocket:
         """Host and port that it is bound to."""
         host, port, *_ = self._socket.getsockname()
         return host, port
+
+    def address_of(self, host: str, port: int) -> Address:
+        """An IP address and port as this socket gives and takes it.
+
+        Args:
+            host: an address of the socket's family, an IPv6 one perhaps with its zone.
+            port: 0 to 65535.
+
+        Raises:
+            TransportError: the zone is no interface of this machine.
+        """
+        try:
+            return socket.getaddrinfo(
+                host, port, self._socket.family, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST
+            )[0][4]
+        except OSError as error:
+            raise TransportError(f"{host} is no address that this machine can reach: {error.strerror}") from error
 
     @property
     def offloads(self) -> list[str]:
@@ -295,6 +332,8 @@ class UdpSocket:
             return
         self._queue.append((data, segment, address, ecn))
         self._queued_bytes += len(data)
+        if len(self._queue) == 1 and self.when_blocked is not None:
+            self.when_blocked()
 
 
 def _cut(data: bytes, segment: int) -> list[memoryview]:

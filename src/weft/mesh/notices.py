@@ -34,7 +34,7 @@ MAX_NOTICE_BYTES: Final = 1024
 RETRY_NS: Final = tuple(seconds * 1_000_000_000 for seconds in (1, 2, 4, 8, 16))
 BURST_VERSION: Final = 1
 
-_Natural = Annotated[int, Meta(ge=0, lt=1 << 63)]
+_Natural = Annotated[int, Meta(ge=0, le=1 << 62)]
 _Boot = Annotated[bytes, Meta(min_length=8, max_length=8)]
 
 

@@ -61,7 +61,7 @@ class AllowedSources(Generic[P]):
             if owner == peer
         ]
 
-    def lookup(self, address: bytes) -> P | None:
+    def lookup(self, address: bytes | memoryview) -> P | None:
         """The peer with the longest network around an address.
 
         Args:

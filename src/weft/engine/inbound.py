@@ -1,0 +1,409 @@
+"""The way in of a burst: UDP, keys, join, open, source check, firewall, TUN (or stack).
+
+Rules of the file:
+- Nothing is believed before a tag was good; what is wrong is counted by reason and changes nothing.
+- A burst that lies whole in one GRO buffer, as most do, is opened without any state; all others go through a `Joiner`.
+- Source address and firewall are checked per record, in the order in which records and packets came.
+- Packets that came one by one are merged into super-packets before the TUN takes them; what a wake-up read is all
+  written before the call returns.
+
+Source: house.md, "The way of a burst"; wire.md sections 2, 4 and 5.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Protocol
+
+from cryptography.exceptions import InvalidTag
+
+from weft.burst.ecn import CE, mark_ce
+from weft.burst.header import (
+    DATA_HEADER,
+    DATA_HEADER_BYTES,
+    DATA_OVERHEAD_BYTES,
+    MAX_TOTAL_BYTES,
+    NONCE,
+    PIECE_HEADER_BYTES,
+    TYPE_BURST,
+    TYPE_DATA,
+    decode_piece_header,
+)
+from weft.burst.join import Whole, whole_in_buffer
+from weft.burst.merge import Merged, Merger
+from weft.burst.records import (
+    FLAG_CHECKSUM_PARTIAL,
+    KIND_MULTIGRAM,
+    KIND_PACKET,
+    KIND_TCP,
+    KIND_UDP,
+    Record,
+    decode_records,
+    super_packet_fault,
+    transport_of,
+)
+from weft.burst.seal import open_burst
+from weft.burst.size import REPORT_INTERVAL_NS
+from weft.burst.split import split
+from weft.engine.peer import Endpoint, Peer
+from weft.errors import DecodeError
+from weft.firewall.firewall import Firewall, Verdict
+from weft.io.tun import Tun
+from weft.io.udp import Address, UdpSocket
+from weft.mesh.multigram import FIRST_BYTE
+from weft.noise.allowed import AllowedSources
+from weft.noise.keypair import Keypair
+from weft.noise.tunnel import Tunnel
+from weft.packet.checksum import FIELD, complete, pseudo_header_sum, write_pseudo_header_sum
+from weft.packet.protocols import TCP
+
+MAX_RECEIVES = 16
+"""Receives in one wake-up, so that timers and the API get their turn."""
+
+_PLAIN_BYTES = 4 * 65_536
+
+
+class Attendant(Protocol):
+    """Who looks after what is not the fast path; the Session."""
+
+    def attend(self, peer: Peer) -> None:
+        """Drain the peer's machines and arm its timer anew."""
+
+    def handle_moved(self, peer: Peer, endpoint: Endpoint, length: int, now: int) -> None:
+        """A message of a peer authenticated that came from another endpoint than its path's."""
+
+    def receive_control(self, endpoint: Endpoint, datagram: memoryview, now: int) -> None:
+        """A datagram came that is neither of type 4 nor of type 5."""
+
+    def receive_multigram(self, peer: Peer, data: memoryview, now: int) -> None:
+        """A multigram came through a peer's tunnel."""
+
+    def handle_refused(self, peer: Peer, packet: memoryview, now: int) -> None:
+        """The firewall rejects a packet of a peer."""
+
+    def send_report(self, peer: Peer, now: int) -> None:
+        """Tell a peer what was lost of its datagrams."""
+
+    def refuse_bursts(self, peer: Peer, now: int) -> None:
+        """Ask a peer for type 4 messages only."""
+
+
+class Inbound:
+    """Takes what the sockets receive.
+
+    Attributes:
+        tun: where packets go; None while there is no interface.
+    """
+
+    def __init__(
+        self,
+        keypairs: dict[int, Keypair],
+        peers: dict[Tunnel, Peer],
+        routes: AllowedSources[Peer],
+        firewall: Firewall,
+        attendant: Attendant,
+        clock: Callable[[], int],
+        drops: Counter[str],
+    ) -> None:
+        self._keypairs = keypairs
+        self._peers = peers
+        self._routes = routes
+        self._firewall = firewall
+        self._attendant = attendant
+        self._clock = clock
+        self._drops = drops
+        self._plain = memoryview(bytearray(_PLAIN_BYTES))
+        self._opened = memoryview(bytearray(MAX_TOTAL_BYTES))
+        self._position = 0
+        self._merger = Merger()
+        self.tun: Tun | None = None
+
+    def drain(self, socket: UdpSocket) -> None:
+        """Take what a socket has, up to a bound, and deliver it."""
+        now = self._clock()
+        for _ in range(MAX_RECEIVES):
+            received = socket.receive()
+            if received is None:
+                break
+            self._take(socket, *received, now)
+        self._flush()
+
+    def _take(self, socket: UdpSocket, length: int, segment: int, source: Address, ecn: int, now: int) -> None:
+        """Classify each datagram of one receive by its first bytes."""
+        buffer = socket.buffer
+        start = 0
+        while start < length:
+            end = min(start + segment, length)
+            kind = int.from_bytes(buffer[start : start + 4], "little") if end - start >= 4 else 0
+            if kind == TYPE_BURST:
+                whole = whole_in_buffer(buffer, start, length, segment)
+                if whole is not None and self._open_whole(socket, whole, source, ecn, now):
+                    start += len(whole.sealed) + whole.pieces * PIECE_HEADER_BYTES
+                    continue
+                if whole is None or whole.pieces > 1:
+                    self._take_piece(socket, buffer[start:end], source, ecn, now)
+            elif kind == TYPE_DATA:
+                self._take_data(socket, buffer[start:end], source, ecn, now)
+            else:
+                self._attendant.receive_control(Endpoint(socket, source), buffer[start:end], now)
+            start = end
+
+    def _open_whole(self, socket: UdpSocket, whole: Whole, source: Address, ecn: int, now: int) -> bool:
+        """Open a burst that lies whole in the buffer; False where its pieces may still be those of others."""
+        keypair = self._keypairs.get(whole.receiver_index)
+        if keypair is None:
+            self._drops["burst: unknown index"] += 1
+            return True
+        if not keypair.window.is_fresh(whole.counter):
+            self._drops["burst: replayed"] += 1
+            return True
+        length = open_burst(keypair.opener, whole.counter, whole.prefix, whole.sealed, self._opened)
+        if length < 0:
+            if whole.pieces == 1:
+                self._handle_bad_tag(self._peers[keypair.tunnel], Endpoint(socket, source), now)
+            return False
+        self._deliver_burst(socket, keypair, whole, length, source, ecn, now)
+        return True
+
+    def _take_piece(self, socket: UdpSocket, datagram: memoryview, source: Address, ecn: int, now: int) -> None:
+        try:
+            header = decode_piece_header(datagram)
+        except DecodeError:
+            self._drops["burst: undecodable"] += 1
+            return
+        keypair = self._keypairs.get(header.receiver_index)
+        if keypair is None:
+            self._drops["burst: unknown index"] += 1
+            return
+        if not keypair.window.is_fresh(header.counter):
+            self._drops["burst: replayed"] += 1
+            return
+        peer = self._peers[keypair.tunnel]
+        endpoint = peer.path.endpoint
+        proven = peer.path.is_proven and endpoint == (socket, source)
+        was_empty = peer.joiner.unfinished == 0
+        whole = peer.joiner.receive(header, datagram, (socket, source), now, proven=proven)
+        if whole is None:
+            if was_empty:
+                self._attendant.attend(peer)
+            return
+        length = open_burst(keypair.opener, whole.counter, whole.prefix, whole.sealed, self._opened)
+        if length < 0:
+            self._handle_bad_tag(peer, Endpoint(socket, source), now)
+            return
+        self._deliver_burst(socket, keypair, whole, length, source, ecn, now)
+
+    def _handle_bad_tag(self, peer: Peer, endpoint: Endpoint, now: int) -> None:
+        self._drops["burst: bad tag"] += 1
+        if peer.path.is_proven and peer.path.endpoint == endpoint and peer.handle_bad_tag(now):
+            self._attendant.refuse_bursts(peer, now)
+
+    def _deliver_burst(
+        self, socket: UdpSocket, keypair: Keypair, whole: Whole, length: int, source: Address, ecn: int, now: int
+    ) -> None:
+        """Deliver the records of a burst that opened."""
+        counter = whole.counter
+        if not keypair.window.accept(counter):
+            self._drops["burst: replayed"] += 1
+            return
+        peer = self._peers[keypair.tunnel]
+        bytes_on_wire = len(whole.sealed) + whole.pieces * PIECE_HEADER_BYTES
+        meter = peer.meter
+        meter.opened += 1
+        meter.expected += whole.pieces
+        meter.got += whole.pieces
+        self._note(peer, keypair, counter, socket, source, bytes_on_wire, now, data=True)
+        plain = self._opened[:length]
+        try:
+            records = decode_records(plain)
+        except DecodeError:
+            self._drops["burst: bad records"] += 1
+            return
+        for record in records:
+            self._deliver_record(peer, record, plain, ecn, now)
+
+    def _note(
+        self,
+        peer: Peer,
+        keypair: Keypair,
+        counter: int,
+        socket: UdpSocket,
+        source: Address,
+        length: int,
+        now: int,
+        *,
+        data: bool,
+    ) -> None:
+        """Note an authenticated message in the peer's machines."""
+        path, meter = peer.path, peer.meter
+        if keypair is not peer.receiving and (
+            peer.receiving is None or keypair.created_at >= peer.receiving.created_at
+        ):
+            peer.receiving = keypair
+            meter.start(counter)
+        if keypair is peer.receiving:
+            meter.seen += 1
+            meter.highest = max(meter.highest, counter)
+        if path.endpoint != (socket, source):
+            self._attendant.handle_moved(peer, Endpoint(socket, source), length, now)
+        path.handle_received(length)
+        if peer.tunnel.handle_received(keypair, now, data=data):
+            self._attendant.attend(peer)
+        if data and peer.burst_limit:
+            if now >= peer.report_at:
+                peer.report_at = now + REPORT_INTERVAL_NS
+                peer.report_due = False
+                self._attendant.send_report(peer, now)
+            elif not peer.report_due:
+                peer.report_due = True
+                self._attendant.attend(peer)
+
+    def _deliver_record(self, peer: Peer, record: Record, plain: memoryview, ecn: int, now: int) -> None:
+        kind, flags, segment, start, end = record
+        packet = plain[start:end]
+        if kind == KIND_MULTIGRAM and not flags:
+            self._attendant.receive_multigram(peer, packet, now)
+            return
+        if kind > KIND_UDP or flags & ~FLAG_CHECKSUM_PARTIAL:
+            self._drops["record: unknown kind or flag"] += 1
+            return
+        if not self._may_enter(peer, packet, now):
+            return
+        if ecn == CE:
+            mark_ce(packet)
+        if kind == KIND_PACKET and not flags:
+            self._write([packet])
+            return
+        layout = transport_of(packet)
+        if layout is None or layout[0] not in FIELD or end - start < layout[1] + 8:
+            self._drops["record: not plain IP"] += 1
+        elif kind == KIND_PACKET:
+            self._write_partial(packet, *layout)
+        else:
+            fault = super_packet_fault(packet, kind, segment)
+            if fault is not None:
+                self._drops[f"record: {fault}"] += 1
+            else:
+                self._write_super(packet, kind, segment, *layout)
+
+    def _take_data(self, socket: UdpSocket, datagram: memoryview, source: Address, ecn: int, now: int) -> None:
+        """Open one type 4 message and deliver what is in it."""
+        length = len(datagram) - DATA_OVERHEAD_BYTES
+        if length < 0:
+            self._drops["data: too short"] += 1
+            return
+        _, receiver_index, counter = DATA_HEADER.unpack_from(datagram)
+        keypair = self._keypairs.get(receiver_index)
+        if keypair is None:
+            self._drops["data: unknown index"] += 1
+            return
+        if not keypair.window.is_fresh(counter):
+            self._drops["data: replayed"] += 1
+            return
+        if self._position + length > _PLAIN_BYTES:
+            self._flush()
+        start = self._position
+        plain = self._plain[start : start + length]
+        try:
+            keypair.opener.decrypt_into(NONCE.pack(counter), datagram[DATA_HEADER_BYTES:], None, plain)
+        except InvalidTag:
+            self._drops["data: bad tag"] += 1
+            return
+        if not keypair.window.accept(counter):
+            self._drops["data: replayed"] += 1
+            return
+        peer = self._peers[keypair.tunnel]
+        self._note(peer, keypair, counter, socket, source, len(datagram), now, data=length > 0)
+        if length:
+            self._deliver_plain(peer, plain, ecn, now)
+
+    def _deliver_plain(self, peer: Peer, plain: memoryview, ecn: int, now: int) -> None:
+        """Deliver the plain text of a type 4 message: an IP packet with its padding, or a multigram."""
+        first = plain[0]
+        if first >= FIRST_BYTE:
+            self._attendant.receive_multigram(peer, plain, now)
+            return
+        length = _ip_length(plain)
+        if not 20 <= length <= len(plain):
+            self._drops["data: neither IP nor multigram"] += 1
+            return
+        packet = plain[:length]
+        if not self._may_enter(peer, packet, now):
+            return
+        if ecn == CE and not mark_ce(packet):
+            self._drops["data: congestion met, not ECN-capable"] += 1
+            return
+        if self.tun is not None and self.tun.takes_tcp:
+            self._position += length
+            for merged in self._merger.add(packet):
+                self._write_merged(merged)
+        else:
+            self._write([packet])
+
+    def _may_enter(self, peer: Peer, packet: memoryview, now: int) -> bool:
+        """Whether the inner source belongs to the peer, and the firewall lets the packet in."""
+        if len(packet) < 20:
+            self._drops["record: too short"] += 1
+            return False
+        source = packet[8:24] if packet[0] >> 4 == 6 else packet[12:16]
+        if source != peer.address and self._routes.lookup(source) is not peer:
+            self._drops["source is not the peer's"] += 1
+            return False
+        verdict = self._firewall.inbound(packet, now)
+        if verdict is Verdict.ACCEPT:
+            return True
+        if verdict is Verdict.REJECT:
+            self._attendant.handle_refused(peer, packet, now)
+        return False
+
+    def _flush(self) -> None:
+        """Write what is still being merged; its buffer is free again."""
+        for merged in self._merger.flush():
+            self._write_merged(merged)
+        self._position = 0
+
+    def _write_merged(self, merged: Merged) -> None:
+        parts, segment, transport = merged
+        if not segment:
+            self._write(parts)
+        elif self.tun is not None:
+            first = parts[0]
+            pseudo = pseudo_header_sum(first, sum(map(len, parts)) - transport, TCP)
+            first[transport + 16 : transport + 18] = pseudo.to_bytes(2, "big")
+            self.tun.write_super(parts, KIND_TCP, segment, transport, len(first) - segment)
+
+    def _write(self, parts: list[memoryview]) -> None:
+        if self.tun is None:
+            self._drops["no interface"] += 1
+        else:
+            self.tun.write(parts)
+
+    def _write_partial(self, packet: memoryview, protocol: int, transport: int) -> None:
+        tun = self.tun
+        if tun is not None and tun.takes_partial:
+            write_pseudo_header_sum(packet, transport, protocol)
+            tun.write_partial([packet], transport, FIELD[protocol])
+        else:
+            complete(packet, transport, protocol)
+            self._write([packet])
+
+    def _write_super(self, packet: memoryview, kind: int, segment: int, protocol: int, transport: int) -> None:
+        tun = self.tun
+        if tun is not None and (tun.takes_tcp if kind == KIND_TCP else tun.takes_udp):
+            headers = transport + ((packet[transport + 12] >> 4) * 4 if protocol == TCP else 8)
+            write_pseudo_header_sum(packet, transport, protocol)
+            tun.write_super([packet], kind, segment, transport, headers)
+        else:
+            for run in split(packet, transport, segment, 1):
+                self._write([memoryview(run)])
+
+
+def _ip_length(packet: memoryview) -> int:
+    """The length that an IP header tells, bytes; 0 where it is none."""
+    version = packet[0] >> 4
+    if version == 6 and len(packet) >= 40:
+        return 40 + int.from_bytes(packet[4:6], "big")
+    if version == 4 and len(packet) >= 20:
+        return int.from_bytes(packet[2:4], "big")
+    return 0

@@ -1,0 +1,79 @@
+"""The fc00::/8 interface: a TUN, its address, its routes."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from ipaddress import IPv6Address
+
+from weft.engine.peer import Network
+from weft.engine.status import Interface
+from weft.io.netlink import OVERLAY, Netlink
+from weft.io.tun import Tun
+
+INTERFACE_MTU = 1352
+"""What fits routed and direct on an underlay of 1,500 bytes (wire.md section 5)."""
+
+
+class OverlayInterface:
+    """The interface while it is up.
+
+    Attributes:
+        tun: the device.
+    """
+
+    def __init__(self, tun: Tun, netlink: Netlink, stack: AsyncExitStack, address: bytes) -> None:
+        self.tun = tun
+        self._netlink = netlink
+        self._stack = stack
+        self._address = address
+        self._routes: set[Network] = set()
+
+    @classmethod
+    async def open(cls, ifname: str, address: bytes, *, offloads: bool) -> OverlayInterface:
+        """Make the interface and return when packets can use it.
+
+        Args:
+            ifname: its name.
+            address: this node's, 16 bytes.
+            offloads: False asks for a TUN without any, for measurements and tests.
+
+        Raises:
+            PermissionError: needs root or CAP_NET_ADMIN.
+            UsageError: another interface owns fc00::/8, or the name is taken.
+            TransportError: the system has no TUN.
+        """
+        async with AsyncExitStack() as stack:
+            netlink = await stack.enter_async_context(Netlink())
+            tun = Tun(ifname, offloads=offloads)
+            stack.callback(tun.close)
+            await netlink.configure_interface(tun.name, address, INTERFACE_MTU)
+            return cls(tun, netlink, stack.pop_all(), address)
+        raise AssertionError("unreachable")
+
+    async def set_routes(self, networks: set[Network]) -> None:
+        """Route the allowed addresses of stock devices here, besides fc00::/8 itself.
+
+        Raises:
+            UsageError: one of them has a route already.
+        """
+        wanted = {network for network in networks if not (network.version == 6 and network.subnet_of(OVERLAY))}
+        for network in self._routes - wanted:
+            await self._netlink.remove_route(network, self.tun.name)
+            self._routes.discard(network)
+        for network in wanted - self._routes:
+            await self._netlink.add_route(network, self.tun.name)
+            self._routes.add(network)
+
+    async def close(self) -> None:
+        """Remove the interface."""
+        await self._stack.aclose()
+
+    def status(self) -> Interface:
+        """The interface as it is."""
+        return Interface(
+            up=True,
+            ifname=self.tun.name,
+            address=str(IPv6Address(self._address)),
+            mtu=INTERFACE_MTU,
+            offloads=self.tun.offloads,
+        )

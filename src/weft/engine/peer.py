@@ -1,0 +1,200 @@
+"""One peer, as the engine sees it: its machines side by side, and what the datapath reads of them.
+
+The machines know nothing of each other; this is where they meet. `burst_limit` is derived from them whenever one of
+them says something new, so that the fast path reads a number.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from ipaddress import IPv4Network, IPv6Network
+from typing import NamedTuple
+
+from weft.burst.header import DATA_OVERHEAD_BYTES, MAX_TOTAL_BYTES, PIECE_HEADER_BYTES
+from weft.burst.join import Joiner
+from weft.burst.size import LossMeter
+from weft.identity import PeerId
+from weft.io.udp import Address, UdpSocket
+from weft.mesh.notices import BURST_VERSION, Notices
+from weft.mesh.probe import Prober
+from weft.noise.keypair import Keypair
+from weft.noise.tunnel import Tunnel
+from weft.paths.path import IP_UDP_BYTES, Path
+
+Network = IPv4Network | IPv6Network
+
+MAX_QUEUED_PACKETS = 64
+MAX_BURST_PACKED_PIECES = 4
+"""Small packets that share a burst fill at most so many pieces."""
+BAD_TAGS_BEFORE_REFUSAL = 3
+REFUSAL_NS = 10_000_000_000
+LAST_REFUSAL_NS = 600_000_000_000
+
+
+class Endpoint(NamedTuple):
+    """Where datagrams go: a socket of ours and an address behind it."""
+
+    socket: UdpSocket
+    address: Address
+
+    def __str__(self) -> str:
+        host, port = self.address[0], self.address[1]
+        return f"[{host}]:{port}" if self.socket.is_ipv6 else f"{host}:{port}"
+
+
+class Queued(NamedTuple):
+    """A packet that waits for a session."""
+
+    packet: bytes
+    kind: int
+    segment: int
+
+
+class Peer:
+    """A weft node or a stock WireGuard device.
+
+    Attributes:
+        tunnel: handshakes, keypairs, timers.
+        path: endpoint, path MTU, burst size.
+        joiner: its unfinished bursts.
+        meter: what was lost on the way to us.
+        notices: None for a stock device.
+        prober: None for a stock device.
+        burst_limit: the largest total of a burst that may go there now; 0 means type 4 messages only.
+        takes_udp: whether bursts may hold UDP super-packets.
+        receiving: the keypair that the gaps are counted in.
+        queue: packets that wait for a session, bounded.
+        in_use: whether data was sent since the path MTU was last looked at.
+        is_stored: whether it is kept over a restart.
+        known_endpoint: multiaddr of the last endpoint that was proven or configured, without the peer.
+        preshared_key: of a stock device that has one, for the store.
+        proving: the ping that proves an endpoint, and that endpoint.
+        mtu_probe: the ping that probes the path MTU, and the IP packet size that it has.
+    """
+
+    __slots__ = (
+        "_bad_tag_times",
+        "_refusal_for",
+        "address",
+        "allowed",
+        "armed_at",
+        "burst_limit",
+        "drops",
+        "in_use",
+        "is_stored",
+        "joiner",
+        "known_endpoint",
+        "meter",
+        "mtu_probe",
+        "name",
+        "notices",
+        "path",
+        "peer_id",
+        "preshared_key",
+        "prober",
+        "proving",
+        "queue",
+        "receiving",
+        "refusing_until",
+        "report_at",
+        "report_due",
+        "takes_udp",
+        "tunnel",
+    )
+
+    def __init__(
+        self,
+        tunnel: Tunnel,
+        path: Path,
+        joiner: Joiner,
+        meter: LossMeter,
+        *,
+        notices: Notices | None,
+        prober: Prober | None,
+        allowed: tuple[Network, ...],
+        name: str | None = None,
+        peer_id: PeerId | None = None,
+        is_stored: bool = False,
+    ) -> None:
+        self.tunnel = tunnel
+        self.path = path
+        self.joiner = joiner
+        self.meter = meter
+        self.notices = notices
+        self.prober = prober
+        self.allowed = allowed
+        self.address = allowed[0].network_address.packed if allowed else b""
+        self.name = name
+        self.peer_id = peer_id
+        self.is_stored = is_stored
+        self.burst_limit = 0
+        self.takes_udp = False
+        self.receiving: Keypair | None = None
+        self.queue: deque[Queued] = deque(maxlen=MAX_QUEUED_PACKETS)
+        self.in_use = False
+        self.report_at = 0
+        self.report_due = False
+        self.armed_at: int | None = None
+        self.known_endpoint: str | None = None
+        self.preshared_key: bytes | None = None
+        self.proving: tuple[bytes, Endpoint] | None = None
+        self.mtu_probe: tuple[bytes, int] | None = None
+        self.refusing_until = 0
+        self.drops: Counter[str] = Counter()
+        self._bad_tag_times: deque[int] = deque(maxlen=BAD_TAGS_BEFORE_REFUSAL)
+        self._refusal_for = REFUSAL_NS
+
+    @property
+    def is_weft(self) -> bool:
+        """Whether it may speak more than WireGuard."""
+        return self.notices is not None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a notice proved that it is a weft node."""
+        return self.notices is not None and self.notices.their_hello is not None
+
+    def refresh(self) -> None:
+        """Derive `burst_limit` and `takes_udp` anew: a notice came, or the endpoint was proven or changed."""
+        hello = self.notices.their_hello if self.notices is not None else None
+        if hello is None or BURST_VERSION not in hello.versions or not self.path.is_proven:
+            self.burst_limit = 0
+        else:
+            self.burst_limit = min(hello.burst, MAX_TOTAL_BYTES)
+            self.takes_udp = "uso" in hello.capabilities
+
+    @property
+    def piece(self) -> int:
+        """Ciphertext bytes of each piece of a burst."""
+        return self.path.datagram_bytes - PIECE_HEADER_BYTES
+
+    @property
+    def packet_room(self) -> int:
+        """The largest packet that one type 4 message carries there, bytes.
+
+        While bursts take what doesn't fit, the path MTU that was found; else what the local link allows, as WireGuard.
+        """
+        mtu = self.path.mtu
+        return (mtu.mtu if self.burst_limit else mtu.ceiling) - IP_UDP_BYTES[self.path.is_ipv6] - DATA_OVERHEAD_BYTES
+
+    def handle_bad_tag(self, now: int) -> bool:
+        """A burst did not open; True at the third in a second: then the peer shall send type 4 messages only."""
+        self.meter.bad_tags += 1
+        times = self._bad_tag_times
+        times.append(now)
+        if len(times) < BAD_TAGS_BEFORE_REFUSAL or now - times[0] > 1_000_000_000 or now < self.refusing_until:
+            return False
+        self.refusing_until = now + self._refusal_for
+        self._refusal_for = min(2 * self._refusal_for, LAST_REFUSAL_NS)
+        return True
+
+    def next_timer(self) -> int | None:
+        """When `Session.handle_timer` has something to do for this peer, monotonic ns."""
+        times = [self.tunnel.next_timer(), self.joiner.next_timer(), self.path.size.next_timer()]
+        if self.notices is not None and self.prober is not None:
+            times += [self.notices.next_timer(), self.prober.next_timer(), self.path.mtu.next_timer()]
+        if self.report_due:
+            times.append(self.report_at)
+        if self.refusing_until:
+            times.append(self.refusing_until)
+        return min((at for at in times if at is not None), default=None)

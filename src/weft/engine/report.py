@@ -1,0 +1,41 @@
+"""A peer in the words of the status."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from weft.engine.peer import Peer
+from weft.engine.status import PeerStatus
+from weft.identity import encode_wireguard_key
+
+
+def describe(peer: Peer, now: int) -> PeerStatus:
+    """Tell how a peer is.
+
+    Args:
+        peer: of the session.
+        now: monotonic ns.
+    """
+    path, tunnel = peer.path, peer.tunnel
+    is_up = tunnel.is_up(now)
+    state: Literal["up", "connecting", "idle"] = "up" if is_up else "connecting" if tunnel.is_handshaking else "idle"
+    last = tunnel.last_handshake_at
+    pieces = path.size.pieces if peer.burst_limit else 1
+    return PeerStatus(
+        id=str(peer.peer_id) if peer.peer_id is not None else None,
+        name=peer.name,
+        kind="weft" if peer.is_weft else "wireguard",
+        addresses=[str(network.network_address if network.num_addresses == 1 else network) for network in peer.allowed],
+        wireguard_public_key=encode_wireguard_key(tunnel.peer_public),
+        state=state,
+        endpoint=str(path.endpoint) if path.endpoint is not None else None,
+        path="direct" if path.endpoint is not None else "none",
+        mode="burst" if pieces > 1 else "packet",
+        burst_pieces=pieces,
+        path_mtu=path.mtu.mtu if peer.is_weft else path.mtu.ceiling,
+        loss=round(path.size.loss, 6),
+        rtt_ms=path.rtt_ns / 1e6 if path.rtt_ns is not None else None,
+        handshake_age_s=(now - last) / 1e9 if last is not None else None,
+        tx_bytes=path.tx_bytes,
+        rx_bytes=path.rx_bytes,
+    )

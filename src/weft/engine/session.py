@@ -1,0 +1,415 @@
+"""Everything between the sockets and the interface that can be thrown away and built anew: peers and their machines.
+
+The datapath calls the `Session` for whatever is not a burst. What concerns a peer's machines it only notes; `run`, one
+task, drains the machines of the peers that need it and wakes for their timers. So no machine is entered from within
+another, and the fast path pays for a set insertion.
+
+Source: seed 001 (Engine, Session, Stage); house.md, "Contract of a state machine".
+Not done here: descriptors and their lifetime (engine.py), who the peers are (contacts.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import socket as socket_module
+from collections import Counter
+from collections.abc import Callable
+from itertools import count
+
+from weft.burst.header import DATA_OVERHEAD_BYTES, MAX_TOTAL_BYTES
+from weft.engine.contacts import Contacts, Terms
+from weft.engine.inbound import Inbound
+from weft.engine.outbound import Outbound
+from weft.engine.peer import Endpoint, Peer
+from weft.errors import DecodeError
+from weft.firewall.firewall import Firewall
+from weft.identity import PeerId
+from weft.io.clock import monotonic_ns, wall_ns
+from weft.io.udp import link_mtu
+from weft.mesh.multigram import NOTICE, PROBE, decode_multigram
+from weft.mesh.notices import Hello, HelloReceived
+from weft.mesh.probe import Answered, Lost
+from weft.multiaddr import Multiaddr
+from weft.noise.gate import Gate
+from weft.noise.rates import Rate
+from weft.noise.tunnel import HandshakeFailed, KeypairReady, Tunnel
+from weft.packet.answers import Unreachable, destination_unreachable, packet_too_big
+from weft.paths.path import IP_UDP_BYTES
+
+log = logging.getLogger("weft.engine")
+
+ANSWERS_PER_SECOND = 100
+"""ICMP errors into the TUN."""
+
+Waiter = asyncio.Future[None]
+PingWaiter = asyncio.Future[Answered]
+
+
+class Session:
+    """The peers of a node and all that is known of them.
+
+    Attributes:
+        contacts: the peers.
+        gate: where handshakes come in.
+        inbound: from the sockets to the interface.
+        outbound: from the interface to the sockets.
+        drops: what was dropped, by reason.
+    """
+
+    def __init__(
+        self,
+        terms: Terms,
+        firewall: Firewall,
+        drops: Counter[str],
+        timestamp_floor: bytes,
+        when_changed: Callable[[], None],
+    ) -> None:
+        """Build the machines; nothing is sent before `run` does.
+
+        Args:
+            terms: what peers are made with.
+            firewall: outlives the session, so that connections do.
+            drops: of the node.
+            timestamp_floor: 12 bytes; see `Tunnel`.
+            when_changed: called when something is to be stored: a peer was learned or moved.
+        """
+        self._terms = terms
+        self._firewall = firewall
+        self._when_changed = when_changed
+        self.drops = drops
+        self.gate = Gate(terms.static, tunnel_for=self._tunnel_for, random_bytes=terms.random_bytes)
+        self.contacts = Contacts(terms, self.gate.table, drops, timestamp_floor)
+        routes = self.contacts.routes
+        self.outbound = Outbound(routes, firewall, self, monotonic_ns, drops)
+        self.inbound = Inbound(self.gate.keypairs, self.contacts.by_tunnel, routes, firewall, self, monotonic_ns, drops)
+        self._answers = Rate(ANSWERS_PER_SECOND, burst=ANSWERS_PER_SECOND)
+        self._attention: set[Peer] = set()
+        self._timers: list[tuple[int, int, Peer]] = []
+        self._sequence = count()
+        self._wake = asyncio.Event()
+        self._up_waiters: dict[Peer, list[Waiter]] = {}
+        self._ping_waiters: dict[bytes, PingWaiter] = {}
+
+    async def run(self) -> None:
+        """Look after the peers until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            now = monotonic_ns()
+            while self._timers and self._timers[0][0] <= now:
+                at, _, peer = heapq.heappop(self._timers)
+                if peer.armed_at == at:
+                    peer.armed_at = None
+                    self._handle_timer(peer, now)
+                    self._attention.add(peer)
+            while self._attention:
+                self._drain(self._attention.pop(), now)
+            self._wake.clear()
+            handle = None
+            if self._timers:
+                delay_s = max(0, self._timers[0][0] - monotonic_ns()) / 1e9
+                handle = loop.call_later(delay_s, self._wake.set)
+            try:
+                await self._wake.wait()
+            finally:
+                if handle is not None:
+                    handle.cancel()
+
+    def close(self) -> None:
+        """Forget all peers and their keys; whoever waits is told."""
+        for peer in self.contacts:
+            self.remove(peer)
+
+    # Commands.
+
+    def call(self, peer: Peer, endpoint: Endpoint | None) -> None:
+        """Start a handshake with a peer, at an endpoint that a person or the store named."""
+        now = monotonic_ns()
+        if endpoint is not None and peer.path.endpoint != endpoint:
+            self._move(peer, endpoint, proven=True, received_bytes=0)
+            peer.known_endpoint = _multiaddr_of(endpoint)
+        peer.tunnel.initiate(now, wall_ns())
+        self.attend(peer)
+
+    def wait_until_up(self, peer: Peer) -> Waiter:
+        """A future that is done with the next session of a peer, or fails when the peer goes."""
+        waiter: Waiter = asyncio.get_running_loop().create_future()
+        self._up_waiters.setdefault(peer, []).append(waiter)
+        return waiter
+
+    def ping(self, peer: Peer, size: int) -> PingWaiter:
+        """Send a probe; the future is done with its answer and cancelled with its loss."""
+        waiter: PingWaiter = asyncio.get_running_loop().create_future()
+        assert peer.prober is not None
+        self._ping_waiters[peer.prober.ping(monotonic_ns(), size)] = waiter
+        self.attend(peer)
+        return waiter
+
+    def remove(self, peer: Peer) -> None:
+        """Forget a peer; whoever waits for it is told."""
+        for waiter in self._up_waiters.pop(peer, []):
+            waiter.cancel()
+        self._attention.discard(peer)
+        peer.armed_at = None
+        self.contacts.remove(peer)
+
+    def say_hello(self, capabilities: frozenset[str]) -> None:
+        """The node's abilities changed: tell every peer."""
+        self.contacts.capabilities = capabilities
+        now = monotonic_ns()
+        for peer in self.contacts:
+            if peer.notices is not None and peer.notices.hello.capabilities != capabilities:
+                self._say(peer, now)
+
+    # What the datapath calls.
+
+    def attend(self, peer: Peer) -> None:
+        """Drain the peer's machines and arm its timer anew, soon."""
+        self._attention.add(peer)
+        self._wake.set()
+
+    def handle_unroutable(self, packet: memoryview, now: int) -> None:
+        """No peer has the destination: say so, but not to neighbour discovery and multicast."""
+        self.drops["no peer has the destination"] += 1
+        if self._answers.allows(now):
+            self._answer(destination_unreachable(packet, Unreachable.ADDRESS, self._own_address(packet)))
+
+    def handle_too_big(self, packet: memoryview, room: int, now: int) -> None:
+        """A packet is too big for the path to a peer that takes no bursts: say how big it may be."""
+        self.drops["too big for the path"] += 1
+        if self._answers.allows(now):
+            self._answer(packet_too_big(packet, room, self._own_address(packet)))
+
+    def handle_refused(self, peer: Peer, packet: memoryview, now: int) -> None:
+        """Tell the sender of a rejected packet."""
+        rejection = self._firewall.rejection(packet, now)
+        if rejection is not None:
+            self.outbound.send_packet(peer, rejection, now)
+
+    def handle_moved(self, peer: Peer, endpoint: Endpoint, length: int, now: int) -> None:
+        """Follow a peer to another endpoint, and ask there whether it is true."""
+        self._move(peer, endpoint, proven=False, received_bytes=length)
+        if peer.is_known and peer.prober is not None:
+            peer.proving = (peer.prober.ping(now), endpoint)
+        self.attend(peer)
+
+    def receive_control(self, endpoint: Endpoint, datagram: memoryview, now: int) -> None:
+        """Take a handshake message; whatever else it is, nobody here knows it."""
+        if not 1 <= datagram[0] <= 3 or len(datagram) < 4 or any(datagram[1:4]):
+            self.drops["unknown"] += 1
+            return
+        tunnel = self.gate.receive(datagram, endpoint, _source_bytes(endpoint), now)
+        for reply, source in self.gate.datagrams_to_send():
+            assert isinstance(source, Endpoint)
+            source.socket.send([reply], len(reply), source.address)
+        if tunnel is None:
+            return
+        peer = self.contacts.by_tunnel[tunnel]
+        if peer.path.endpoint != endpoint:
+            self._move(peer, endpoint, proven=False, received_bytes=0)
+        peer.path.handle_received(len(datagram))
+        self.attend(peer)
+
+    def receive_multigram(self, peer: Peer, data: memoryview, now: int) -> None:
+        """Take what a weft peer says beside packets."""
+        if peer.notices is None or peer.prober is None:
+            self.drops["multigram of a stock peer"] += 1
+            return
+        try:
+            codec, body = decode_multigram(data)
+        except DecodeError:
+            self.drops["multigram: undecodable"] += 1
+            return
+        if codec == NOTICE:
+            peer.notices.receive(body, now)
+        elif codec == PROBE:
+            hello = peer.notices.their_hello
+            peer.prober.receive(body, hello.public_key if hello else None, peer.notices.hello.burst, now)
+        else:
+            self.drops["multigram: unknown codec"] += 1
+        self.attend(peer)
+
+    def send_report(self, peer: Peer, now: int) -> None:
+        """Tell a peer what was lost of its datagrams."""
+        if peer.notices is not None:
+            peer.notices.report(peer.meter.report())
+            self.attend(peer)
+
+    def refuse_bursts(self, peer: Peer, now: int) -> None:
+        """Ask a peer for type 4 messages until its bursts may be tried again."""
+        self._say(peer, now)
+        self.attend(peer)
+
+    # What `run` does.
+
+    def _handle_timer(self, peer: Peer, now: int) -> None:
+        peer.tunnel.handle_timer(now, wall_ns())
+        peer.joiner.handle_timer(now)
+        peer.path.size.handle_timer(now)
+        if peer.notices is not None and peer.prober is not None:
+            peer.notices.handle_timer(now)
+            peer.prober.handle_timer(now)
+            self._probe_mtu(peer, now)
+        if peer.report_due and now >= peer.report_at:
+            peer.report_due = False
+            self.send_report(peer, now)
+        if peer.refusing_until and now >= peer.refusing_until:
+            peer.refusing_until = 0
+            self._say(peer, now)
+
+    def _drain(self, peer: Peer, now: int) -> None:
+        """Take what a peer's machines have to send and to tell, and arm its timer."""
+        if peer.tunnel not in self.contacts.by_tunnel:
+            return
+        for datagram in peer.tunnel.datagrams_to_send():
+            self.outbound.send_raw(peer, datagram)
+        while (event := peer.tunnel.next_event()) is not None:
+            if isinstance(event, KeypairReady):
+                self._handle_up(peer, now)
+            elif isinstance(event, HandshakeFailed):
+                self.drops["no answer to handshakes"] += len(peer.queue)
+                peer.queue.clear()
+        if peer.notices is not None and peer.prober is not None:
+            self._drain_notices(peer, now)
+            self._drain_probes(peer, now)
+            for message in (*peer.notices.datagrams_to_send(), *peer.prober.datagrams_to_send()):
+                self.outbound.send_message(peer, message, now)
+        self._arm(peer)
+
+    def _drain_notices(self, peer: Peer, now: int) -> None:
+        assert peer.notices is not None
+        while (event := peer.notices.next_event()) is not None:
+            if isinstance(event, HelloReceived):
+                self._handle_hello(peer, event.hello, now)
+            else:
+                peer.path.size.receive_report(event.report, now)
+
+    def _drain_probes(self, peer: Peer, now: int) -> None:
+        assert peer.prober is not None
+        while (event := peer.prober.next_event()) is not None:
+            waiter = self._ping_waiters.pop(event.id, None)
+            if isinstance(event, Answered):
+                peer.path.handle_rtt(event.rtt_ns)
+                if peer.proving is not None and peer.proving == (event.id, peer.path.endpoint):
+                    self._prove(peer, now)
+                if waiter is not None and not waiter.done():
+                    waiter.set_result(event)
+            elif waiter is not None:
+                waiter.cancel()
+            self._end_mtu_probe(peer, event, now)
+
+    def _handle_up(self, peer: Peer, now: int) -> None:
+        """A session came up: its handshake proved the endpoint that it came over."""
+        self._prove(peer, now)
+        if peer.notices is not None:
+            peer.notices.start(now)
+        self.outbound.send_queued(peer, now)
+        for waiter in self._up_waiters.pop(peer, []):
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _handle_hello(self, peer: Peer, hello: Hello, now: int) -> None:
+        """A peer said who it is; believed only if that gives the Noise key of its tunnel."""
+        try:
+            peer_id = PeerId(hello.public_key)
+            is_true = peer_id.noise_public_key == peer.tunnel.peer_public
+        except DecodeError:
+            is_true = False
+        if not is_true:
+            self.drops["notice: id of another key"] += 1
+            log.warning("a peer claims an identity that is not of its key; forgetting it")
+            self.remove(peer)
+            return
+        peer.peer_id = peer_id
+        peer.refresh()
+        if hello.burst == 0:
+            peer.path.size.receive_refusal(now)
+        if peer.path.endpoint is not None and not peer.path.is_proven and peer.prober is not None:
+            endpoint = peer.path.endpoint
+            assert isinstance(endpoint, Endpoint)
+            peer.proving = (peer.prober.ping(now), endpoint)
+        self._when_changed()
+
+    def _say(self, peer: Peer, now: int) -> None:
+        """Tell a peer anew what this node is and takes."""
+        if peer.notices is None:
+            return
+        old = peer.notices.hello
+        hello = Hello(
+            old.public_key, 0 if peer.refusing_until else MAX_TOTAL_BYTES, old.mtu, self.contacts.capabilities
+        )
+        peer.notices.say(hello, now)
+        self.attend(peer)
+
+    def _prove(self, peer: Peer, now: int) -> None:
+        peer.proving = None
+        was_proven = peer.path.is_proven
+        peer.path.prove(now)
+        peer.refresh()
+        endpoint = peer.path.endpoint
+        if isinstance(endpoint, Endpoint):
+            text = _multiaddr_of(endpoint)
+            if text != peer.known_endpoint or not was_proven:
+                peer.known_endpoint = text
+                self._when_changed()
+
+    def _move(self, peer: Peer, endpoint: Endpoint, *, proven: bool, received_bytes: int) -> None:
+        host, port = endpoint.address[:2]
+        peer.path.move(
+            endpoint,
+            is_ipv6=endpoint.socket.is_ipv6,
+            ceiling=link_mtu(host, port),
+            proven=proven,
+            received_bytes=received_bytes,
+        )
+        peer.mtu_probe = None
+        peer.refresh()
+
+    def _probe_mtu(self, peer: Peer, now: int) -> None:
+        path = peer.path
+        if not peer.is_known or not path.is_proven or peer.prober is None:
+            return
+        size = path.mtu.probe_due(now, in_use=peer.in_use)
+        peer.in_use = False
+        if size is not None:
+            multigram = size - IP_UDP_BYTES[path.is_ipv6] - DATA_OVERHEAD_BYTES
+            peer.mtu_probe = (peer.prober.ping(now, multigram), size)
+
+    def _end_mtu_probe(self, peer: Peer, event: Answered | Lost, now: int) -> None:
+        if peer.mtu_probe is None or peer.mtu_probe[0] != event.id:
+            return
+        size = peer.mtu_probe[1]
+        peer.mtu_probe = None
+        if isinstance(event, Answered):
+            peer.path.mtu.handle_answered(size, now)
+        else:
+            peer.path.mtu.handle_lost(size, now)
+
+    def _arm(self, peer: Peer) -> None:
+        at = peer.next_timer()
+        if at is not None and (peer.armed_at is None or at < peer.armed_at):
+            peer.armed_at = at
+            heapq.heappush(self._timers, (at, next(self._sequence), peer))
+
+    def _tunnel_for(self, noise_public_key: bytes) -> Tunnel | None:
+        return self.contacts.tunnel_for(noise_public_key)
+
+    def _own_address(self, packet: memoryview) -> bytes:
+        return self._terms.identity.address if packet[0] >> 4 == 6 else packet[16:20].tobytes()
+
+    def _answer(self, packet: bytes | None) -> None:
+        if packet is not None and self.inbound.tun is not None:
+            self.inbound.tun.write([packet])
+
+
+def _multiaddr_of(endpoint: Endpoint) -> str:
+    return str(Multiaddr.from_endpoint(endpoint.address[0], endpoint.address[1]))
+
+
+def _source_bytes(endpoint: Endpoint) -> bytes:
+    """What a cookie covers: address and port in 6 or 18 bytes."""
+    family = socket_module.AF_INET6 if endpoint.socket.is_ipv6 else socket_module.AF_INET
+    host: str = endpoint.address[0].partition("%")[0]
+    port: int = endpoint.address[1]
+    return socket_module.inet_pton(family, host) + port.to_bytes(2, "big")
