@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
@@ -29,14 +28,13 @@ class Node(Facade, Protocol):
         """Return when the node has been asked to end."""
 
 
-async def serve(make_node: Callable[[], Node], socket: ApiSocket) -> None:
+async def serve(node: Node, socket: ApiSocket) -> None:
     """Run a node and its API until SIGTERM, SIGINT or a request asks it to end.
 
     Args:
-        make_node: called once, on the loop that the node will run on.
+        node: not started yet.
         socket: where the API listens; stays the caller's, so that its file can outlive the node.
     """
-    node = make_node()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         with suppress(NotImplementedError):

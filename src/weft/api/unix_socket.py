@@ -40,7 +40,7 @@ class ApiSocket:
             self.socket.bind(os.fspath(path))
             # Between the two calls nobody can connect yet: a bound socket refuses until it listens.
             path.chmod(0o600)
-            self._inode = path.stat().st_ino
+            self._file = _file_of(path)
             self.socket.listen(_BACKLOG)
         except OSError as error:
             self.socket.close()
@@ -57,10 +57,16 @@ class ApiSocket:
         """Stop listening and remove the file, unless another daemon has put its own there since."""
         self.socket.close()
         try:
-            if self.path.stat().st_ino == self._inode:
+            if _file_of(self.path) == self._file:
                 self.path.unlink()
         except FileNotFoundError:
             pass
+
+
+def _file_of(path: Path) -> tuple[int, int]:
+    # The inode alone won't do: that of a removed file is soon given to the next one.
+    status = path.stat()
+    return status.st_ino, status.st_ctime_ns
 
 
 def _unix_socket() -> socket.socket:

@@ -28,5 +28,7 @@ def daemon(settings: Settings) -> None:
 
     config = load_config(settings.directory / FILE_NAME)
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    # The engine comes first, because it locks the directory, and with it the right to replace a dead daemon's socket.
+    engine = Engine(settings.directory, config)
     with ApiSocket(settings.socket_path) as socket:
-        asyncio.run(serve(lambda: Engine(settings.directory, config), socket))
+        asyncio.run(serve(engine, socket))

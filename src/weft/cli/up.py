@@ -23,6 +23,7 @@ from weft.errors import Broken, WeftError
 LOG_NAME = "daemon.log"
 START_S = 30.0
 STOP_S = 30.0
+RIVAL_S = 0.5
 POLL_S = 0.02
 TAIL_BYTES = 4096
 
@@ -103,18 +104,18 @@ def start_daemon(settings: Settings) -> bytes:
 
 def _first_answer(client: Client, process: subprocess.Popen[bytes], log: Path) -> bytes:
     deadline = time.monotonic() + START_S
-    while True:
-        ended = process.poll() is not None
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            # It also ends if another `weft up` was faster, whose daemon will answer in a moment.
+            deadline = min(deadline, time.monotonic() + RIVAL_S)
         try:
-            # Also asked when it has ended: it does so if another `weft up` was faster.
             return client.fetch(routes.INFO)
         except (NoDaemon, Broken):
-            if ended:
-                raise WeftError(f"the daemon did not start: {_last_line(log)}; its log is {log}") from None
-        if time.monotonic() > deadline:
-            process.terminate()
-            raise WeftError(f"the daemon did not answer within {START_S:.0f} s: {_last_line(log)}; its log is {log}")
-        time.sleep(POLL_S)
+            time.sleep(POLL_S)
+    if process.poll() is None:
+        process.terminate()
+        raise WeftError(f"the daemon did not answer within {START_S:.0f} s: {_last_line(log)}; its log is {log}")
+    raise WeftError(f"the daemon did not start: {_last_line(log)}; its log is {log}")
 
 
 def _last_line(log: Path) -> str:

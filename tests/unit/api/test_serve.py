@@ -34,7 +34,7 @@ def test_node_is_closed_when_it_is_told_to_end_and_its_file_goes_last(tmp_path: 
     with ApiSocket(path) as socket:
         thread = threading.Thread(target=end, args=(path, number))
         thread.start()
-        asyncio.run(serve(lambda: node, socket))
+        asyncio.run(serve(node, socket))
         thread.join(10)
         assert path.exists()
     assert not path.exists()
@@ -46,7 +46,7 @@ def test_node_that_does_not_start_is_the_caller_s_error(tmp_path: Path) -> None:
     node = FakeEngine()
     node.fails["start"] = ConfigError("port 1312 is busy", file="weft.toml", key="peer.listen")
     with ApiSocket(tmp_path / "api.sock") as socket, pytest.raises(ConfigError, match="port 1312 is busy"):
-        asyncio.run(serve(lambda: node, socket))
+        asyncio.run(serve(node, socket))
     assert node.calls == [("start",)]
 
 
@@ -72,7 +72,7 @@ def test_request_under_way_at_the_end_does_not_hold_it_up(tmp_path: Path, monkey
     with ApiSocket(path) as socket:
         for thread in threads:
             thread.start()
-        asyncio.run(serve(lambda: node, socket))
+        asyncio.run(serve(node, socket))
     for thread in threads:
         thread.join(10)
     assert node.calls[-1] == ("stop",)

@@ -13,12 +13,9 @@ from weft.io.store import Store
 class Engine(FakeEngine):
     def __init__(self, directory: Path, config: Config) -> None:
         super().__init__(directory, config)
+        self.lock = Store(directory).lock()
         if verb := os.environ.get("FAKE_FAILS"):
             self.fails[verb] = PermissionError(f"{verb} was refused")
-
-    async def start(self) -> None:
-        await super().start()
-        self.lock = Store(self.directory).lock()
 
     async def stop(self) -> None:
         await super().stop()

@@ -223,10 +223,24 @@ def test_second_daemon_on_the_directory_is_one_line(machine: Machine) -> None:
     machine("init")
     process = machine.start_daemon()
     seen = machine("daemon")
+    assert (seen.code, seen.out) == (1, "")
+    assert seen.err == (
+        f"weft: {machine.directory}: another weft uses this directory (process {process.pid}); "
+        "stop it or choose another one\n"
+    )
+    assert machine("info").code == 0
+    process.terminate()
+    process.communicate(timeout=10)
+
+
+def test_daemon_on_the_socket_of_another_is_one_line(machine: Machine, tmp_path: Path) -> None:
+    machine("init")
+    process = machine.start_daemon()
+    machine("--dir", str(tmp_path / "other"), "init")
+    seen = machine("--dir", str(tmp_path / "other"), "--socket", str(machine.socket), "daemon")
     assert (seen.code, seen.out) == (2, "")
-    assert (
-        seen.err
-        == f"weft: {machine.socket}: another daemon listens there; end it with `weft down`, or use another --dir\n"
+    assert seen.err == (
+        f"weft: {machine.socket}: another daemon listens there; end it with `weft down`, or use another --dir\n"
     )
     assert machine("info").code == 0
     process.terminate()
