@@ -191,6 +191,7 @@ class Network:
         self.reports_too_big = reports_too_big
         self.trace = Trace(self.clock.now)
         self._seed = seed
+        self._names: set[str] = set()
         self._inside: dict[Translator | None, dict[str, Host]] = {None: {}}
         self._own_faults: dict[tuple[str, str], Faults] = {}
         self._injectors: dict[tuple[str, str], FaultInjector] = {}
@@ -205,10 +206,13 @@ class Network:
             translator: what stands between the host and the network.
 
         Raises:
-            UsageError: an address is taken.
+            UsageError: the name or an address is taken.
         """
+        if name in self._names:
+            raise UsageError(f"there is a host {name} already")
         host = Host(self, name, translator)
         host.move_to(*addresses)
+        self._names.add(name)
         return host
 
     def set_faults(self, source: str, destination: str, faults: Faults, *, one_way: bool = False) -> None:
@@ -281,18 +285,17 @@ class Network:
 
     def _injector(self, source: str, destination: str) -> FaultInjector:
         key = (source, destination)
-        faults = self._own_faults.get(key, self.faults)
-        injector = self._injectors.setdefault(key, FaultInjector(faults, Random(f"{self._seed} {key}")))
-        injector.faults = faults
+        if key not in self._injectors:
+            self._injectors[key] = FaultInjector(self.faults, Random(f"{self._seed} {key}"))
+        injector = self._injectors[key]
+        injector.faults = self._own_faults.get(key, self.faults)
         return injector
 
     def _arrive(self, entry: Entry, datagram: Datagram, destination: Endpoint, owner: Host | Translator) -> None:
         inside: Endpoint | None = destination
-        realm = None if isinstance(owner, Host) else owner
-        if realm is not None:
-            inside = realm.inbound(datagram.endpoint, destination, self.clock.now)
-        elif isinstance(owner, Host):
-            realm = owner.translator
+        realm = owner.translator if isinstance(owner, Host) else owner
+        if not isinstance(owner, Host):
+            inside = owner.inbound(datagram.endpoint, destination, self.clock.now)
         if inside is None:
             entry.fate = Fate.NOT_TRANSLATED
             return

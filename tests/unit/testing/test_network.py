@@ -110,6 +110,8 @@ def test_address_and_port_that_are_taken_refuse(network: Network) -> None:
     alice, bob = two_hosts(network)
     with pytest.raises(UsageError, match="address of alice"):
         network.host("mallory", ALICE)
+    with pytest.raises(UsageError, match="a host alice already"):
+        network.host("alice", "192.0.2.9")
     with pytest.raises(UsageError, match="taken"):
         alice.host.bind(1312)
     bob.close()
