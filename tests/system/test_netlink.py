@@ -66,6 +66,14 @@ async def test_netlink_that_closes_removes_address_and_routes(host: Host, tun: D
     assert "inet6" not in host.ip("addr", "show", "weft0")
 
 
+async def test_interface_configured_before_is_configured_again(host: Host, tun: Device) -> None:
+    async with Netlink() as before, Netlink() as netlink:
+        await before.configure_interface("weft0", ADDRESS, 1352)
+        await netlink.configure_interface("weft0", ADDRESS, 1280)
+        assert await netlink.link_mtu("weft0") == 1280
+    assert host.ip("-6", "route") == ""
+
+
 async def test_interface_that_vanished_before_closing_is_no_error(host: Host, tun: Device) -> None:
     async with Netlink() as netlink:
         await netlink.configure_interface("weft0", ADDRESS, 1352)
@@ -103,7 +111,7 @@ async def test_routes_of_both_families_come_and_go(host: Host, tun: Device, pref
         assert await netlink.owner_of(prefix) is None
         await netlink.add_route(prefix, "weft0")
         assert await netlink.owner_of(prefix) == "weft0"
-        with pytest.raises(UsageError, match="there already, on weft0"):
+        with pytest.raises(UsageError, match="a route already, to weft0"):
             await netlink.add_route(prefix, "weft0")
         await netlink.remove_route(prefix, "weft0")
         assert await netlink.owner_of(prefix) is None

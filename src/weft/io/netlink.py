@@ -74,7 +74,7 @@ class Netlink:
     ) -> None:
         """Make an existing TUN the interface of fc00::/8 and set it up.
 
-        It gets the address with prefix length 128, no link-local address, and the route.
+        It gets the address with prefix length 128, no link-local address, and the route; what it has of that stays.
 
         Args:
             ifname: name of the interface.
@@ -100,7 +100,7 @@ class Netlink:
             await self._ask("link", "set", index=index, IFLA_GSO_MAX_SIZE=gso_max_size)
             await self._ask("link", "set", index=index, IFLA_AF_SPEC=no_link_local)
             await self._ask("link", "set", index=index, state="up")
-        await self._add("addr", {"address": str(IPv6Address(address)), "prefixlen": 128, "index": index})
+        await self._add("addr", "replace", {"address": str(IPv6Address(address)), "prefixlen": 128, "index": index})
         if owner is None:
             await self.add_route(OVERLAY, ifname)
 
@@ -115,7 +115,7 @@ class Netlink:
             UsageError: the prefix has a route already, no such interface, or no permission.
             TransportError: the kernel refused for another reason.
         """
-        await self._add("route", {"dst": str(ip_network(prefix)), "oif": await self._index(ifname)})
+        await self._add("route", "add", {"dst": str(ip_network(prefix)), "oif": await self._index(ifname)})
 
     async def remove_route(self, prefix: Prefix | str, ifname: str) -> None:
         """Take back what `add_route` did; a route that is gone already is fine.
@@ -156,14 +156,13 @@ class Netlink:
             (route,) = await self._ask("route", "get", dst=str(address))
             return await self.link_mtu(await self._ifname(route.get("oif")))
 
-    async def _add(self, what: str, spec: dict[str, Any]) -> None:
+    async def _add(self, what: str, command: str, spec: dict[str, Any]) -> None:
         name = spec.get("dst") or spec["address"]
         async with _explained(f"can't add {name}"):
             try:
-                await self._ask(what, "add", **spec)
+                await self._ask(what, command, **spec)
             except FileExistsError:
-                owner = await self.owner_of(spec["dst"]) if what == "route" else None
-                raise UsageError(f"{name} is there already{f', on {owner}' if owner else ''}") from None
+                raise UsageError(f"{name} has a route already, to {await self.owner_of(name)}") from None
         self._added.append((what, spec))
 
     async def _remove(self, what: str, spec: dict[str, Any]) -> None:
