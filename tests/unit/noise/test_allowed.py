@@ -1,0 +1,79 @@
+"""Allowed sources against a plain list of networks."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from weft.noise.allowed import AllowedSources
+
+Network = IPv4Network | IPv6Network
+
+# Few bits vary, so that networks lie in each other.
+V4 = st.builds(
+    lambda low, bits: IPv4Network((0x0A000000 | low << 20 | low, bits), strict=False),
+    st.integers(0, 15),
+    st.integers(0, 32),
+)
+V6 = st.builds(
+    lambda low, bits: IPv6Network((0xFC << 120 | low << 64 | low, bits), strict=False),
+    st.integers(0, 15),
+    st.integers(0, 128),
+)
+NETWORKS = st.one_of(V4, V6)
+PEERS = st.sampled_from("abc")
+CHANGES = st.lists(
+    st.one_of(
+        st.tuples(st.just("insert"), NETWORKS, PEERS),
+        st.tuples(st.just("remove"), NETWORKS, PEERS),
+        st.tuples(st.just("remove_peer"), NETWORKS, PEERS),
+    ),
+    max_size=25,
+)
+
+
+def longest(model: dict[Network, str], address: bytes) -> str | None:
+    plain = ip_address(address)
+    around = [network for network in model if network.version == plain.version and plain in network]
+    return model[max(around, key=lambda network: network.prefixlen)] if around else None
+
+
+@given(CHANGES, st.lists(NETWORKS, min_size=1, max_size=10))
+def test_look_ups_agree_with_a_plain_list(changes: list[tuple[str, Network, str]], asked: list[Network]) -> None:
+    sources: AllowedSources[str] = AllowedSources()
+    model: dict[Network, str] = {}
+    for change, network, peer in changes:
+        if change == "insert":
+            sources.insert(network, peer)
+            model[network] = peer
+        elif change == "remove":
+            sources.remove(network)
+            model.pop(network, None)
+        else:
+            sources.remove_peer(peer)
+            model = {kept: owner for kept, owner in model.items() if owner != peer}
+    for network in [*asked, *model]:
+        for address in (network.network_address, network.broadcast_address):
+            assert sources.lookup(address.packed) == longest(model, address.packed)
+    for peer in "abc":
+        assert set(sources.networks_of(peer)) == {network for network, owner in model.items() if owner == peer}
+
+
+def test_the_longest_prefix_wins() -> None:
+    sources: AllowedSources[str] = AllowedSources()
+    for text, peer in (("0.0.0.0/0", "exit"), ("10.0.0.0/8", "office"), ("10.1.2.3/32", "laptop")):
+        sources.insert(ip_network(text), peer)
+    assert sources.lookup(bytes((10, 1, 2, 3))) == "laptop"
+    assert sources.lookup(bytes((10, 1, 2, 4))) == "office"
+    assert sources.lookup(bytes((11, 1, 2, 4))) == "exit"
+    assert sources.lookup(bytes(16)) is None
+
+
+def test_a_network_given_to_another_peer_leaves_the_first() -> None:
+    sources: AllowedSources[str] = AllowedSources()
+    sources.insert(ip_network("fc00::/8"), "first")
+    sources.insert(ip_network("fc00::/8"), "second")
+    assert sources.networks_of("first") == []
+    assert sources.lookup(b"\xfc" + bytes(15)) == "second"
