@@ -17,10 +17,8 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,12 +26,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.system.process import COMMAND_S, TAIL_BYTES, Process, command
+
 PREFIX = "weftlab"
 NUMBERS = itertools.count()
-COMMAND_S = 60
-STOP_S = 10
-TAIL_BYTES = 8_192
-"""What a failure shows of each process's output."""
 
 
 @dataclass(frozen=True)
@@ -106,67 +102,6 @@ class Ping:
     @property
     def loss(self) -> float:
         return 1 - self.received / self.sent
-
-
-class Process:
-    """A program that runs in a host, with everything that it says in a file."""
-
-    def __init__(self, name: str, arguments: list[str], output: Path, env: dict[str, str] | None) -> None:
-        self.name = name
-        self._path = output
-        with output.open("wb") as file:
-            self.popen = subprocess.Popen(
-                arguments,
-                stdin=subprocess.PIPE,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
-            )
-
-    @property
-    def running(self) -> bool:
-        return self.popen.poll() is None
-
-    def output(self) -> str:
-        return self._path.read_text(errors="replace")
-
-    def wait_for(self, text: str, timeout_s: float = 20) -> str:
-        """Wait until the output contains a text and return the whole of it."""
-        deadline = time.monotonic() + timeout_s
-        while True:
-            running, output = self.running, self.output()
-            if text in output:
-                return output
-            if not running or time.monotonic() > deadline:
-                state = f"after {timeout_s:g} s" if running else f"and it exited with {self.popen.returncode}"
-                raise AssertionError(f"{self.name} did not say {text!r} {state}:\n{output[-TAIL_BYTES:]}")
-            time.sleep(0.02)
-
-    def ask(self, line: str, timeout_s: float = 5) -> str:
-        """Write a line to its standard input and return the line that it answers."""
-        said = self.output()
-        assert self.popen.stdin
-        self.popen.stdin.write(f"{line}\n".encode())
-        self.popen.stdin.flush()
-        deadline = time.monotonic() + timeout_s
-        while not (answer := self.output()[len(said) :]).endswith("\n"):
-            in_time = self.running and time.monotonic() < deadline
-            assert in_time, f"{self.name} did not answer {line!r}: {said}{answer}"
-            time.sleep(0.005)
-        return answer
-
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        """End it, forcibly when it takes too long, and return its exit code."""
-        if self.running:
-            self.popen.send_signal(number)
-        if self.popen.stdin:
-            with suppress(BrokenPipeError):
-                self.popen.stdin.close()
-        try:
-            return self.popen.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            self.popen.kill()
-            return self.popen.wait(STOP_S)
 
 
 class Host:
@@ -359,14 +294,6 @@ def bits_per_second(result: dict[str, Any]) -> float:
     """What the receiver of an iperf3 test got, payload bits per second."""
     end = result["end"]
     return float(end["sum_received" if "sum_received" in end else "sum"]["bits_per_second"])
-
-
-def command(*arguments: str, check: bool = True, timeout_s: float = COMMAND_S) -> str:
-    """Run a program to its end; a failure shows what it said."""
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=timeout_s, check=False)
-    if check and done.returncode:
-        raise AssertionError(f"{' '.join(arguments)} exited with {done.returncode}: {done.stdout}{done.stderr}")
-    return done.stdout
 
 
 def started_at(pid: int) -> int | None:

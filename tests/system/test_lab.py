@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.lab import PREFIX, Lab, TwoHosts, bits_per_second, command, iperf3, namespaces, remove_stale
+from tests.system.lab import PREFIX, Lab, TwoHosts, bits_per_second, iperf3, namespaces, remove_stale
+from tests.system.process import command
 
 pytestmark = pytest.mark.system
 
