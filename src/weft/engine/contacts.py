@@ -3,7 +3,7 @@
 A weft peer is its Noise key; its address is a hash of that key, and its peer id comes from the multiaddr that was
 dialled or from its first notice. A stock WireGuard device has the networks that it was given.
 
-Unknown peers are bounded in number: the one that was silent longest and has no session makes room.
+Strangers, whom nobody asked for, are bounded in number: the oldest that has no session makes room.
 
 Source: wire.md sections 1 and 3.
 """
@@ -21,6 +21,7 @@ from weft.burst.size import LossMeter
 from weft.engine.peer import Network, Peer
 from weft.errors import UsageError
 from weft.identity import Identity, PeerId, address_of, encode_wireguard_key, is_usable_address
+from weft.io.clock import monotonic_ns
 from weft.io.store import StoredPeer
 from weft.mesh.notices import Hello, Notices
 from weft.mesh.probe import Prober
@@ -30,7 +31,7 @@ from weft.noise.primitives import StaticKey
 from weft.noise.tunnel import Tunnel
 from weft.paths.path import Path
 
-MAX_UNKNOWN_PEERS = 1024
+MAX_STRANGERS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +105,7 @@ class Contacts:
             raise UsageError(f"no peer {text!r}; `weft peer list` shows those that there are")
         return found
 
-    def add_weft(self, noise_public_key: bytes, peer_id: PeerId | None, *, is_stored: bool) -> Peer:
+    def add_weft(self, noise_public_key: bytes, peer_id: PeerId | None, *, is_wanted: bool) -> Peer:
         """Make the peer of a weft node, or complete the one that is there.
 
         Raises:
@@ -125,7 +126,7 @@ class Contacts:
         elif not peer.is_weft:
             raise UsageError("that key belongs to a WireGuard device; disconnect it first")
         peer.peer_id = peer.peer_id or peer_id
-        peer.is_stored = peer.is_stored or is_stored
+        peer.is_wanted = peer.is_wanted or is_wanted
         return peer
 
     def add_wireguard(
@@ -149,7 +150,7 @@ class Contacts:
         if old is not None:
             self.remove(old)
         peer = self._make(noise_public_key, psk, keepalive_ns, allowed, weft=False)
-        peer.name, peer.is_stored = name, True
+        peer.name, peer.is_wanted = name, True
         peer.preshared_key = psk if any(psk) else None
         return peer
 
@@ -160,13 +161,14 @@ class Contacts:
             return peer.tunnel
         if not self._terms.accepts_unknown or not is_usable_address(address_of(noise_public_key)):
             return None
-        unknown = [peer for peer in self._by_key.values() if not peer.is_stored]
-        if len(unknown) >= MAX_UNKNOWN_PEERS:
-            idle = [peer for peer in unknown if peer.receiving is None]
-            if not idle:
+        strangers = [peer for peer in self._by_key.values() if not peer.is_wanted]
+        if len(strangers) >= MAX_STRANGERS:
+            now = monotonic_ns()
+            idle = next((peer for peer in strangers if not peer.tunnel.is_up(now)), None)
+            if idle is None:
                 return None
-            self.remove(idle[0])
-        return self.add_weft(noise_public_key, None, is_stored=False).tunnel
+            self.remove(idle)
+        return self.add_weft(noise_public_key, None, is_wanted=False).tunnel
 
     def remove(self, peer: Peer) -> None:
         """Forget a peer and everything of its session."""
@@ -178,8 +180,8 @@ class Contacts:
         del self._by_key[peer.tunnel.peer_public]
 
     def stored(self) -> list[StoredPeer]:
-        """What the store keeps of the peers."""
-        return [_stored(peer) for peer in self._by_key.values() if peer.is_stored]
+        """What the store keeps: who was asked for, and strangers who proved that they are weft nodes."""
+        return [_stored(peer) for peer in self._by_key.values() if peer.is_wanted or peer.is_known]
 
     @property
     def last_timestamp_sent(self) -> bytes:
@@ -223,7 +225,7 @@ def _stored(peer: Peer) -> StoredPeer:
     key = str(peer.peer_id) if peer.peer_id else encode_wireguard_key(peer.tunnel.peer_public)
     endpoints = [peer.known_endpoint] if peer.known_endpoint else []
     if peer.is_weft:
-        return StoredPeer(key=key, kind="weft", name=peer.name, endpoints=endpoints)
+        return StoredPeer(key=key, kind="weft", name=peer.name, endpoints=endpoints, stranger=not peer.is_wanted)
     return StoredPeer(
         key=key,
         kind="wireguard",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from ipaddress import IPv6Address
 
 from weft.errors import DecodeError, PeerError, UsageError
 from weft.identity import PeerId
+from weft.io.netlink import OVERLAY
 from weft.multiaddr import Multiaddr, decode_multiaddr
 
 
@@ -28,6 +30,17 @@ def decode_target(text: str) -> tuple[Multiaddr, PeerId]:
     if address.transport != "udp":
         raise UsageError(f"{text}: can't be dialled; this version dials UDP only")
     return address, address.peer_id
+
+
+def check_underlay(address: Multiaddr) -> None:
+    """Refuse an endpoint inside the overlay: a tunnel to it would carry itself.
+
+    Raises:
+        UsageError: the address is in fc00::/8.
+    """
+    host, _ = address.endpoint()
+    if ":" in host and IPv6Address(host.partition("%")[0]) in OVERLAY:
+        raise UsageError(f"{host} is an address of the overlay itself; give the one that the machine has outside")
 
 
 def decode_endpoint(text: str) -> Multiaddr:

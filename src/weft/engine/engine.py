@@ -23,7 +23,7 @@ from weft.engine import dial
 from weft.engine.config import Config, load_network_psk
 from weft.engine.contacts import Terms
 from weft.engine.interface import INTERFACE_MTU, OverlayInterface
-from weft.engine.peer import Endpoint
+from weft.engine.peer import Endpoint, Peer
 from weft.engine.report import describe
 from weft.engine.session import Session
 from weft.engine.stage import Stage
@@ -89,6 +89,7 @@ class Engine:
         self._stage: Stage | None = None
         self._session_restarts = 0
         self._changed = asyncio.Event()
+        self._saving = asyncio.Lock()
         self._stopping = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._addresses: list[str] = []
@@ -125,7 +126,7 @@ class Engine:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait({self._keeper})
-        self._save()
+        await self._save_if_possible()
         await self._drop_session()
         if self._interface is not None:
             await self._interface.close()
@@ -169,7 +170,7 @@ class Engine:
             key = stored.noise_public_key
             try:
                 if stored.kind == "weft":
-                    peer = session.contacts.add_weft(key, stored.peer_id, is_stored=True)
+                    peer = session.contacts.add_weft(key, stored.peer_id, is_wanted=not stored.stranger)
                     peer.name = stored.name
                 else:
                     peer = session.contacts.add_wireguard(
@@ -194,7 +195,7 @@ class Engine:
             assert self._stage is not None
             name = await asyncio.shield(self._stage.failed)
             log.error("task %s keeps dying; building the session anew", name)
-            self._save()
+            await self._save_if_possible()
             await self._drop_session()
             self._session_restarts += 1
             await asyncio.sleep(SESSION_RETRY_S)
@@ -264,7 +265,7 @@ class Engine:
             await self._changed.wait()
             await asyncio.sleep(SAVE_DELAY_S)
             self._changed.clear()
-            self._save()
+            await self._save_if_possible()
 
     async def _keep_house(self, session: Session) -> None:
         while True:
@@ -273,15 +274,27 @@ class Engine:
             if session.contacts.last_timestamp_sent.hex() > self._state.timestamp_floor:
                 self._changed.set()
 
-    def _save(self) -> None:
-        """Write what is to be remembered; a full disk is said and tried again with the next change."""
-        session = self._session
-        if session is not None:
-            self._state.peers = session.contacts.stored()
-            self._state.timestamp_floor = max(self._state.timestamp_floor, session.contacts.last_timestamp_sent.hex())
-        self._state.allow = [encode_rule(rule) for rule in self._firewall.rules()]
+    async def _save(self) -> None:
+        """Write what is to be remembered; returns when a power cut can't take it any more.
+
+        Raises:
+            ConfigError: the disk is full, say; the old state is still there.
+        """
+        async with self._saving:
+            session = self._session
+            floor = self._state.timestamp_floor
+            self._state = State(
+                peers=session.contacts.stored() if session is not None else self._state.peers,
+                allow=[encode_rule(rule) for rule in self._firewall.rules()],
+                timestamp_floor=max(floor, session.contacts.last_timestamp_sent.hex())
+                if session is not None
+                else floor,
+            )
+            await asyncio.to_thread(self._store.save_state, self._state)
+
+    async def _save_if_possible(self) -> None:
         try:
-            self._store.save_state(self._state)
+            await self._save()
         except ConfigError as error:
             log.error("%s", error)
 
@@ -330,25 +343,35 @@ class Engine:
         """
         session = self._running
         address, peer_id = dial.decode_target(multiaddr)
-        endpoint = self._endpoint_of(await dial.resolve(address, [socket.is_ipv6 for socket in self._sockets]))
+        address = await dial.resolve(address, [socket.is_ipv6 for socket in self._sockets])
+        dial.check_underlay(address)
+        endpoint = self._endpoint_of(address)
         if endpoint is None:
             raise UsageError(f"no listener of this node can reach {address}; see [peer] listen in weft.toml")
-        peer = session.contacts.add_weft(peer_id.noise_public_key, peer_id, is_stored=True)
+        is_new = session.contacts.by_key(peer_id.noise_public_key) is None
+        peer = session.contacts.add_weft(peer_id.noise_public_key, peer_id, is_wanted=True)
+        if not (peer.path.endpoint == endpoint and peer.path.is_proven and peer.tunnel.is_up(monotonic_ns())):
+            try:
+                await self._call(session, peer, endpoint, timeout_s)
+            except (TimeoutError, PeerError):
+                if is_new and peer.tunnel in session.contacts.by_tunnel:
+                    session.remove(peer)
+                raise
+        await self._save()
+        return describe(peer, monotonic_ns())
+
+    async def _call(self, session: Session, peer: Peer, endpoint: Endpoint, timeout_s: float) -> None:
         waiter = session.wait_until_up(peer)
         session.call(peer, endpoint)
-        try:
-            await asyncio.wait_for(waiter, timeout_s)
-        except TimeoutError:
+        await asyncio.wait({waiter}, timeout=timeout_s)
+        if waiter.cancelled():
+            raise PeerError("the peer was disconnected meanwhile, or is not who it claims to be")
+        if not waiter.done():
+            waiter.cancel()
             raise TimeoutError(
                 f"no answer from {endpoint} within {timeout_s:g} s: nobody listens there, a firewall is between, "
                 "or it does not accept this node (its peer id and network secret must be right)"
-            ) from None
-        except asyncio.CancelledError:
-            if not waiter.cancelled():
-                raise
-            raise PeerError("the peer was disconnected meanwhile") from None
-        self._changed.set()
-        return describe(peer, monotonic_ns())
+            )
 
     async def disconnect(self, peer: str) -> None:
         """Forget a peer.
@@ -358,7 +381,7 @@ class Engine:
         """
         session = self._running
         session.remove(session.contacts.find(peer))
-        self._save()
+        await self._save()
         await self._set_routes()
 
     async def add_wireguard(
@@ -380,14 +403,16 @@ class Engine:
         try:
             key = decode_wireguard_key(public_key)
             psk = decode_wireguard_key(preshared_key) if preshared_key else bytes(KEY_BYTES)
-            allowed = tuple(ip_network(prefix) for prefix in allowed_ips)
+            allowed = tuple(ip_network(prefix, strict=False) for prefix in allowed_ips)
         except (DecodeError, ValueError) as error:
             raise UsageError(str(error)) from error
         if not allowed:
             raise UsageError("a WireGuard device needs at least one allowed address")
         target = None
         if endpoint is not None:
-            target = self._endpoint_of(dial.decode_endpoint(endpoint))
+            underlay = dial.decode_endpoint(endpoint)
+            dial.check_underlay(underlay)
+            target = self._endpoint_of(underlay)
             if target is None:
                 raise UsageError(f"no listener of this node can reach {endpoint}")
         peer = session.contacts.add_wireguard(key, name, allowed, psk, round((keepalive_s or 0) * 1_000_000_000))
@@ -398,7 +423,7 @@ class Engine:
             raise
         if target is not None:
             session.call(peer, target)
-        self._save()
+        await self._save()
         return describe(peer, monotonic_ns())
 
     async def ping(self, peer: str, *, timeout_s: float = 5.0, size: int | None = None) -> Pong:
@@ -412,20 +437,21 @@ class Engine:
         found = session.contacts.find(peer)
         if not found.is_weft:
             raise UsageError(f"{peer} is a WireGuard device; ping its address instead")
-        try:
-            async with asyncio.timeout(timeout_s):
-                if not found.tunnel.is_up(monotonic_ns()):
-                    waiter = session.wait_until_up(found)
-                    session.call(found, None)
-                    await waiter
-                answer = await session.ping(found, size or MIN_PING_BYTES)
-        except TimeoutError:
-            raise TimeoutError(f"no answer from {peer} within {timeout_s:g} s") from None
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise TimeoutError(f"no answer from {peer}") from None
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        if not found.tunnel.is_up(monotonic_ns()):
+            up = session.wait_until_up(found)
+            session.call(found, None)
+            await asyncio.wait({up}, timeout=timeout_s)
+            if not up.done() or up.cancelled():
+                up.cancel()
+                raise TimeoutError(f"no session with {peer} within {timeout_s:g} s")
+        pong = session.ping(found, size or MIN_PING_BYTES)
+        await asyncio.wait({pong}, timeout=max(0.0, deadline - loop.time()))
+        if not pong.done() or pong.cancelled():
+            pong.cancel()
+            raise TimeoutError(f"no answer from {peer} within {timeout_s:g} s")
+        answer = pong.result()
         return Pong(
             peer=peer,
             address=str(IPv6Address(found.address)),
@@ -476,7 +502,7 @@ class Engine:
         """
         for rule in _decode_rules(rules):
             self._firewall.allow(rule)
-        self._save()
+        await self._save()
         return self.fc00_ports()
 
     async def fc00_deny(self, rules: list[str]) -> Ports:
@@ -491,7 +517,7 @@ class Engine:
             raise UsageError(f"{', '.join(missing)}: not allowed anyway; `weft fc00 ports` shows what is")
         for rule in decoded:
             self._firewall.deny(rule)
-        self._save()
+        await self._save()
         return self.fc00_ports()
 
     def fc00_ports(self) -> Ports:
@@ -581,6 +607,3 @@ def _allowed_offloads() -> set[str]:
     """WEFT_WITHOUT lists what is not to be used although the system has it: any of gso, gro, sendmsg, tun."""
     without = set(os.environ.get("WEFT_WITHOUT", "").replace(",", " ").split())
     return {"gso", "gro", "sendmsg", "tun"} - without
-
-
-__all__ = ["Engine", "State"]

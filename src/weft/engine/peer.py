@@ -65,7 +65,7 @@ class Peer:
         receiving: the keypair that the gaps are counted in.
         queue: packets that wait for a session, bounded.
         in_use: whether data was sent since the path MTU was last looked at.
-        is_stored: whether it is kept over a restart.
+        is_wanted: whether somebody asked for it; others are strangers, who called by themselves.
         known_endpoint: multiaddr of the last endpoint that was proven or configured, without the peer.
         preshared_key: of a stock device that has one, for the store.
         proving: the ping that proves an endpoint, and that endpoint.
@@ -81,7 +81,7 @@ class Peer:
         "burst_limit",
         "drops",
         "in_use",
-        "is_stored",
+        "is_wanted",
         "joiner",
         "known_endpoint",
         "meter",
@@ -114,7 +114,7 @@ class Peer:
         allowed: tuple[Network, ...],
         name: str | None = None,
         peer_id: PeerId | None = None,
-        is_stored: bool = False,
+        is_wanted: bool = False,
     ) -> None:
         self.tunnel = tunnel
         self.path = path
@@ -126,7 +126,7 @@ class Peer:
         self.address = allowed[0].network_address.packed if allowed else b""
         self.name = name
         self.peer_id = peer_id
-        self.is_stored = is_stored
+        self.is_wanted = is_wanted
         self.burst_limit = 0
         self.takes_udp = False
         self.receiving: Keypair | None = None

@@ -2,7 +2,7 @@
 
     <directory>/      mode 0700
         key           the Ed25519 seed, with the peer id and the address to check it against (TOML)
-        state.json    peers, firewall rules, the wish for an interface, the last timestamp
+        state.json    peers, firewall rules, the last timestamp
         lock          held by the daemon that runs here
 
 Both files have mode 0600 and are written whole or not at all (`weft.io.durable`). A file that is torn, was edited into
@@ -58,6 +58,8 @@ class StoredPeer(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults
     """Preshared key of a stock peer, as `wg` prints it."""
     keepalive_s: int = 0
     """Persistent keepalive; 0 is none."""
+    stranger: bool = False
+    """Nobody asked for it: it called by itself, and is kept to be found again after a restart."""
 
     @property
     def peer_id(self) -> PeerId | None:
@@ -89,10 +91,6 @@ class State(Struct, kw_only=True, forbid_unknown_fields=True):
     peers: list[StoredPeer] = []
     allow: list[str] = []
     """Firewall rules such as `/tcp/80`, in the order in which they are shown."""
-    interface_up: bool = False
-    """Whether the fc00::/8 interface is wanted."""
-    ifname: str | None = None
-    """Its name, if it is not the configured one."""
     timestamp_floor: str = "00" * TIMESTAMP_BYTES
     """The greatest TAI64N timestamp that handshakes have carried, in hex: peers refuse any that does not exceed it."""
 

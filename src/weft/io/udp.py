@@ -275,18 +275,21 @@ class UdpSocket:
         """
         queue = self._queue
         while queue:
-            data, segment, address, ecn = queue[0]
+            data, segment, address, ecn = queue.popleft()
+            self._queued_bytes -= len(data)
             try:
                 self._send_now(_cut(data, segment), segment, address, ecn)
             except BlockingIOError:
+                queue.appendleft((data, segment, address, ecn))
+                self._queued_bytes += len(data)
                 return False
             except OSError as error:
                 if self.gso and error.errno in _NO_SEGMENTATION:
                     self.gso = False
-                    continue
-                self._count(error)
-            queue.popleft()
-            self._queued_bytes -= len(data)
+                    queue.appendleft((data, segment, address, ecn))
+                    self._queued_bytes += len(data)
+                else:
+                    self._count(error)
         return True
 
     def _send_now(self, parts: Sequence[Buffer], segment: int, address: Address, ecn: int) -> None:
@@ -298,8 +301,15 @@ class UdpSocket:
             if self.gso:
                 self._socket.sendmsg(parts, self._ancillary(segment, ecn), 0, address)
                 return
-        for datagram in _cut(b"".join(parts), segment):
-            self._socket.sendto(datagram, address)
+        datagrams = _cut(b"".join(parts), segment)
+        for number, datagram in enumerate(datagrams):
+            try:
+                self._socket.sendto(datagram, address)
+            except BlockingIOError:
+                if number == 0:
+                    raise
+                self._enqueue(datagrams[number:], segment, address, ecn)
+                return
 
     def _ancillary(self, segment: int, ecn: int) -> list[tuple[int, int, bytes]]:
         messages = []

@@ -48,8 +48,6 @@ def full_state() -> State:
             ),
         ],
         allow=["/tcp/80", "/icmp"],
-        interface_up=True,
-        ifname="weft0",
         timestamp_floor="400000006553f1000000000a",
     )
 
@@ -261,7 +259,7 @@ def test_state_with_a_wrong_value_is_neither_saved_nor_loaded_and_named(
         (b'{"version": "1"}', "torn"),
         (b'{"version": 1, "pears": []}', "unknown field `pears`"),
         (b'{"version": 1, "peers": [{"key": 1, "kind": "weft"}]}', r"\$\.peers\[0\]\.key"),
-        (b'{"version": 1, "interface_up": 1}', "torn"),
+        (b'{"version": 1, "allow": 1}', "torn"),
         (b'{"version": %d, "more": 1}' % (VERSION + 1), "use the weft that wrote it"),
         (b'{"version": 0}', "use the weft that wrote it"),
     ],
