@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import shutil
 import signal
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -70,6 +70,14 @@ def write(results: Results, plan: Plan, machine: dict[str, str], extra: Path | N
     return report.missed(all_targets, results, complete=plan.complete)
 
 
+def keep_logs(scratch: Path) -> None:
+    """Leave what the processes of this run said, instead of the last one's, in `out/logs`."""
+    shutil.rmtree(OUT / "logs", ignore_errors=True)
+    (OUT / "logs").mkdir()
+    for log in scratch.glob("*.log"):
+        shutil.copy(log, OUT / "logs")
+
+
 def stop(_number: int, _frame: object) -> None:
     """Let a termination unwind as an interrupt does, so that everything is taken down."""
     raise KeyboardInterrupt
@@ -86,9 +94,12 @@ def main() -> int:
         OUT.mkdir(exist_ok=True)
         machine = describe()
         started = time.monotonic()
-        with exclusive(), tempfile.TemporaryDirectory(prefix="weft-bench-") as scratch:
-            for runner in RUNNERS:
-                runner(plan, results, Path(scratch))
+        with exclusive() as scratch:
+            try:
+                for runner in RUNNERS:
+                    runner(plan, results, scratch)
+            finally:
+                keep_logs(scratch)
         say(f"measured in {time.monotonic() - started:.0f} s")
         failed = write(results, plan, machine, extra)
     except BenchError as error:

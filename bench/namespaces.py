@@ -11,6 +11,7 @@ import ctypes
 import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,6 +22,8 @@ from pathlib import Path
 
 PREFIX = "weft-bench-"
 LOCK = Path("/run/lock/weft-bench.lock")
+# Short, as the paths of Unix sockets have to be.
+SCRATCH = Path("/run/weft-bench")
 CLONE_NEWNET = 0x40000000
 UDP_SEGMENT = 103
 UDP_GRO = 104
@@ -40,25 +43,27 @@ class BenchError(Exception):
 
 
 @contextlib.contextmanager
-def exclusive() -> Iterator[None]:
-    """Be the only run on this machine; end what an earlier one left, before and after."""
+def exclusive() -> Iterator[Path]:
+    """Be the only run on this machine; end what an earlier one left, before and after. Gives a directory for files."""
     with LOCK.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BenchError(f"another run holds {LOCK}; two at once would measure each other") from None
         sweep()
+        SCRATCH.mkdir(mode=0o700)
         try:
-            yield
+            yield SCRATCH
         finally:
             sweep()
 
 
 def sweep() -> None:
-    """End the processes in, and delete, every namespace of this package."""
+    """End the processes in, and delete, every namespace of this package, and its files."""
     for entry in json.loads(run("ip", "-json", "netns", "list") or "[]"):
         if entry["name"].startswith(PREFIX):
             Namespace(entry["name"]).delete()
+    shutil.rmtree(SCRATCH, ignore_errors=True)
 
 
 def run(*argv: str, timeout_s: float = 30, env: dict[str, str] | None = None) -> str:

@@ -61,7 +61,8 @@ def text(results: Results, targets: Sequence[Target], machine: dict[str, str]) -
     """Everything that a person reads after a run."""
     parts = ["  ".join(f"{name}: {value}" for name, value in machine.items())]
     parts += filter(None, (figures(results, link) for link in results.names(1)))
-    parts.append(verdicts(targets, results))
+    if targets:
+        parts.append(verdicts(targets, results))
     if results.failures:
         lines = dict.fromkeys(f"{name}: {reason}" for name, reason in results.failures)
         parts.append("\n".join(["could not be measured:", *lines]))
