@@ -69,7 +69,7 @@ def _probe(settings: Settings, asked: Ping) -> Pong | None:
         reply = client.fetch(routes.PEER_PING, asked, patience_s=asked.timeout_s + GRACE_S)
     except (PeerError, TimeoutError) as error:
         # No answer is a result of a ping, not a failure of the command.
-        click.echo(f"no answer from {asked.peer}: {error}", err=settings.json)
+        click.echo(str(error), err=settings.json)
         return None
     pong = client.decode(routes.PEER_PING, reply)
     if settings.json:

@@ -191,18 +191,18 @@ def test_ping_shows_the_path_and_a_summary(weft: Terminal, node: FakeEngine) -> 
 
 
 @pytest.mark.usefixtures("no_pause")
-@pytest.mark.parametrize("raised", [PeerError("no answer within 5 s"), TimeoutError("no answer within 5 s")])
+@pytest.mark.parametrize("raised", [PeerError("no answer from loom"), TimeoutError("no answer from loom")])
 def test_ping_without_any_answer_is_exit_1(weft: Terminal, node: FakeEngine, raised: Exception) -> None:
     node.fails["ping"] = raised
     seen = weft("ping", "loom", "-c", "2")
     assert (seen.code, seen.err) == (1, "")
     assert seen.out.splitlines() == [
-        *["no answer from loom: no answer within 5 s"] * 2,
+        *["no answer from loom"] * 2,
         "2 sent, 0 received, 100 % lost",
     ]
     machine = weft("ping", "loom", "-c", "1", "--json")
     assert (machine.code, machine.out) == (1, "")
-    assert machine.err == "no answer from loom: no answer within 5 s\n"
+    assert machine.err == "no answer from loom\n"
 
 
 def test_interrupted_ping_still_sums_up(weft: Terminal, node: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:

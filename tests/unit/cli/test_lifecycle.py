@@ -7,19 +7,16 @@ import os
 import signal
 import stat
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.unit.cli.machine import Machine
 from tests.unit.cli.terminal import Seen, Terminal
-from weft.api import routes
-from weft.api.client import Client
 from weft.cli.init import _SECRET_OFF
 from weft.engine.config import load_config, load_network_psk, network_psk, render_default
-from weft.errors import WeftError
 from weft.io.store import Store
 
 SECRET = "a secret that many share"
@@ -36,42 +33,6 @@ def fake(name):
 module.__getattr__ = fake
 sys.modules["weft.engine.engine"] = module
 """
-
-
-class Machine:
-    """A person's machine with one node on it, whose commands are processes."""
-
-    def __init__(self, directory: Path, environment: dict[str, str]) -> None:
-        self.directory = directory
-        self.socket = directory / "api.sock"
-        self.environment = environment
-        self.command = [sys.executable, "-m", "weft", "--dir", str(directory)]
-
-    def __call__(self, *args: str, given: str = "", **environment: str) -> Seen:
-        done = subprocess.run(
-            [*self.command, *args],
-            input=given,
-            env=self.environment | environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        return Seen(done.returncode, done.stdout, done.stderr)
-
-    def start_daemon(self) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [*self.command, "daemon"], env=self.environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(500):
-            if process.poll() is not None:
-                break
-            try:
-                Client(self.socket).call(routes.INFO)
-                break
-            except WeftError:
-                time.sleep(0.02)
-        return process
 
 
 @pytest.fixture
