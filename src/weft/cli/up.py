@@ -15,7 +15,7 @@ from weft.api import routes
 from weft.api.client import Client, NoDaemon
 from weft.api.messages import StartInterface
 from weft.cli.command import Command
-from weft.cli.outcome import say
+from weft.cli.outcome import FAILED, OK, say
 from weft.cli.settings import Settings, pass_settings
 from weft.cli.show import waiting
 from weft.errors import Broken, WeftError
@@ -44,17 +44,21 @@ def up(settings: Settings) -> None:
         reply = client.fetch(routes.INFO)
     except NoDaemon:
         reply = start_daemon(settings)
+    interface, code = None, OK
     try:
         with waiting("making the interface"):
             interface = client.call(routes.FC00_START, StartInterface()).ifname
     except PermissionError as error:
-        interface = None
         say(f"the daemon runs, but without an interface: {error}; run `weft down`, then `sudo weft up`")
+    except (WeftError, OSError) as error:
+        say(f"the daemon runs, but without an interface: {error}")
+        code = FAILED
     if settings.json:
         click.echo(reply)
     else:
         address = client.decode(routes.INFO, reply).address
         click.echo(f"weft is up: {address}" + (f" on {interface}" if interface else ""))
+    raise click.exceptions.Exit(code)
 
 
 @click.command(cls=Command, examples=("sudo weft down",))

@@ -1,4 +1,4 @@
-"""The node inside a daemon under test; `FAKE_FAILS` names the verb that it refuses."""
+"""The node inside a daemon under test; `FAKE_FAILS` names the verb that it refuses, and how: `fc00_start usage`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.unit.api.fake_engine import FakeEngine
 from weft.engine.config import Config
+from weft.errors import UsageError
 from weft.io.store import Store
 
 
@@ -14,8 +15,8 @@ class Engine(FakeEngine):
     def __init__(self, directory: Path, config: Config) -> None:
         super().__init__(directory, config)
         self.lock = Store(directory).lock()
-        if verb := os.environ.get("FAKE_FAILS"):
-            self.fails[verb] = PermissionError(f"{verb} was refused")
+        verb, _, kind = os.environ.get("FAKE_FAILS", "").partition(" ")
+        self.fails[verb] = (UsageError if kind == "usage" else PermissionError)(f"{verb} was refused")
 
     async def stop(self) -> None:
         await super().stop()

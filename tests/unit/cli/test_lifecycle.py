@@ -254,6 +254,14 @@ def test_up_without_permission_runs_the_daemon_and_says_what_to_do(machine: Mach
     assert seen.err.count("\n") == 1
 
 
+def test_up_with_an_interface_that_can_not_be_is_exit_1_and_the_daemon_runs(machine: Machine) -> None:
+    machine.environment["FAKE_FAILS"] = "fc00_start usage"
+    seen = machine("up")
+    assert (seen.code, seen.out) == (1, "weft is up: fc22::1\n")
+    assert seen.err == "weft: the daemon runs, but without an interface: fc00_start was refused\n"
+    assert machine("info").code == 0
+
+
 def test_up_with_a_node_that_can_not_start_gives_its_reason(machine: Machine) -> None:
     machine.environment["FAKE_FAILS"] = "start"
     seen = machine("up")
