@@ -24,7 +24,7 @@ from typing import Final
 from weft.errors import DecodeError
 from weft.packet import icmp, icmpv6, ipv4, ipv6, protocols, tcp
 from weft.packet.checksum import Buffer, complete
-from weft.packet.ip import addresses, decode_upper_layer
+from weft.packet.ip import addresses, decode_upper_layer, is_one_host
 from weft.packet.upper import UpperLayer
 
 IPV4_ERROR_MAX_BYTES: Final = 576
@@ -161,7 +161,7 @@ def _answerable(original: Buffer) -> UpperLayer | None:
     if upper.fragment is not None and upper.fragment.offset:
         return None
     source, destination = addresses(original)
-    if not _is_one_host(source) or not _is_one_host(destination):
+    if not is_one_host(source) or not is_one_host(destination):
         return None
     return None if _is_icmp_error(original, upper) else upper
 
@@ -174,13 +174,6 @@ def _arrived(original: Buffer) -> UpperLayer | None:
 
 def _is_ipv6(packet: Buffer) -> bool:
     return len(packet) > 0 and packet[0] >> 4 == 6
-
-
-def _is_one_host(address: bytes) -> bool:
-    """Whether an address may stand for one host on a network: neither unspecified nor multicast nor broadcast."""
-    if len(address) == 16:
-        return address[0] != 0xFF and any(address)
-    return address[0] < 224 and address[0] not in {0, 127}
 
 
 def _is_icmp_error(packet: Buffer, upper: UpperLayer) -> bool:

@@ -32,3 +32,17 @@ def addresses(packet: Buffer) -> tuple[bytes, bytes]:
     """Source and destination of a packet whose header was decoded before: 4 bytes each, or 16."""
     header = ipv4 if packet[0] >> 4 == 4 else ipv6
     return bytes(packet[header.SOURCE]), bytes(packet[header.DESTINATION])
+
+
+def is_one_host(address: bytes) -> bool:
+    """Whether an address may stand for one host on a network.
+
+    Not so: unspecified and multicast; in IPv4 also 0/8, 127/8, and 240/4 with the limited broadcast (RFC 1812 section
+    4.3.2.7). The broadcast address of an IPv4 subnet can't be told without its prefix.
+
+    Args:
+        address: 4 or 16 bytes.
+    """
+    if len(address) == 16:
+        return address[0] != 0xFF and any(address)
+    return address[0] < 224 and address[0] not in {0, 127}

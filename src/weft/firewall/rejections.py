@@ -1,0 +1,52 @@
+"""Rejections: the answers that tell a peer at once that something is not allowed here, so that it need not wait.
+
+Their number is limited for the node as a whole, by a token bucket: a scan gets silence for the rest of it.
+
+Source: RFC 4443 section 2.4 (f) (rate), RFC 9293 section 3.10.7.1 (reset).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from weft.errors import DecodeError
+from weft.packet.answers import Unreachable, destination_unreachable, tcp_reset
+from weft.packet.checksum import Buffer
+from weft.packet.ip import addresses, decode_upper_layer
+from weft.packet.protocols import TCP, UDP
+
+PER_SECOND: Final = 100
+BURST: Final = 100
+
+_TOKEN_NS: Final = 1_000_000_000 // PER_SECOND
+
+
+class TokenBucket:
+    """`PER_SECOND` in the long run, `BURST` at once."""
+
+    def __init__(self) -> None:
+        self._full_at = 0
+
+    def take(self, now: int) -> bool:
+        """Take a token, and say whether there was one."""
+        full_at = max(self._full_at, now) + _TOKEN_NS
+        if full_at - now > BURST * _TOKEN_NS:
+            return False
+        self._full_at = full_at
+        return True
+
+
+def rejection_of(packet: Buffer) -> bytes | None:
+    """The packet that rejects another one, from the address that this was sent to.
+
+    A reset for TCP; for UDP, port unreachable, which programs are told as "connection refused"; else administratively
+    prohibited. None where nothing may be sent (see `answers`).
+    """
+    try:
+        protocol = decode_upper_layer(packet).protocol
+    except DecodeError:
+        return None
+    if protocol == TCP:
+        return tcp_reset(packet)
+    reason = Unreachable.PORT if protocol == UDP else Unreachable.PROHIBITED
+    return destination_unreachable(packet, reason, addresses(packet)[1])

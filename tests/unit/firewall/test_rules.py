@@ -1,0 +1,117 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from weft.errors import DecodeError, UsageError
+from weft.firewall import Rule, decode_rule, encode_rule
+from weft.firewall.rules import RuleSet
+
+RULES = st.one_of(st.builds(Rule, st.sampled_from(["tcp", "udp"]), st.integers(0, 65535)), st.just(Rule("icmp")))
+
+
+@given(RULES)
+def test_encoded_rule_decodes_to_itself(rule: Rule) -> None:
+    assert decode_rule(encode_rule(rule)) == rule
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("/tcp/80", Rule("tcp", 80)),
+        ("/udp/53", Rule("udp", 53)),
+        ("/tcp/0", Rule("tcp")),
+        ("/udp/0", Rule("udp")),
+        ("/tcp/65535", Rule("tcp", 65535)),
+        ("/icmp", Rule("icmp")),
+    ],
+)
+def test_rule_text_of_the_manual_is_read_and_written(text: str, rule: Rule) -> None:
+    assert decode_rule(text) == rule
+    assert encode_rule(rule) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("", "a rule like /tcp/80, /udp/53, /tcp/0 or /udp/0 for all ports, or /icmp, not ''"),
+        ("tcp/80", "a rule like /tcp/80.* not 'tcp/80'"),
+        (" /tcp/80", "a rule like"),
+        ("/", "a rule like"),
+        ("//80", "a rule like"),
+        ("/TCP/80", "a rule like"),
+        ("/sctp/80", "a rule like"),
+        ("/tcp 80", "a rule like"),
+        ("/icmpv6", "a rule like"),
+        ("/tcp", "a port: write /tcp/80 for port 80, or /tcp/0 for all ports"),
+        ("/udp", "a port: write /udp/80 for port 80, or /udp/0 for all ports"),
+        ("/tcp/", "a port from 1 to 65535, or 0 for all ports, after /tcp/, not ''"),
+        ("/tcp/http", "a port from 1 to 65535, or 0 for all ports, after /tcp/, not 'http'"),
+        ("/tcp/65536", "not '65536'"),
+        ("/tcp/-1", "not '-1'"),
+        ("/tcp/080", "not '080'"),
+        ("/tcp/00", "not '00'"),
+        ("/tcp/8 0", "not '8 0'"),
+        ("/tcp/80 ", "not '80 '"),
+        ("/tcp/80/", "not '80/'"),
+        ("/tcp/80/tcp/81", "not '80/tcp/81'"),
+        ("/tcp/８０", "not"),
+        ("/tcp/²", "not"),
+        ("/tcp/" + "9" * 5000, "not '9999"),
+        ("/icmp/", "nothing after /icmp"),
+        ("/icmp/8", "nothing after /icmp"),
+    ],
+)
+def test_text_that_is_no_rule_raises_one_line_that_says_what_to_write(text: str, hint: str) -> None:
+    with pytest.raises(DecodeError, match=hint) as caught:
+        decode_rule(text)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 200
+    assert 0 <= caught.value.offset <= len(text)
+
+
+@given(st.text(max_size=20) | st.from_regex(r"/(tcp|udp|icmp)(/.*)?"))
+def test_any_text_raises_decode_error_only_and_has_one_spelling(text: str) -> None:
+    try:
+        rule = decode_rule(text)
+    except DecodeError:
+        return
+    assert encode_rule(rule) == text
+
+
+@pytest.mark.parametrize(("protocol", "port"), [("sctp", 1), ("tcp", -1), ("udp", 65536), ("icmp", 8), ("TCP", 80)])
+def test_rule_that_there_is_not_raises_usage_error(protocol: str, port: int) -> None:
+    with pytest.raises(UsageError):
+        Rule(protocol, port)
+
+
+def test_rules_allow_what_they_say_and_nothing_else() -> None:
+    rules = RuleSet([Rule("tcp", 80), Rule("udp")])
+    assert rules.allows(6, 80)
+    assert rules.allows(17, 1)
+    assert rules.allows(17, 0)
+    assert not rules.allows(6, 81)
+    assert not rules.allows(6, 0)
+    assert not rules.allows(1, 0)
+    assert not rules.allows(58, 0)
+
+
+def test_icmp_rule_allows_both_versions() -> None:
+    rules = RuleSet([Rule("icmp")])
+    assert rules.allows(1, 0)
+    assert rules.allows(58, 0)
+
+
+def test_rule_given_twice_is_taken_away_once() -> None:
+    rules = RuleSet([Rule("tcp", 80)])
+    rules.allow(Rule("tcp", 80))
+    rules.deny(Rule("tcp", 80))
+    assert list(rules) == []
+    with pytest.raises(UsageError, match="/tcp/80 is not among the rules; allowed now: nothing"):
+        rules.deny(Rule("tcp", 80))
+
+
+def test_one_port_of_all_ports_can_not_be_taken_away() -> None:
+    rules = RuleSet([Rule("tcp"), Rule("icmp")])
+    with pytest.raises(UsageError, match="/tcp/80 is not among the rules; allowed now: /tcp/0 /icmp"):
+        rules.deny(Rule("tcp", 80))
+    assert rules.allows(6, 80)
