@@ -1,0 +1,71 @@
+"""The two tasks that read descriptors: they hang the datapath into the event loop and end only by a fault."""
+
+from __future__ import annotations
+
+import asyncio
+
+from weft.engine.session import Session
+from weft.io.tun import Tun
+from weft.io.udp import UdpSocket
+
+
+async def read_socket(socket: UdpSocket, session: Session) -> None:
+    """Deliver what a socket receives, and send what waited for it, until cancelled.
+
+    Raises:
+        Exception: whatever the datapath raised; the watcher of the task logs it and starts anew.
+    """
+    loop = asyncio.get_running_loop()
+    died: asyncio.Future[None] = loop.create_future()
+
+    def read() -> None:
+        try:
+            session.inbound.drain(socket)
+        except Exception as error:
+            _fail(died, error)
+
+    def write() -> None:
+        try:
+            if socket.flush():
+                loop.remove_writer(socket)
+        except OSError as error:
+            _fail(died, error)
+
+    socket.when_blocked = lambda: loop.add_writer(socket, write)
+    loop.add_reader(socket, read)
+    if socket.is_blocked:
+        loop.add_writer(socket, write)
+    try:
+        await died
+    finally:
+        socket.when_blocked = None
+        loop.remove_reader(socket)
+        loop.remove_writer(socket)
+
+
+async def read_tun(tun: Tun, session: Session) -> None:
+    """Send what the interface gives, until cancelled.
+
+    Raises:
+        Exception: whatever the datapath raised; the watcher of the task logs it and starts anew.
+    """
+    loop = asyncio.get_running_loop()
+    died: asyncio.Future[None] = loop.create_future()
+
+    def read() -> None:
+        try:
+            session.outbound.drain(tun)
+        except Exception as error:
+            _fail(died, error)
+
+    session.inbound.tun = tun
+    loop.add_reader(tun, read)
+    try:
+        await died
+    finally:
+        loop.remove_reader(tun)
+
+
+def _fail(died: asyncio.Future[None], error: Exception) -> None:
+    if not died.done():
+        died.set_exception(error)
