@@ -128,11 +128,9 @@ class Outbound:
 
     def send_message(self, peer: Peer, plain: bytes, now: int) -> bool:
         """Send a multigram as a type 4 message; False where there is no session or no endpoint."""
-        keypair = peer.tunnel.keypair_for_sending(now)
-        if keypair is None:
-            return False
-        counter = keypair.take_counter()
-        if counter is None:
+        keypair = peer.tunnel.keypair_for_sending(now) if peer.tunnel.is_up(now) else None
+        counter = keypair.take_counter() if keypair is not None else None
+        if keypair is None or counter is None:
             return False
         self._packets.clear()
         length = self._packets.add(keypair, counter, plain)

@@ -196,7 +196,7 @@ class Session:
 
     def receive_control(self, endpoint: Endpoint, datagram: memoryview, now: int) -> None:
         """Take a handshake message; whatever else it is, nobody here knows it."""
-        if not 1 <= datagram[0] <= 3 or len(datagram) < 4 or any(datagram[1:4]):
+        if not 1 <= int.from_bytes(datagram[:4], "little") <= 3:
             self.drops["unknown"] += 1
             return
         tunnel = self.gate.receive(datagram, endpoint, _source_bytes(endpoint), now)

@@ -86,7 +86,8 @@ class Tun:
 
         Raises:
             UsageError: the name is too long.
-            TransportError: no permission, no such device file, or the name is taken; in one line.
+            PermissionError: needs root or CAP_NET_ADMIN.
+            TransportError: no such device file, or the name is taken; in one line.
         """
         if len(name.encode()) > 15:
             raise UsageError(f"{name}: an interface name has at most 15 bytes")
@@ -96,8 +97,10 @@ class Tun:
             raise TransportError("this system has no TUN device that weft can use; only Linux has") from error
         try:
             self._fd = os.open(_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        except PermissionError as error:
+            raise PermissionError(f"can't open {_DEVICE}; needs root or CAP_NET_ADMIN") from error
         except OSError as error:
-            raise TransportError(f"can't open {_DEVICE}: {error.strerror}; needs root or CAP_NET_ADMIN") from error
+            raise TransportError(f"can't open {_DEVICE}: {error.strerror}; is the kernel's module tun there?") from error
         self.offloads: list[str] = []
         self.drops: Counter[str] = Counter()
         self._vnet = bytearray(VNET_HEADER_BYTES)
@@ -112,8 +115,10 @@ class Tun:
             break
         else:
             os.close(self._fd)
+            if failure.errno in {errno.EPERM, errno.EACCES}:
+                raise PermissionError(f"can't make the interface {name}; needs root or CAP_NET_ADMIN") from failure
             reason = "another program uses it" if failure.errno == errno.EBUSY else failure.strerror
-            raise TransportError(f"can't make the interface {name}: {reason}; needs root or CAP_NET_ADMIN")
+            raise TransportError(f"can't make the interface {name}: {reason}") from failure
         self.name = _INTERFACE_REQUEST.unpack(answer)[0].rstrip(b"\0").decode()
         if self.has_vnet_header:
             self.offloads = ["vnet_hdr", *self._ask_offloads()]

@@ -140,8 +140,11 @@ class Notices:
 
     def start(self, now: int) -> None:
         """A session came up: say who we are, unless the peer has acknowledged it."""
-        if self._number == 0 or (self._acknowledged < self._number and self._retry_at is None):
-            self.say(self.hello, now)
+        if self._acknowledged == self._number > 0:
+            return
+        self._number = max(1, self._number)
+        self._retries = 0
+        self._send(now)
 
     def say(self, hello: Hello, now: int) -> None:
         """Tell the peer anew who we are."""

@@ -3,7 +3,7 @@
     start       1280, which every IPv6 path carries
     search      1500 first (or what the local link allows), then larger ones up to it; after a loss the sizes between
     confirmed   the size in use is probed again while data is sent; a lost one lowers it
-    raise       after 10 minutes at less than the local link's MTU, larger sizes are tried again
+    raise       with each new session, which comes every two minutes in use, larger sizes are tried again
 
 A size counts as lost after two lost probes of it in a row; an EMSGSIZE of the local kernel counts at once. All sizes
 are bytes of whole IP packets of the underlay.
@@ -38,7 +38,6 @@ SIZES: Final = (
 )
 """What is tried, smallest first: IPv6's least, common tunnels, PPPoE, Ethernet, jumbo frames, loopback."""
 USUAL_MTU: Final = 1500
-RAISE_INTERVAL_NS: Final = 600_000_000_000
 CONFIRM_INTERVAL_NS: Final = 15_000_000_000
 RETRY_NS: Final = 200_000_000
 MAX_LOSSES: Final = 2
@@ -61,7 +60,7 @@ class PathMtu:
         self._due_at: int | None = None
 
     def start(self, now: int) -> None:
-        """Begin the search: the path can be probed from now on."""
+        """Begin the search, or begin it anew: the path can be probed from now on."""
         self._failed_at = self.ceiling + 1
         self._schedule(now)
 
