@@ -100,7 +100,7 @@ class Tun:
         except PermissionError as error:
             raise PermissionError(f"can't open {_DEVICE}; needs root or CAP_NET_ADMIN") from error
         except OSError as error:
-            raise TransportError(f"can't open {_DEVICE}: {error.strerror}; is the kernel's module tun there?") from error
+            raise TransportError(f"can't open {_DEVICE}: {error.strerror}; is the module tun there?") from error
         self.offloads: list[str] = []
         self.drops: Counter[str] = Counter()
         self._vnet = bytearray(VNET_HEADER_BYTES)
