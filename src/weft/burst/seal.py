@@ -31,6 +31,10 @@ Buffer = bytes | bytearray | memoryview
 PADDING_BYTES = 16
 """Plain texts are filled with zeros to a multiple of this, as WireGuard does."""
 
+MAX_SEND_BYTES = 65_000
+"""Of several datagrams that leave in one system call; a single one may have all that UDP takes."""
+
+_PACKETS_BYTES = 65_535
 _ZEROS = bytes(PADDING_BYTES)
 _SUFFIXES = [[b"", *(bytes((number, count)) for number in range(count))] for count in range(MAX_PIECES + 1)]
 """By count: an empty string, then (number, count) of each piece; joined with the common prefix they are all headers."""
@@ -110,14 +114,13 @@ class BurstSealer:
 class PacketSealer:
     """Seals single packets as WireGuard does, one after the other into one buffer that leaves in one system call."""
 
-    def __init__(self, capacity: int = 65_000) -> None:
-        self._sealed = memoryview(bytearray(capacity))
+    def __init__(self) -> None:
+        self._sealed = memoryview(bytearray(_PACKETS_BYTES))
         self._end = 0
 
-    @property
-    def room(self) -> int:
-        """Bytes that are still free."""
-        return len(self._sealed) - self._end
+    def takes(self, length: int) -> bool:
+        """Whether a datagram of that length can be sent together with those that are there."""
+        return self._end + length <= MAX_SEND_BYTES
 
     def clear(self) -> None:
         """Forget what was sealed."""
@@ -129,7 +132,7 @@ class PacketSealer:
         Args:
             key: the keypair's sealing half.
             counter: taken from that keypair for this packet alone.
-            plain: packet and padding; `room` must hold 32 bytes more.
+            plain: packet and padding; alone at most 65,503 bytes, with others as `takes` says.
 
         Returns:
             Bytes of the datagram.

@@ -162,7 +162,7 @@ class Lifetime:
         stage.start("peers", session.run)
         for socket in self.sockets:
             host, port = socket.address
-            stage.start(f"udp {host} {port}", partial(read_socket, socket, session))
+            stage.start(f"udp/{host}/{port}", partial(read_socket, socket, session))
         stage.start("store", self._keep_stored)
         stage.start("housekeeping", lambda: self._keep_house(session))
         if self.interface is not None:

@@ -319,7 +319,9 @@ class Outbound:
             padding = padding_of(length, room)
             size = length + len(padding) + DATA_OVERHEAD_BYTES
             ecn = ecn_of(packet)
-            if run.count and (size > run.segment or ecn != run.ecn or run.count == MAX_SEGMENTS or sealer.room < size):
+            if run.count and (
+                size > run.segment or ecn != run.ecn or run.count == MAX_SEGMENTS or not sealer.takes(size)
+            ):
                 self._send_run(peer, run, now)
             counter = keypair.take_counter()
             if counter is None:
