@@ -430,7 +430,6 @@ class Tunnel:
 
     def _handle_current(self, keypair: Keypair, now: int) -> None:
         self._forget_handshake()
-        self._traversed_at = now
         self.last_handshake_at = now
         self._tell(KeypairReady(keypair.initiator))
 

@@ -48,3 +48,11 @@ def test_sources_beyond_the_capacity_are_refused_until_the_table_turns() -> None
     assert not sources.allows("c", START_NS)
     assert sources.allows("a", START_NS)
     assert sources.allows("c", START_NS + SECOND_NS)
+
+
+def test_a_debt_outlives_the_turn_of_the_table() -> None:
+    sources = SourceRates(20, burst=5, capacity=10)
+    assert sources.allows("b", START_NS)
+    late = START_NS + SECOND_NS - 1
+    assert [sources.allows("a", late) for _ in range(5)] == [True] * 5
+    assert not sources.allows("a", late + 1)

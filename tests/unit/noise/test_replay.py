@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -82,3 +83,15 @@ def test_a_jump_over_the_whole_window_forgets_what_was_before() -> None:
     assert window.accept(200 + 3 * WINDOW)
     assert not window.accept(199)
     assert window.accept(200 + 3 * WINDOW - 128)
+
+
+@pytest.mark.parametrize("jump", [2, 3, 127, 128, 129, 1000])
+def test_words_that_are_jumped_over_are_empty_when_the_ring_comes_round(jump: int) -> None:
+    window = ReplayWindow()
+    for counter in range(64 * 128):
+        assert window.accept(counter)
+    top = 64 * (127 + jump)
+    assert window.accept(top)
+    between = range(max(64 * 128, top - WINDOW + 1), top)
+    assert all(window.accept(counter) for counter in between)
+    assert not any(window.is_fresh(counter) for counter in between)

@@ -45,6 +45,18 @@ def silent(pair: Pair) -> None:
     pair.link.loss = 1.0
 
 
+def restart_of_a(pair: Pair, *, keeps_floor: bool = True) -> Tunnel:
+    """The tunnel of `a` after a restart of its program."""
+    return Tunnel(
+        pair.a.static,
+        pair.b.static.public,
+        table=pair.a.gate.table,
+        random_bytes=pair.random.randbytes,
+        preshared_key=bytes(range(32)),
+        timestamp_floor=pair.a.tunnel.last_timestamp_sent if keeps_floor else bytes(12),
+    )
+
+
 # Handshakes.
 
 
@@ -132,16 +144,8 @@ def test_the_timestamp_follows_the_clock_and_can_be_stored() -> None:
 @pytest.mark.parametrize("keeps_floor", [True, False])
 def test_after_a_restart_with_the_clock_set_back_the_stored_timestamp_lets_us_in(*, keeps_floor: bool) -> None:
     pair = connected()
-    old = pair.a.tunnel
-    old.close()
-    pair.a.tunnel = Tunnel(
-        pair.a.static,
-        pair.b.static.public,
-        table=pair.a.gate.table,
-        random_bytes=pair.random.randbytes,
-        preshared_key=bytes(range(32)),
-        timestamp_floor=old.last_timestamp_sent if keeps_floor else bytes(12),
-    )
+    pair.a.tunnel.close()
+    pair.a.tunnel = restart_of_a(pair, keeps_floor=keeps_floor)
     pair.a.wall_offset_ns = -3600 * SECOND_NS
     pair.a.initiate()
     pair.run(SECOND_NS)
@@ -153,14 +157,7 @@ def test_initiations_that_follow_within_20_ms_are_dropped() -> None:
     pair = Pair(4)
     pair.a.tunnel.initiate(pair.now, WALL_NS)
     (first,) = pair.a.tunnel.datagrams_to_send()
-    later = Tunnel(
-        pair.a.static,
-        pair.b.static.public,
-        table=KeypairTable(pair.random.randbytes),
-        random_bytes=pair.random.randbytes,
-        preshared_key=bytes(range(32)),
-        timestamp_floor=pair.a.tunnel.last_timestamp_sent,
-    )
+    later = restart_of_a(pair)
     later.initiate(pair.now, WALL_NS)
     (second,) = later.datagrams_to_send()
     receive = pair.b.gate.receive
@@ -282,6 +279,59 @@ def test_the_responder_does_not_rekey_when_it_receives_after_165_s() -> None:
     assert pair.b.tunnel.next_timer() == START_NS + REJECT_AFTER_TIME_NS
 
 
+def test_data_on_a_replaced_keypair_of_165_s_does_not_ask_for_a_handshake() -> None:
+    pair = connected()
+    old = current(pair)
+    pair.run_until(START_NS + REKEY_AFTER_TIME_NS)
+    pair.a.send(b"rekeys")
+    pair.run_until(START_NS + LAST_MINUTE_TIME_NS)
+    assert current(pair) is not old
+    begun = len(pair.a.initiations_at)
+    pair.a.tunnel.handle_received(old, pair.now, data=False)
+    pair.a.drain()
+    pair.run(0)
+    assert len(pair.a.initiations_at) == begun
+
+
+def test_a_response_is_an_answer() -> None:
+    pair = connected()
+    pair.run(10 * SECOND_NS)
+    silent(pair)
+    pair.a.send(b"lost")
+    sent_at = pair.now
+    pair.run(SECOND_NS)
+    pair.link.loss = 0
+    pair.a.initiate()
+    pair.run(0)
+    silent(pair)
+    pair.run_until(sent_at + NEW_HANDSHAKE_TIME_NS + SECOND_NS)
+    assert len(pair.a.initiations_at) == 2
+
+
+def test_an_initiation_is_an_answer() -> None:
+    pair = connected()
+    pair.run(10 * SECOND_NS)
+    silent(pair)
+    pair.b.send(b"lost")
+    sent_at = pair.now
+    restarted = restart_of_a(pair)
+    restarted.initiate(pair.now, WALL_NS)
+    pair.b.receive(*restarted.datagrams_to_send())
+    pair.run_until(sent_at + NEW_HANDSHAKE_TIME_NS + SECOND_NS)
+    assert pair.b.initiations_at == []
+
+
+def test_a_response_puts_a_wanted_handshake_off() -> None:
+    pair = connected()
+    pair.b.initiate()
+    assert pair.b.armed == START_NS + REKEY_TIMEOUT_NS
+    pair.run_until(START_NS + 4 * SECOND_NS)
+    restarted = restart_of_a(pair)
+    restarted.initiate(pair.now, WALL_NS)
+    pair.b.receive(*restarted.datagrams_to_send())
+    assert pair.b.armed == START_NS + 4 * SECOND_NS + REKEY_TIMEOUT_NS
+
+
 @pytest.mark.parametrize("name", ["a", "b"])
 def test_2_to_the_60_messages_bring_a_handshake(name: str) -> None:
     pair = connected()
@@ -324,12 +374,41 @@ def test_traffic_puts_the_persistent_keepalive_off() -> None:
     assert pair.a.sent_types[4] == 1 + 10
 
 
+def test_traffic_of_the_peer_puts_the_persistent_keepalive_off_too() -> None:
+    pair = connected(persistent_keepalive_ns=10 * SECOND_NS)
+    for _ in range(10):
+        pair.run(8 * SECOND_NS)
+        pair.a.tunnel.handle_received(current(pair), pair.now, data=False)
+        pair.a.drain()
+    assert pair.a.sent_types[4] == 1
+
+
 def test_a_persistent_keepalive_that_was_turned_off_stays_off() -> None:
     pair = connected(persistent_keepalive_ns=10 * SECOND_NS)
     pair.a.tunnel.persistent_keepalive_ns = 0
     pair.a.drain()
     pair.run(60 * SECOND_NS)
     assert pair.a.sent_types == {1: 1, 4: 1}
+
+
+def test_a_persistent_keepalive_waits_for_a_handshake_that_is_under_way() -> None:
+    pair = Pair(8, persistent_keepalive_ns=SECOND_NS)
+    silent(pair)
+    pair.a.drain()
+    pair.run(60 * SECOND_NS)
+    assert 60 // 5.4 <= pair.a.sent_types[1] <= 60 // 5 + 1
+
+
+def test_a_persistent_keepalive_waits_for_a_handshake_that_may_not_begin_yet() -> None:
+    pair = Pair(8, persistent_keepalive_ns=SECOND_NS)
+    pair.b.tunnel.initiate(pair.now, WALL_NS)
+    (initiation,) = pair.b.tunnel.datagrams_to_send()
+    silent(pair)
+    pair.a.receive(initiation)
+    pair.run(REKEY_TIMEOUT_NS - 1)
+    assert pair.a.sent_types == {2: 1}
+    pair.run(SECOND_NS)
+    assert pair.a.sent_types == {2: 1, 1: 1}
 
 
 def test_a_persistent_keepalive_tries_again_after_each_handshake_that_failed() -> None:
@@ -381,6 +460,7 @@ def test_a_closed_tunnel_holds_nothing_and_does_nothing() -> None:
     tunnel.initiate(pair.now, WALL_NS)
     assert pair.a.gate.table.handshakes
     tunnel.close()
+    assert tunnel._preshared_key == bytes(32)
     assert pair.a.gate.table.handshakes == {}
     assert pair.a.gate.keypairs == {}
     assert tunnel.datagrams_to_send() == []
