@@ -10,7 +10,9 @@ from typing import Any
 from bench.competitors import Tunnel
 from bench.namespaces import BenchError
 
-PING_INTERVAL_S = 0.005
+# Long enough between two that both hosts have gone to sleep.
+IDLE_INTERVAL_S = 0.1
+LOADED_INTERVAL_S = 0.005
 
 
 def iperf(tunnel: Tunnel, seconds: int, *options: str) -> dict[str, Any]:
@@ -52,10 +54,11 @@ def delivered_gbit(end: dict[str, Any]) -> float:
     return float(sum(part["bytes"] for part in received)) * 8 / 1e9
 
 
-def ping_command(tunnel: Tunnel, seconds: int) -> tuple[str, ...]:
-    """A ping from host a to host b that lasts that long."""
-    count = round(seconds / PING_INTERVAL_S)
-    return ("ping", "-n", "-i", str(PING_INTERVAL_S), "-c", str(count), "-w", str(seconds + 2), tunnel.inner_b)
+def ping(tunnel: Tunnel, seconds: int, interval_s: float) -> list[float]:
+    """Round trips from host a to host b, in ms, of a ping that lasts that long."""
+    count, deadline = str(round(seconds / interval_s)), str(seconds + 2)
+    command = ("ping", "-n", "-i", str(interval_s), "-c", count, "-w", deadline, tunnel.inner_b)
+    return round_trips_ms(tunnel.pair.a.run(*command, timeout_s=seconds + 10))
 
 
 def round_trips_ms(output: str) -> list[float]:

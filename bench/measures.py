@@ -12,7 +12,15 @@ from collections.abc import Callable
 
 from bench import usage
 from bench.competitors import Tunnel
-from bench.iperf import deliver, delivered_gbit, delivered_gbit_per_s, iperf, ping_command, round_trips_ms
+from bench.iperf import (
+    IDLE_INTERVAL_S,
+    LOADED_INTERVAL_S,
+    deliver,
+    delivered_gbit,
+    delivered_gbit_per_s,
+    iperf,
+    ping,
+)
 from bench.namespaces import BenchError, sent
 from bench.results import percentile
 
@@ -53,7 +61,7 @@ def udp(row: str, size: int) -> Measure:
 def ping_idle(tunnel: Tunnel, seconds: int) -> dict[str, float]:
     """Round trips with nothing else in the tunnel."""
     tunnel.check_alive()
-    times = round_trips_ms(tunnel.pair.a.run(*ping_command(tunnel, seconds), timeout_s=seconds + 10))
+    times = ping(tunnel, seconds, IDLE_INTERVAL_S)
     return {"ping_p50": percentile(times, 0.5), "ping_p99": percentile(times, 0.99)}
 
 
@@ -64,7 +72,7 @@ def ping_loaded(tunnel: Tunnel, seconds: int) -> dict[str, float]:
     load = tunnel.pair.a.start("iperf3", "--client", tunnel.inner_b, "--time", str(seconds + 1))
     try:
         time.sleep(IPERF_WARM_UP_S)
-        times = round_trips_ms(tunnel.pair.a.run(*ping_command(tunnel, seconds), timeout_s=seconds + 10))
+        times = ping(tunnel, seconds, LOADED_INTERVAL_S)
         if load.wait(timeout=seconds + 10):
             raise BenchError("iperf3: the load under the ping failed")
     except (BenchError, subprocess.TimeoutExpired):
