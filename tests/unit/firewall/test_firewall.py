@@ -160,6 +160,39 @@ def test_impossible_flags_do_not_pass(flags: str) -> None:
     assert wall.drops == {"tcp_flags": 1, "outbound_tcp_flags": 1}
 
 
+def test_each_packet_renews_a_connection_that_is_not_established() -> None:
+    wall = firewall()
+    for seconds in (0, 200, 400):
+        assert wall.outbound(tcp_out("S"), NOW + seconds * S)
+    assert wall.inbound(tcp_in("SA"), NOW + 639 * S) is ACCEPT
+    assert wall.inbound(tcp_in("SA"), NOW + 879 * S) is DROP
+
+
+def test_connection_is_established_only_when_both_sides_have_sent() -> None:
+    wall = firewall()
+    for flags in ("S", "A", "PA"):
+        assert wall.outbound(tcp_out(flags), NOW)
+    assert wall.inbound(tcp_in("A"), NOW + 240 * S) is DROP
+    wall = firewall(Rule("tcp", 40000))
+    for flags in ("S", "A", "PA"):
+        assert wall.inbound(tcp_in(flags), NOW) is ACCEPT
+    wall.expire(NOW + 240 * S)
+    assert wall.flows == 0
+
+
+@pytest.mark.parametrize("first", ["out", "in", "expire"])
+def test_adoption_begins_with_the_first_thing_that_happens(first: str) -> None:
+    wall = Firewall([])
+    if first == "out":
+        wall.outbound(udp_out(), NOW)
+    elif first == "in":
+        wall.inbound(udp_in(), NOW)
+    else:
+        wall.expire(NOW)
+    assert wall.inbound(tcp_in("A", here=1), NOW + ADOPTION_NS - 1) is ACCEPT
+    assert wall.inbound(tcp_in("A", here=2), NOW + ADOPTION_NS) is DROP
+
+
 def test_both_sides_may_open_at_once() -> None:
     wall = firewall()
     assert wall.outbound(tcp_out("S"), NOW)
@@ -270,6 +303,25 @@ def test_unanswered_datagram_is_remembered_30_s_and_answered_ones_5_min() -> Non
     assert wall.inbound(udp_in(), NOW + 30 * S - 1) is ACCEPT
     assert wall.inbound(udp_in(), NOW + 329 * S) is ACCEPT
     assert wall.inbound(udp_in(), NOW + 629 * S) is REJECT
+
+
+def test_each_packet_renews_a_flow_however_it_is_read() -> None:
+    wall = firewall()
+    hidden_out = leaving(IPv6ExtHdrDestOpt(), UDP(sport=40000, dport=53))
+    hidden_in = arriving(IPv6ExtHdrDestOpt(), UDP(sport=53, dport=40000))
+    for seconds in (0, 20, 40):
+        assert wall.outbound(hidden_out, NOW + seconds * S)
+    for seconds in (60, 300, 590, 880):
+        assert wall.inbound(hidden_in, NOW + seconds * S) is ACCEPT
+    assert wall.outbound(hidden_out, NOW + 1100 * S)
+    assert wall.inbound(udp_in(), NOW + 1390 * S) is ACCEPT
+
+
+def test_each_request_renews_an_echo() -> None:
+    wall = firewall()
+    for seconds in (0, 20, 40):
+        assert wall.outbound(echo_out(), NOW + seconds * S)
+    assert wall.inbound(echo_in(reply=True), NOW + 69 * S) is ACCEPT
 
 
 def test_tcp_and_udp_of_the_same_ports_are_not_mixed_up() -> None:

@@ -1,8 +1,9 @@
 """The firewall against a slow and simple model of it, and against bytes that nobody meant."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, TCP, UDP, IPOption_NOP
 from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6ExtHdrDestOpt
@@ -15,7 +16,7 @@ NOW = 10**15
 PORTS = (80, 40000)
 RULES = (Rule("tcp", 80), Rule("tcp"), Rule("udp", 80), Rule("udp"), Rule("icmp"))
 FLAGS = ("S", "SA", "A", "PA", "FA", "R", "RA", "F", "", "SF", "SR")
-GAPS_S = (0, 1, 29, 30, 31, 59, 60, 61, 239, 240, 241, 299, 300, 301, 7439, 7440)
+GAPS_S = (1, 29, 30, 59, 60, 239, 240, 299, 300, 7439, 7440)
 
 OUT, IN = "out", "in"
 
@@ -121,19 +122,27 @@ class Model:
         return Verdict.ACCEPT
 
 
+def steps_of(
+    protocols: tuple[str, ...], versions: tuple[bool, ...], ports: tuple[int, ...]
+) -> st.SearchStrategy[list[tuple[Any, ...]]]:
+    """Sequences of steps about some flows: few flows meet deep states, many meet each other."""
+    protocol, v4, port = map(st.sampled_from, (protocols, versions, ports))
+    packet = st.tuples(st.sampled_from([OUT, IN]), protocol, v4, port, st.sampled_from(FLAGS), st.booleans())
+    step = st.one_of(
+        packet,
+        packet,
+        packet,
+        st.tuples(st.just("wait"), st.sampled_from(GAPS_S)),
+        st.tuples(st.sampled_from(["allow", "deny"]), st.sampled_from(RULES)),
+        st.tuples(st.just("error"), protocol, v4, port),
+        st.tuples(st.just("ping"), v4),
+    )
+    return st.lists(step, min_size=1, max_size=40)
+
+
 STEPS = st.one_of(
-    st.tuples(st.just("wait"), st.sampled_from(GAPS_S)),
-    st.tuples(st.sampled_from(["allow", "deny"]), st.sampled_from(RULES)),
-    st.tuples(
-        st.sampled_from([OUT, IN]),
-        st.sampled_from(["tcp", "tcp", "udp", "echo"]),
-        st.booleans(),
-        st.sampled_from(PORTS),
-        st.sampled_from(FLAGS),
-        st.booleans(),
-    ),
-    st.tuples(st.just("error"), st.sampled_from(["tcp", "udp", "echo"]), st.booleans(), st.sampled_from(PORTS)),
-    st.tuples(st.just("ping"), st.booleans()),
+    *(steps_of((protocol,), (v4,), (80,)) for protocol in ("tcp", "udp", "echo") for v4 in (False, True)),
+    steps_of(("tcp", "udp", "echo"), (False, True), PORTS),
 )
 
 
@@ -151,8 +160,9 @@ def packet_of(direction: str, protocol: str, v4: bool, port: int, flags: str, pl
     return make(layer) if plain else make(IPv6ExtHdrDestOpt(), layer)
 
 
-@given(st.lists(STEPS, min_size=1, max_size=40))
-def test_any_sequence_of_packets_is_judged_as_the_model_does(steps: list[tuple]) -> None:
+@settings(max_examples=300)
+@given(STEPS)
+def test_any_sequence_of_packets_is_judged_as_the_model_does(steps: list[tuple[Any, ...]]) -> None:
     wall, model, now = Firewall([]), Model(), NOW
     for step in steps:
         if step[0] == "wait":
@@ -173,7 +183,7 @@ def test_any_sequence_of_packets_is_judged_as_the_model_does(steps: list[tuple])
     assert wall.flows >= sum(model.find(key, now) is not None for key in model.flows)
 
 
-def judge(step: tuple, wall: Firewall, model: Model, now: int) -> None:
+def judge(step: tuple[Any, ...], wall: Firewall, model: Model, now: int) -> None:
     if step[0] == "ping":
         expected = Verdict.ACCEPT if Rule("icmp") in model.rules else Verdict.REJECT
         assert wall.inbound(echo_in(v4=step[1]), now) is expected

@@ -78,7 +78,7 @@ def test_any_text_raises_decode_error_only_and_has_one_spelling(text: str) -> No
     assert encode_rule(rule) == text
 
 
-@pytest.mark.parametrize(("protocol", "port"), [("sctp", 1), ("tcp", -1), ("udp", 65536), ("icmp", 8), ("TCP", 80)])
+@pytest.mark.parametrize(("protocol", "port"), [("sctp", 1), ("tcp", -1), ("udp", 65536), ("icmp", 1), ("TCP", 80)])
 def test_rule_that_there_is_not_raises_usage_error(protocol: str, port: int) -> None:
     with pytest.raises(UsageError):
         Rule(protocol, port)
