@@ -156,6 +156,8 @@ class Gate:
             self.drops["initiation: MAC2"] += 1
             if len(self._replies) < REPLIES:
                 self._replies.append((reply, source))
+            else:
+                self.drops["cookie reply: not drained"] += 1
             return False
         if not self._sources.allows(_rate_key(source_bytes), now):
             raise HandshakeRefusedError("initiation: too many of its source")

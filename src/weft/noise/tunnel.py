@@ -98,7 +98,7 @@ class Tunnel:
 
     Attributes:
         peer_public: the peer's static key, 32 bytes.
-        persistent_keepalive_ns: how often to send something at least; 0 is never.
+        persistent_keepalive_ns: how often something is sent at least; 0 is never.
         last_timestamp_sent: TAI64N of the last initiation, 12 bytes. Store it, and give it as `timestamp_floor` to
             the tunnel to this peer after a restart, or a clock that was set back locks us out.
         last_handshake_at: when the current keypair was taken into use, monotonic ns; None before the first.
@@ -130,25 +130,17 @@ class Tunnel:
         Raises:
             UsageError: a wrong length, a keepalive of less than a second, or a key of small order.
         """
-        if len(peer_public) != KEY_BYTES:
-            raise UsageError(f"a public key has {KEY_BYTES} bytes, not {len(peer_public)}")
-        if 0 != persistent_keepalive_ns < SECOND_NS:
-            raise UsageError("a persistent keepalive is sent at most once a second")
         if len(timestamp_floor) != TIMESTAMP_BYTES:
             raise UsageError(f"a timestamp has {TIMESTAMP_BYTES} bytes, not {len(timestamp_floor)}")
-        try:
-            static.exchange(peer_public)
-        except ValueError as error:
-            raise UsageError("the public key of the peer is of small order") from error
-        self.peer_public = peer_public
-        self.persistent_keepalive_ns = persistent_keepalive_ns
+        self.peer_public = _checked_public(static, peer_public)
+        self.set_preshared_key(preshared_key)
+        self.set_persistent_keepalive(persistent_keepalive_ns)
         self.last_timestamp_sent = timestamp_floor
         self.last_handshake_at: int | None = None
         self.drops: Counter[str] = Counter()
         self._static = static
         self._table = table
         self._random_bytes = random_bytes
-        self.set_preshared_key(preshared_key)
         self._macs = CookieGenerator(peer_public)
         self._rotation = Rotation(table)
         self._handshake: InitiatorHandshake | None = None
@@ -263,6 +255,19 @@ class Tunnel:
         if len(preshared_key) != KEY_BYTES:
             raise UsageError(f"a preshared key has {KEY_BYTES} bytes, not {len(preshared_key)}")
         self._preshared_key = preshared_key
+
+    def set_persistent_keepalive(self, interval_ns: int) -> None:
+        """Replace how often to send something at least; arm the timer anew.
+
+        Args:
+            interval_ns: 0 for never, or at least a second.
+
+        Raises:
+            UsageError: less than a second.
+        """
+        if 0 != interval_ns < SECOND_NS:
+            raise UsageError("a persistent keepalive is sent at most once a second")
+        self.persistent_keepalive_ns = interval_ns
 
     def close(self) -> None:
         """Forget all keys and free all indices; nothing is sent or accepted any more."""
@@ -456,3 +461,13 @@ class Tunnel:
             self.drops["tunnel: event not taken"] += 1
         else:
             self._events.append(event)
+
+
+def _checked_public(static: StaticKey, peer_public: bytes) -> bytes:
+    if len(peer_public) != KEY_BYTES:
+        raise UsageError(f"a public key has {KEY_BYTES} bytes, not {len(peer_public)}")
+    try:
+        static.exchange(peer_public)
+    except ValueError as error:
+        raise UsageError("the public key of the peer is of small order") from error
+    return peer_public

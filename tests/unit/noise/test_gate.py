@@ -241,6 +241,7 @@ def test_cookie_replies_that_nobody_takes_are_bounded() -> None:
     door = Door()
     door.flood(REPLIES + CALM_INITIATIONS_PER_SECOND + 100, START_NS)
     assert len(door.gate.datagrams_to_send()) == REPLIES
+    assert door.gate.drops["cookie reply: not drained"] == 100
 
 
 def test_a_cookie_reply_to_our_response_is_taken() -> None:

@@ -385,7 +385,7 @@ def test_traffic_of_the_peer_puts_the_persistent_keepalive_off_too() -> None:
 
 def test_a_persistent_keepalive_that_was_turned_off_stays_off() -> None:
     pair = connected(persistent_keepalive_ns=10 * SECOND_NS)
-    pair.a.tunnel.persistent_keepalive_ns = 0
+    pair.a.tunnel.set_persistent_keepalive(0)
     pair.a.drain()
     pair.run(60 * SECOND_NS)
     assert pair.a.sent_types == {1: 1, 4: 1}
