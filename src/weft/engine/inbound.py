@@ -220,6 +220,8 @@ class Inbound:
         except DecodeError:
             self._drops["burst: bad records"] += 1
             return
+        if records[0].kind != KIND_MULTIGRAM:
+            self._report(peer, now)
         for record in records:
             self._deliver_record(peer, record, plain, ecn, now)
 
@@ -250,14 +252,19 @@ class Inbound:
         path.handle_received(length)
         if peer.tunnel.handle_received(keypair, now, data=data):
             self._attendant.attend(peer)
-        if data and peer.burst_limit:
-            if now >= peer.report_at:
-                peer.report_at = now + REPORT_INTERVAL_NS
-                peer.report_due = False
-                self._attendant.send_report(peer, now)
-            elif not peer.report_due:
-                peer.report_due = True
-                self._attendant.attend(peer)
+
+    def _report(self, peer: Peer, now: int) -> None:
+        """Packets came: tell the peer what was lost among them, at once or when the interval is over.
+
+        Not for multigrams, or two idle nodes would report each other's reports.
+        """
+        if now >= peer.report_at:
+            peer.report_at = now + REPORT_INTERVAL_NS
+            peer.report_due = False
+            self._attendant.send_report(peer, now)
+        elif not peer.report_due:
+            peer.report_due = True
+            self._attendant.attend(peer)
 
     def _deliver_record(self, peer: Peer, record: Record, plain: memoryview, ecn: int, now: int) -> None:
         kind, flags, segment, start, end = record
@@ -329,6 +336,8 @@ class Inbound:
             self._drops["data: neither IP nor multigram"] += 1
             return
         packet = plain[:length]
+        if peer.burst_limit:
+            self._report(peer, now)
         if not self._may_enter(peer, packet, now):
             return
         if ecn == CE and not mark_ce(packet):
