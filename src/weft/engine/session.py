@@ -19,6 +19,7 @@ from collections.abc import Callable
 from itertools import count
 
 from weft.burst.header import DATA_OVERHEAD_BYTES, MAX_TOTAL_BYTES
+from weft.burst.size import REPORT_INTERVAL_NS
 from weft.engine.contacts import Contacts, Terms
 from weft.engine.inbound import Inbound
 from weft.engine.outbound import Outbound
@@ -253,6 +254,7 @@ class Session:
             self._probe_mtu(peer, now)
         if peer.report_due and now >= peer.report_at:
             peer.report_due = False
+            peer.report_at = now + REPORT_INTERVAL_NS
             self.send_report(peer, now)
         if peer.refusing_until and now >= peer.refusing_until:
             peer.refusing_until = 0
