@@ -74,7 +74,7 @@ def keep_logs(scratch: Path) -> None:
     """Leave what the processes of this run said, instead of the last one's, in `out/logs`."""
     shutil.rmtree(OUT / "logs", ignore_errors=True)
     (OUT / "logs").mkdir()
-    for log in scratch.glob("*.log"):
+    for log in scratch.rglob("*.log"):
         shutil.copy(log, OUT / "logs")
 
 
