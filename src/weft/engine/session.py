@@ -325,6 +325,7 @@ class Session:
             return
         peer.peer_id = peer_id
         peer.refresh()
+        self._search_mtu(peer, now)
         if hello.burst == 0:
             peer.path.size.receive_refusal(now)
         if peer.path.endpoint is not None and not peer.path.is_proven and peer.prober is not None:
@@ -347,8 +348,9 @@ class Session:
     def _prove(self, peer: Peer, now: int) -> None:
         peer.proving = None
         was_proven = peer.path.is_proven
-        peer.path.prove(now)
+        peer.path.prove()
         peer.refresh()
+        self._search_mtu(peer, now)
         endpoint = peer.path.endpoint
         if isinstance(endpoint, Endpoint):
             text = _multiaddr_of(endpoint)
@@ -368,9 +370,14 @@ class Session:
         peer.mtu_probe = None
         peer.refresh()
 
+    def _search_mtu(self, peer: Peer, now: int) -> None:
+        """Probe the path of a peer that answers probes, once something may be sent there."""
+        if peer.is_known and peer.path.is_proven:
+            peer.path.mtu.start(now)
+
     def _probe_mtu(self, peer: Peer, now: int) -> None:
         path = peer.path
-        if not peer.is_known or not path.is_proven or peer.prober is None:
+        if peer.prober is None:
             return
         size = path.mtu.probe_due(now, in_use=peer.in_use)
         peer.in_use = False

@@ -76,12 +76,9 @@ class Path:
         self.rtt_ns = None
         self._allowance = AMPLIFICATION * received_bytes
 
-    def prove(self, now: int) -> None:
+    def prove(self) -> None:
         """Somebody who holds the peer's key answered from the endpoint."""
-        if not self.is_proven:
-            self.is_proven = True
-        if self._can_probe:
-            self.mtu.start(now)
+        self.is_proven = True
 
     def may_send(self, length: int) -> bool:
         """Whether so many bytes may go to the endpoint; takes them from the allowance of an unproven one."""
