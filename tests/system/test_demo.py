@@ -1,0 +1,160 @@
+"""`make demo`: it shows what it promises, checks it, fails when something is not true, and leaves nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DEMO = [sys.executable, str(ROOT / "examples" / "demo.py")]
+DONE = "Everything above was checked, and nothing is left of it.\n"
+PLAIN_USER = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
+"""A process with the id of a plain user and no capability; for the files of this tree it stays who it was."""
+
+pytestmark = [pytest.mark.system("unshare", "nsenter", "ss"), pytest.mark.timeout(180)]
+
+
+def run(
+    tmp_path: Path, *, prefix: Sequence[str] = (), path: str = os.environ["PATH"]
+) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"TMPDIR": str(tmp_path), "PATH": path}
+    return subprocess.run(
+        [*prefix, *DEMO], env=environment, capture_output=True, text=True, timeout=150, check=False, cwd=tmp_path
+    )
+
+
+def left(tmp_path: Path) -> list[str]:
+    """What a demo with this directory for its files has not taken away: files, and processes that know of them."""
+    files = [path.name for path in tmp_path.glob("weft-demo-*")]
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    return files + [line for line in listed.splitlines() if f"{tmp_path}/weft-demo-" in line]
+
+
+def commands_of(output: str) -> list[str]:
+    return [" ".join(line.split()[:3]) for line in output.splitlines() if re.match(r"(alice|bob)\$ ", line)]
+
+
+def programs(tmp_path: Path, names: Sequence[str]) -> Path:
+    """A directory that has these programs and no others."""
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    for name in names:
+        found = shutil.which(name)
+        assert found
+        (directory / name).symlink_to(found)
+    return directory
+
+
+def test_demo_as_root_shows_every_step_and_leaves_nothing(tmp_path: Path) -> None:
+    demo = run(tmp_path)
+    assert (demo.returncode, demo.stderr) == (0, ""), demo.stdout + demo.stderr
+    assert commands_of(demo.stdout) == [
+        "alice$ weft up",
+        "bob$ weft up",
+        "bob$ weft info",
+        "alice$ weft peer",
+        "alice$ ping -c",
+        "bob$ weft fc00",
+        "alice$ ping -c",
+        "alice$ weft ping",
+        "bob$ python3 -m",
+        "alice$ curl --silent",
+        "bob$ tail -n",
+        "bob$ iperf3 -s",
+        "alice$ iperf3 -c",
+        "alice$ weft status",
+        "bob$ weft status",
+        "alice$ weft down",
+        "bob$ weft down",
+    ]
+    assert re.search(r"^  \d+\.\d\d Gbit/s through the tunnel$", demo.stdout, re.MULTILINE)
+    assert demo.stdout.endswith(DONE)
+    assert left(tmp_path) == []
+
+
+def test_demo_of_a_plain_user_without_curl_and_iperf3_uses_programs_of_its_own(tmp_path: Path) -> None:
+    needed = ("unshare", "nsenter", "ip", "ss", "ping", "sleep", "tail")
+    demo = run(tmp_path, prefix=PLAIN_USER, path=str(programs(tmp_path, needed)))
+    assert (demo.returncode, demo.stderr) == (0, ""), demo.stdout + demo.stderr
+    assert "curl" not in demo.stdout
+    assert "iperf3" not in demo.stdout
+    assert re.search(r"^  \d+\.\d\d Gbit/s through the tunnel$", demo.stdout, re.MULTILINE)
+    assert demo.stdout.endswith(DONE)
+    assert left(tmp_path) == []
+
+
+def test_demo_fails_when_a_shown_value_is_not_true(tmp_path: Path) -> None:
+    liar = tmp_path / "bin" / "curl"
+    liar.parent.mkdir()
+    liar.write_text("#!/bin/sh\necho hello over the network, 0123456789abcdef\n")
+    liar.chmod(0o755)
+    demo = run(tmp_path, path=f"{liar.parent}{os.pathsep}{os.environ['PATH']}")
+    assert demo.returncode == 1
+    assert "  hello over the network, 0123456789abcdef\n" in demo.stdout
+    assert re.fullmatch(r"demo: `curl .*` showed no line of the form .*\n", demo.stderr)
+    assert DONE not in demo.stdout
+    assert left(tmp_path) == []
+
+
+def test_demo_fails_when_a_shown_line_is_not_checked(tmp_path: Path) -> None:
+    chatty = tmp_path / "bin" / "ping"
+    chatty.parent.mkdir()
+    chatty.write_text(f'#!/bin/sh\necho one more line\nexec {shutil.which("ping")} "$@"\n')
+    chatty.chmod(0o755)
+    demo = run(tmp_path, path=f"{chatty.parent}{os.pathsep}{os.environ['PATH']}")
+    assert demo.returncode == 1
+    assert re.fullmatch(r"demo: nobody checked what `ping .*` showed: 'one more line'\n", demo.stderr)
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_demo_interrupted_leaves_nothing(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    demo = start_until(tmp_path, "alice$ weft peer connect")
+    demo.send_signal(number)
+    assert demo.wait(20) == code
+    demo.communicate()
+    assert left(tmp_path) == []
+
+
+def test_demo_killed_leaves_no_process(tmp_path: Path) -> None:
+    demo = start_until(tmp_path, "alice$ weft peer connect")
+    demo.kill()
+    demo.communicate()
+    deadline = time.monotonic() + 10
+    while left(tmp_path)[1:] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    # Only its directory is there: nobody is left to remove it.
+    assert len(left(tmp_path)) == 1
+
+
+def start_until(tmp_path: Path, text: str) -> subprocess.Popen[str]:
+    """Start the demo, and return when it has shown a text."""
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    demo = subprocess.Popen(DEMO, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert demo.stdout
+    for line in demo.stdout:
+        if line.startswith(text):
+            return demo
+    raise AssertionError(demo.communicate()[1])
+
+
+def test_demo_without_any_right_says_so_in_one_line(tmp_path: Path) -> None:
+    lock = 'echo 0 > /proc/sys/user/max_user_namespaces; exec setpriv --bounding-set -all --inh-caps -all "$@"'
+    demo = run(tmp_path, prefix=["unshare", "--user", "--map-root-user", "sh", "-c", lock, "sh"])
+    assert (demo.returncode, demo.stdout) == (1, "")
+    assert re.fullmatch(r"demo: needs root, or user namespaces, and this machine gives neither: .*\n", demo.stderr)
+
+
+def test_demo_without_a_program_that_it_needs_says_so_in_one_line(tmp_path: Path) -> None:
+    demo = run(tmp_path, path=str(programs(tmp_path, ("unshare", "ip"))))
+    assert (demo.returncode, demo.stdout) == (1, "")
+    assert demo.stderr == "demo: needs nsenter, ss, ping in the PATH\n"
