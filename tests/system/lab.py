@@ -256,6 +256,12 @@ class Lab:
             end.host.ip("link", "set", end.ifname, "txqueuelen", "10000")
         return cable
 
+    def directory(self, name: str) -> Path:
+        """Make a directory that goes with the lab; its path is short enough for that of a Unix socket."""
+        directory = self._directory / name
+        directory.mkdir(mode=0o700)
+        return directory
+
     def outputs(self) -> list[tuple[str, str]]:
         """The end of what each process said, for the report of a failure."""
         return [(process.name, process.output()[-TAIL_BYTES:]) for process in self.processes]

@@ -1,0 +1,121 @@
+"""A weft node and a stock WireGuard device on two hosts with a cable between them.
+
+    weft    fc…           10.7.0.1    on weft0; the IPv4 address is one that the person gave the interface
+    stock   fd07::2       10.7.0.2    on wg…
+
+Who has the other's endpoint is the one that begins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tests.interop.node import IFNAME, Node
+from tests.interop.node import PORT as WEFT_PORT
+from tests.interop.stock import StockDevice
+from tests.interop.waiting import until
+from tests.system.lab import Cable, Host, Interface, Lab, Ping
+
+Family = Literal["IPv4", "IPv6"]
+Role = Literal["weft", "stock"]
+
+WEFT_IP4, STOCK_IP4, STOCK_IP6 = "10.7.0.1", "10.7.0.2", "fd07::2"
+EVERYTHING = ("/tcp/0", "/udp/0", "/icmp")
+
+
+@dataclass
+class Meeting:
+    """The two, and what lies between them."""
+
+    lab: Lab
+    cable: Cable
+    node: Node
+    stock: StockDevice
+    family: Family
+
+    @property
+    def weft_host(self) -> Host:
+        return self.cable.left.host
+
+    @property
+    def stock_host(self) -> Host:
+        return self.cable.right.host
+
+    @property
+    def weft_addresses(self) -> tuple[str, str]:
+        """Where the stock device reaches the node, in the overlay."""
+        return self.node.address, WEFT_IP4
+
+    @property
+    def stock_addresses(self) -> tuple[str, str]:
+        """Where the node reaches the stock device, in the overlay."""
+        return STOCK_IP6, STOCK_IP4
+
+    def weft_endpoint(self) -> str:
+        return endpoint(self.cable.left, WEFT_PORT, self.family)
+
+    def stock_endpoint(self) -> str:
+        return endpoint(self.cable.right, self.stock.port, self.family)
+
+    def add_stock(self, *words: str, calls: bool) -> None:
+        """Tell the node of the device; with its endpoint, the node calls it."""
+        allowed = ",".join((f"{STOCK_IP4}/32", f"{STOCK_IP6}/128"))
+        given = ("--endpoint", self.stock_endpoint()) if calls else ()
+        self.node.weft(
+            "peer", "add-wireguard", self.stock.public_key, "--name", "stock", "--allowed-ips", allowed, *given, *words
+        )
+
+    def add_weft(self, *words: str, calls: bool) -> None:
+        """Tell the device of the node; with its endpoint, packets for the node make the device call it."""
+        given = ("endpoint", self.weft_endpoint()) if calls else ()
+        allowed = f"{self.node.address}/128,{WEFT_IP4}/32"
+        self.stock.set_peer(self.node.public_key, "allowed-ips", allowed, *given, *words)
+        self.stock.route(f"{self.node.address}/128", f"{WEFT_IP4}/32")
+
+    def give_ip4(self) -> None:
+        """Give the interface of the node the IPv4 address."""
+        self.weft_host.ip("addr", "add", f"{WEFT_IP4}/32", "dev", IFNAME)
+
+    def wait_until_up(self, timeout_s: float = 10) -> None:
+        """Return when packets cross, sent by whoever can begin."""
+        calls = self.stock.shown().endpoint != "(none)"
+        until(lambda: self.crosses(from_stock=calls), "packets cross the tunnel", timeout_s)
+
+    def crosses(self, *, from_stock: bool = True) -> bool:
+        """Whether one packet crosses the tunnel and is answered."""
+        return self.ping(from_stock=from_stock, count=1, wait_s=1).received == 1
+
+    def ping(self, *, from_stock: bool, ip4: bool = False, count: int = 3, size: int = 56, wait_s: int = 2) -> Ping:
+        """Ping one end from the other, by the overlay."""
+        host, addresses = (
+            (self.stock_host, self.weft_addresses) if from_stock else (self.weft_host, self.stock_addresses)
+        )
+        return host.ping(addresses[ip4], count=count, size=size, wait_s=wait_s)
+
+
+def endpoint(end: Interface, port: int, family: Family) -> str:
+    """An endpoint of the underlay, as `wg` and weft take it."""
+    return f"{end.ip4}:{port}" if family == "IPv4" else f"[{end.ip6}]:{port}"
+
+
+def prepare(lab: Lab, family: Family = "IPv4", *, mtu: int = 1500, name: str = "") -> Meeting:
+    """Run both programs; they don't know each other yet."""
+    left, right = lab.host(f"weft{name}"), lab.host(f"stock{name}")
+    cable = lab.veth(left, right, mtu=mtu)
+    node = Node(left, lab.directory(f"node{name}"))
+    stock = StockDevice(right, (f"{STOCK_IP4}/32", f"{STOCK_IP6}/128"), lab.directory(f"keys{name}"))
+    stock.start()
+    node.start(*EVERYTHING)
+    meeting = Meeting(lab, cable, node, stock, family)
+    meeting.give_ip4()
+    return meeting
+
+
+def meet(lab: Lab, family: Family = "IPv4", caller: Role = "weft", *, mtu: int = 1500, name: str = "") -> Meeting:
+    """Run both programs, and have one call the other; packets cross when this returns."""
+    meeting = prepare(lab, family, mtu=mtu, name=name)
+    meeting.add_weft(calls=caller == "stock")
+    meeting.add_stock(calls=caller == "weft")
+    meeting.wait_until_up()
+    return meeting

@@ -1,0 +1,79 @@
+"""weft and wireguard-go carry packets for each other, whoever begins, over both IP versions."""
+
+import time
+
+import pytest
+
+from tests.interop.courier import crosses_byte_exact
+from tests.interop.meeting import Family, Role, meet
+from tests.interop.tap import Tap
+from tests.system.lab import Host, Lab, bits_per_second, iperf3
+
+pytestmark = [pytest.mark.system("iperf3"), pytest.mark.interop("wireguard-go", "wg")]
+
+FAMILIES = pytest.mark.parametrize("family", ["IPv4", "IPv6"])
+CALLERS = pytest.mark.parametrize("caller", ["weft", "stock"])
+
+
+@CALLERS
+@FAMILIES
+def test_packets_of_both_ip_versions_cross_both_ways(lab: Lab, family: Family, caller: Role) -> None:
+    meeting = meet(lab, family, caller)
+    for from_stock in (True, False):
+        for ip4 in (True, False):
+            assert meeting.ping(from_stock=from_stock, ip4=ip4).received == 3, (from_stock, ip4)
+    said = meeting.stock.process.output()
+    assert ("Sending handshake initiation" in said) == (caller == "stock")
+    assert ("Received handshake initiation" in said) == (caller == "weft")
+    assert meeting.node.peer().endpoint == meeting.stock_endpoint()
+    assert meeting.stock.shown().endpoint == meeting.weft_endpoint()
+
+
+@CALLERS
+def test_wg_show_has_a_fresh_handshake_and_the_bytes_that_weft_counted(lab: Lab, caller: Role) -> None:
+    meeting = meet(lab, caller=caller)
+    meeting.ping(from_stock=True, count=50)
+    shown = meeting.stock.shown()
+    peer = meeting.node.peer()
+    assert time.time() - shown.handshake_at < 10
+    assert peer.handshake_age_s is not None
+    assert peer.handshake_age_s < 10
+    assert peer.state == "up"
+    assert (shown.rx_bytes, shown.tx_bytes) == (peer.tx_bytes, peer.rx_bytes)
+    # Each echo: 84 bytes of IPv4 or 104 of IPv6, padded to 96 or 112, and 32 of WireGuard.
+    assert shown.rx_bytes >= 50 * (96 + 32)
+
+
+@FAMILIES
+def test_iperf3_runs_both_ways_over_tcp_and_udp(lab: Lab, family: Family) -> None:
+    meeting = meet(lab, family)
+    ip4 = family == "IPv4"
+    weft, stock = meeting.weft_addresses[ip4], meeting.stock_addresses[ip4]
+    assert megabits(meeting.weft_host, meeting.stock_host, stock) > 50
+    assert megabits(meeting.stock_host, meeting.weft_host, weft) > 50
+    both = iperf3(meeting.weft_host, meeting.stock_host, stock, "-u", "--bidir", "-b", "20M", "-l", "1200", seconds=1)
+    for sum_ in (both["end"]["sum"], both["end"]["sum_bidir_reverse"]):
+        assert sum_["lost_percent"] < 1
+        assert sum_["bits_per_second"] > 18e6
+
+
+def test_stock_peer_gets_messages_of_types_1_to_4_only(lab: Lab) -> None:
+    meeting = meet(lab)
+    meeting.cable.carry_single_datagrams()
+    tap = Tap(meeting.cable.right)
+    assert crosses_byte_exact(meeting.weft_host, meeting.stock_host, meeting.stock_addresses[0], 1)
+    meeting.ping(from_stock=False, count=20)
+    heads = {datagram.payload[:4] for datagram in tap.datagrams() if not datagram.is_outgoing}
+    assert heads == {b"\x04\0\0\0"}
+
+
+@pytest.mark.parametrize("ip4", [True, False], ids=["inner IPv4", "inner IPv6"])
+def test_ten_streams_at_once_arrive_byte_exact_both_ways(lab: Lab, ip4: bool) -> None:
+    meeting = meet(lab, "IPv6" if ip4 else "IPv4")
+    assert crosses_byte_exact(meeting.weft_host, meeting.stock_host, meeting.stock_addresses[ip4], 10)
+    assert crosses_byte_exact(meeting.stock_host, meeting.weft_host, meeting.weft_addresses[ip4], 10)
+
+
+def megabits(client: Host, server: Host, address: str) -> float:
+    """What one TCP stream through the tunnel reaches."""
+    return bits_per_second(iperf3(client, server, address, seconds=1)) / 1e6
