@@ -55,6 +55,8 @@ SOURCES = 4096
 REPLIES = 1024
 """Bound of the cookie replies that wait to be sent."""
 
+_V4_MAPPED = bytes(10) + b"\xff\xff"
+
 
 class Gate:
     """Receives handshake messages for all tunnels of a node.
@@ -185,4 +187,6 @@ class Gate:
 
 def _rate_key(source_bytes: bytes) -> bytes:
     """What is limited: an IPv4 address, an IPv6 network of 64 bits, or the key of a previous hop."""
+    if source_bytes.startswith(_V4_MAPPED):
+        return source_bytes[12:16]
     return source_bytes[:4] if len(source_bytes) == 6 else source_bytes[:8]

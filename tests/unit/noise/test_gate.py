@@ -23,6 +23,7 @@ from weft.noise.primitives import StaticKey
 from weft.noise.timers import MILLISECOND_NS, SECOND_NS
 from weft.noise.tunnel import KeypairReady, Tunnel
 
+V4_MAPPED = bytes(10) + b"\xff\xff"
 HOME = bytes((192, 0, 2, 1)) + b"\x05\x20"
 
 
@@ -222,6 +223,8 @@ def test_all_who_have_cookies_share_what_the_node_can_do() -> None:
             True,
         ),
         (b"\x20\x01\x0d\xb8\0\0\0\1" + bytes(8) + b"\5\x20", b"\x20\x01\x0d\xb8\0\0\0\2" + bytes(8) + b"\5\x20", False),
+        (V4_MAPPED + bytes((10, 0, 0, 1, 5, 32)), V4_MAPPED + bytes((10, 0, 0, 1, 9, 9)), True),
+        (V4_MAPPED + bytes((10, 0, 0, 1, 5, 32)), V4_MAPPED + bytes((10, 0, 0, 2, 5, 32)), False),
         (bytes(range(32)) + b"\0\1", bytes(range(32)) + b"\0\2\0\3", True),
     ],
 )

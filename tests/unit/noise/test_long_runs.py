@@ -14,6 +14,7 @@ from weft.noise.timers import (
     REKEY_TIMEOUT_NS,
     SECOND_NS,
 )
+from weft.noise.tunnel import Tunnel
 
 HOUR = 3600
 RETRY_NS = REKEY_TIMEOUT_NS + REKEY_TIMEOUT_JITTER_NS
@@ -119,12 +120,11 @@ def test_a_peer_that_lost_its_keys_is_found_out_after_15_s_without_an_answer(for
     talk(pair, pair.nodes, 10)
     node = getattr(pair, forgetful)
     node.tunnel.close()
-    fresh = Pair(9)
-    node.tunnel = type(node.tunnel)(
+    node.tunnel = Tunnel(
         node.static,
         node.other.static.public,
         table=node.gate.table,
-        random_bytes=fresh.random.randbytes,
+        random_bytes=pair.random.randbytes,
         preshared_key=bytes(range(32)),
         timestamp_floor=node.tunnel.last_timestamp_sent,
     )
