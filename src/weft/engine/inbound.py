@@ -149,14 +149,21 @@ class Inbound:
                 self._attendant.receive_control(Endpoint(socket, source), buffer[start:end], now)
             start = end
 
+    def _keypair_for(self, receiver_index: int, counter: int, now: int) -> Keypair | None:
+        """The keypair that may open a message with this counter; before anything is decrypted."""
+        keypair = self._keypairs.get(receiver_index)
+        if keypair is None or now >= keypair.expires_at:
+            self._drops["unknown index"] += 1
+            return None
+        if not keypair.window.is_fresh(counter):
+            self._drops["replayed"] += 1
+            return None
+        return keypair
+
     def _open_whole(self, socket: UdpSocket, whole: Whole, source: Address, ecn: int, now: int) -> bool:
         """Open a burst that lies whole in the buffer; False where its pieces may still be those of others."""
-        keypair = self._keypairs.get(whole.receiver_index)
+        keypair = self._keypair_for(whole.receiver_index, whole.counter, now)
         if keypair is None:
-            self._drops["burst: unknown index"] += 1
-            return True
-        if not keypair.window.is_fresh(whole.counter):
-            self._drops["burst: replayed"] += 1
             return True
         length = open_burst(keypair.opener, whole.counter, whole.prefix, whole.sealed, self._opened)
         if length < 0:
@@ -172,12 +179,8 @@ class Inbound:
         except DecodeError:
             self._drops["burst: undecodable"] += 1
             return
-        keypair = self._keypairs.get(header.receiver_index)
+        keypair = self._keypair_for(header.receiver_index, header.counter, now)
         if keypair is None:
-            self._drops["burst: unknown index"] += 1
-            return
-        if not keypair.window.is_fresh(header.counter):
-            self._drops["burst: replayed"] += 1
             return
         peer = self._peers[keypair.tunnel]
         endpoint = peer.path.endpoint
@@ -205,7 +208,7 @@ class Inbound:
         """Deliver the records of a burst that opened."""
         counter = whole.counter
         if not keypair.window.accept(counter):
-            self._drops["burst: replayed"] += 1
+            self._drops["replayed"] += 1
             return
         peer = self._peers[keypair.tunnel]
         bytes_on_wire = len(whole.sealed) + whole.pieces * PIECE_HEADER_BYTES
@@ -301,12 +304,8 @@ class Inbound:
             self._drops["data: too short"] += 1
             return
         _, receiver_index, counter = DATA_HEADER.unpack_from(datagram)
-        keypair = self._keypairs.get(receiver_index)
+        keypair = self._keypair_for(receiver_index, counter, now)
         if keypair is None:
-            self._drops["data: unknown index"] += 1
-            return
-        if not keypair.window.is_fresh(counter):
-            self._drops["data: replayed"] += 1
             return
         if self._position + length > _PLAIN_BYTES:
             self._flush()
@@ -318,7 +317,7 @@ class Inbound:
             self._drops["data: bad tag"] += 1
             return
         if not keypair.window.accept(counter):
-            self._drops["data: replayed"] += 1
+            self._drops["replayed"] += 1
             return
         peer = self._peers[keypair.tunnel]
         self._note(peer, keypair, counter, socket, source, len(datagram), now, data=length > 0)

@@ -5,9 +5,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 
-monotonic_ns: Callable[[], int] = time.monotonic_ns
-"""Nanoseconds since some moment; never goes back, whatever is done to the date."""
+monotonic_ns: Callable[[], int] = (
+    partial(time.clock_gettime_ns, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic_ns
+)
+"""Nanoseconds since some moment; never goes back, whatever is done to the date.
+
+On Linux it goes on while the machine sleeps: keys must not live longer for it.
+"""
 
 wall_ns: Callable[[], int] = time.time_ns
 """Nanoseconds since 1970; may jump."""
