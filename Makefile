@@ -40,8 +40,8 @@ long: $(READY) peers  ## soaks, big fuzzing, thousand-node runs
 	WEFT_LONG=1 $(BIN)/python -m pytest -m long --timeout 7200
 
 docs: $(READY)  ## build the documentation
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[docs]'
-	$(BIN)/mkdocs build --strict
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	$(BIN)/properdocs build --strict
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist site bench/out
