@@ -160,6 +160,14 @@ def test_icmp_error_in_a_fragment_is_judged_by_what_it_quotes() -> None:
     assert wall.drops == {"no_flow": 2}
 
 
+def test_firewall_forgets_fragmented_packets_when_their_time_is_over() -> None:
+    wall = firewall(Rule("icmp"))
+    assert wall.inbound(part(echo_in()[40:], 0, more=True, protocol=58), NOW) is ACCEPT
+    assert wall.next_timer() == NOW + 30 * S
+    wall.expire(NOW + 30 * S)
+    assert wall.next_timer() is None
+
+
 def test_packets_remembered_are_bounded_and_forgotten() -> None:
     table = Fragments()
     for n in range(MAX_PACKETS + 10):

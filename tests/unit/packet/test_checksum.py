@@ -159,6 +159,24 @@ def test_udp_without_checksum_is_right_over_ipv4_and_wrong_over_ipv6() -> None:
     assert not verify(over_ipv6, 40, protocols.UDP)
 
 
+def test_udp_checksum_with_one_zero_byte_is_not_taken_for_none() -> None:
+    for wrong in (0x1200, 0x0012):
+        assert not verify(bytes(IP(**V4) / UDP(sport=1, dport=2, chksum=wrong) / b"data"), 20, protocols.UDP)
+
+
+def test_icmp_message_of_zeros_is_not_verified() -> None:
+    assert not verify(bytes(IP(**V4, proto=1) / bytes(8)), 20, protocols.ICMP)
+    assert verify(bytes(IP(**V4) / ICMP(type=0, id=0, seq=0)), 20, protocols.ICMP)
+
+
+@pytest.mark.parametrize("layers", [IP(**V4), IPv6(**V6)], ids=["ipv4", "ipv6"])
+def test_pseudo_header_sum_that_is_a_multiple_of_65535_is_ffff(layers: IP | IPv6) -> None:
+    packet = bytes(layers)
+    missing = 0xFFFF - pseudo_header_sum(packet, 0, protocols.UDP)
+    assert pseudo_header_sum(packet, missing, protocols.UDP) == 0xFFFF
+    assert pseudo_header_sum(packet, missing + 1, protocols.UDP) == 1
+
+
 def test_protocol_of_pseudo_header_is_derived_or_given() -> None:
     plain = bytes(IPv6(**V6) / UDP(sport=1, dport=2) / b"data")
     after_options = bytes(IPv6(**V6) / IPv6ExtHdrDestOpt() / UDP(sport=1, dport=2) / b"data")
@@ -177,7 +195,7 @@ def test_pseudo_header_sum_of_a_transport_length_above_16_bits_is_folded() -> No
 @pytest.mark.parametrize("options", [[], [IPOption_NOP()] * 8], ids=["plain", "with options"])
 @given(ident=st.integers(0, 65535), ttl=st.integers(0, 255))
 def test_ipv4_header_checksum_equals_scapy(options: list[IPOption], ident: int, ttl: int) -> None:
-    expected = bytes(IP(**V4, id=ident, ttl=ttl, options=options) / ICMP() / b"data")
+    expected = bytes(IP(**V4, id=ident, ttl=ttl, options=options) / b"what follows is not summed")
     packet = bytearray(expected)
     packet[10:12] = b"\x12\x34"
     write_ipv4_header_checksum(packet)

@@ -50,6 +50,18 @@ def test_icmpv6_packet_too_big_equals_scapy(mtu: int) -> None:
     assert encode_icmpv6(Icmpv6Header(icmpv6.PACKET_TOO_BIG, 0, mtu)) == made[:8]
 
 
+def test_offset_constants_name_the_bytes_that_they_say() -> None:
+    echo = bytes(ICMPv6EchoRequest(code=3, cksum=0x1112, id=0x0506, seq=0x0708))
+    too_big = bytes(ICMPv6PacketTooBig(mtu=0x01020304))
+    for room in (icmp, icmpv6):
+        assert (echo[room.TYPE], echo[room.CODE]) == (128, 3)
+        assert echo[room.CHECKSUM : room.CHECKSUM + 2] == b"\x11\x12"
+        assert echo[room.REST : room.REST + 4] == b"\5\6\7\x08"
+        assert echo[room.IDENTIFIER : room.IDENTIFIER + 2] == b"\5\6"
+        assert echo[room.SEQUENCE : room.SEQUENCE + 2] == b"\7\x08"
+    assert too_big[icmpv6.MTU : icmpv6.MTU + 4] == b"\1\2\3\4"
+
+
 @given(st.binary(max_size=16), st.integers(0, 20))
 def test_random_bytes_raise_decode_error_only(data: bytes, start: int) -> None:
     for decode in (decode_icmp, decode_icmpv6):

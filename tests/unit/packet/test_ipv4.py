@@ -123,6 +123,12 @@ def test_malformed_header_raises_what_was_expected(packet: bytes, expected: str)
         decode_ipv4(packet)
 
 
+def test_truncated_packet_without_its_options_raises() -> None:
+    with_options = encode_ipv4(Ipv4Header(b"\x0a\0\0\x01", b"\x0a\0\0\x02", 17, 50, options=b"\1" * 8))
+    with pytest.raises(DecodeError, match="header length within the packet at offset 8"):
+        decode_ipv4(b"ethernet" + with_options[:-1], 8, truncated=True)
+
+
 def test_truncated_packet_is_decoded_where_it_may_be() -> None:
     assert decode_ipv4(HEADER, truncated=True).total_length == 28
 
@@ -165,7 +171,13 @@ def test_fragment_beyond_the_largest_packet_raises() -> None:
 
 
 def test_offset_constants_name_the_bytes_that_they_say() -> None:
-    packet = bytes(IP(src="1.2.3.4", dst="5.6.7.8", ttl=77, proto=6, id=0x1234, tos=3))
+    packet = bytes(IP(src="1.2.3.4", dst="5.6.7.8", ttl=77, proto=6, id=0x1234, tos=3, flags="DF", frag=2))
+    assert packet[ipv4.VERSION_AND_HEADER_LENGTH] == 0x45
+    assert packet[ipv4.TOTAL_LENGTH : ipv4.TOTAL_LENGTH + 2] == b"\0\x14"
+    assert packet[ipv4.FLAGS_AND_FRAGMENT : ipv4.FLAGS_AND_FRAGMENT + 2] == b"\x40\x02"
+    assert scapy_checksum(packet[: ipv4.CHECKSUM] + b"\0\0" + packet[12:]) == int.from_bytes(
+        packet[ipv4.CHECKSUM : ipv4.CHECKSUM + 2], "big"
+    )
     assert packet[ipv4.TTL] == 77
     assert packet[ipv4.PROTOCOL] == 6
     assert packet[ipv4.TRAFFIC_CLASS] == 3

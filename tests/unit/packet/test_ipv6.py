@@ -225,6 +225,21 @@ def test_random_bytes_raise_decode_error_only(data: bytes) -> None:
         assert upper.start <= upper.end <= len(first + data)
 
 
+def test_extension_headers_are_those_of_the_registry() -> None:
+    # IANA also lists 253 and 254, for experiments; a node that takes part in none sees upper layers in them.
+    assert sorted(ipv6.EXTENSION_HEADERS) == [0, 43, 44, 51, 60, 135, 139, 140]
+
+
+def test_offset_constants_name_the_bytes_that_they_say() -> None:
+    packet = bytes(IPv6(src="fc00::1", dst="fc00::2", hlim=77, nh=6, plen=0x1234, tc=0xAB, fl=0xCDEF1))
+    assert packet[ipv6.VERSION_CLASS_LABEL : ipv6.VERSION_CLASS_LABEL + 4] == b"\x6a\xbc\xde\xf1"
+    assert packet[ipv6.PAYLOAD_LENGTH : ipv6.PAYLOAD_LENGTH + 2] == b"\x12\x34"
+    assert packet[ipv6.NEXT_HEADER] == 6
+    assert packet[ipv6.HOP_LIMIT] == 77
+    assert packet[ipv6.SOURCE] == SOURCE
+    assert packet[ipv6.DESTINATION] == DESTINATION
+
+
 def test_neither_version_raises() -> None:
     for packet in (b"", b"\x50" + bytes(50)):
         with pytest.raises(DecodeError):

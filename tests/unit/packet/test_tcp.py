@@ -5,6 +5,8 @@ from scapy.layers.inet import TCP
 
 from weft.errors import DecodeError, UsageError
 from weft.packet import tcp
+from weft.packet.checksum import FIELD
+from weft.packet.protocols import TCP as TCP_NUMBER
 from weft.packet.tcp import TcpHeader, decode_tcp, encode_tcp
 
 PORT = st.integers(0, 0xFFFF)
@@ -51,6 +53,16 @@ def test_header_made_by_scapy_encodes_to_the_same_bytes(
     made = TCP(sport=sport, dport=80, seq=seq, ack=ack, flags=flags, window=window, options=options, chksum=0)
     encoded = bytes(made)
     assert encode_tcp(decode_tcp(encoded)) == encoded
+
+
+def test_offset_constants_name_the_bytes_that_they_say() -> None:
+    fields = {"seq": 0x05060708, "ack": 0x090A0B0C, "window": 0x0F10, "chksum": 0x1112, "urgptr": 0x1314}
+    encoded = bytes(TCP(sport=0x0102, dport=0x0304, dataofs=5, flags=0x0E, **fields))
+    assert encoded == bytes(range(1, 13)) + b"\x50" + bytes(range(14, 21))
+    assert [tcp.SOURCE_PORT, tcp.DESTINATION_PORT, tcp.SEQUENCE, tcp.ACKNOWLEDGMENT] == [0, 2, 4, 8]
+    assert [tcp.DATA_OFFSET, tcp.FLAGS, tcp.WINDOW, tcp.CHECKSUM, tcp.URGENT_POINTER] == [12, 13, 14, 16, 18]
+    assert len(encoded) == tcp.OPTIONS
+    assert FIELD[TCP_NUMBER] == tcp.CHECKSUM
 
 
 def test_flags_are_those_that_scapy_names() -> None:

@@ -4,6 +4,9 @@ from hypothesis import strategies as st
 from scapy.layers.inet import UDP
 
 from weft.errors import DecodeError, UsageError
+from weft.packet import udp
+from weft.packet.checksum import FIELD
+from weft.packet.protocols import UDP as UDP_NUMBER
 from weft.packet.udp import UdpHeader, decode_udp, encode_udp
 
 PORT = st.integers(0, 0xFFFF)
@@ -22,6 +25,13 @@ def test_encoded_header_equals_scapy(header: UdpHeader) -> None:
     assert encode_udp(header) == bytes(made)
     seen = UDP(encode_udp(header))
     assert (seen.sport, seen.dport, seen.len) == (header.source_port, header.destination_port, header.length)
+
+
+def test_offset_constants_name_the_bytes_that_they_say() -> None:
+    encoded = bytes(UDP(sport=0x0102, dport=0x0304, len=0x0506, chksum=0x0708))
+    offsets = (udp.SOURCE_PORT, udp.DESTINATION_PORT, udp.LENGTH, udp.CHECKSUM)
+    assert b"".join(encoded[at : at + 2] for at in offsets) == encoded
+    assert FIELD[UDP_NUMBER] == udp.CHECKSUM
 
 
 @given(st.binary(max_size=20), st.integers(0, 25))
