@@ -21,7 +21,6 @@ from weft.burst.size import LossMeter
 from weft.engine.peer import Network, Peer
 from weft.errors import UsageError
 from weft.identity import Identity, PeerId, address_of, encode_wireguard_key, is_usable_address
-from weft.io.clock import monotonic_ns
 from weft.io.store import StoredPeer
 from weft.mesh.notices import Hello, Notices
 from weft.mesh.probe import Prober
@@ -50,6 +49,10 @@ class Terms:
     accepts_unknown: bool
     fixed_pieces: int | None
     random_bytes: Callable[[int], bytes]
+    clock: Callable[[], int]
+    """Monotonic ns."""
+    wall_clock: Callable[[], int]
+    """Ns since 1970."""
 
 
 class Contacts:
@@ -163,7 +166,7 @@ class Contacts:
             return None
         strangers = [peer for peer in self._by_key.values() if not peer.is_wanted]
         if len(strangers) >= MAX_STRANGERS:
-            now = monotonic_ns()
+            now = self._terms.clock()
             idle = next((peer for peer in strangers if not peer.tunnel.is_up(now)), None)
             if idle is None:
                 return None

@@ -31,7 +31,7 @@ from weft.errors import ConfigError, DecodeError, TransportError, UsageError
 from weft.firewall.firewall import Firewall
 from weft.firewall.rules import decode_rule, encode_rule
 from weft.identity import decode_wireguard_key
-from weft.io.clock import monotonic_ns, random_bytes
+from weft.io.clock import monotonic_ns, random_bytes, wall_ns
 from weft.io.netlink import local_addresses
 from weft.io.store import State, Store
 from weft.io.udp import UdpSocket
@@ -94,6 +94,8 @@ class Lifetime:
             accepts_unknown=config.peer.accept == "any",
             fixed_pieces=_fixed_pieces(),
             random_bytes=random_bytes,
+            clock=monotonic_ns,
+            wall_clock=wall_ns,
         )
         self.firewall = Firewall(rules, refuse=config.fc00.refuse)
         self.drops: Counter[str] = Counter()

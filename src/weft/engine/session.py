@@ -27,7 +27,6 @@ from weft.engine.peer import Endpoint, Peer
 from weft.errors import DecodeError
 from weft.firewall.firewall import Firewall
 from weft.identity import PeerId
-from weft.io.clock import monotonic_ns, wall_ns
 from weft.io.udp import link_mtu
 from weft.mesh.multigram import NOTICE, PROBE, decode_multigram
 from weft.mesh.notices import Hello, HelloReceived
@@ -80,11 +79,12 @@ class Session:
         self._firewall = firewall
         self._when_changed = when_changed
         self.drops = drops
+        self._clock, self._wall_clock = terms.clock, terms.wall_clock
         self.gate = Gate(terms.static, tunnel_for=self._tunnel_for, random_bytes=terms.random_bytes)
         self.contacts = Contacts(terms, self.gate.table, drops, timestamp_floor)
         routes = self.contacts.routes
-        self.outbound = Outbound(routes, firewall, self, monotonic_ns, drops)
-        self.inbound = Inbound(self.gate.keypairs, self.contacts.by_tunnel, routes, firewall, self, monotonic_ns, drops)
+        self.outbound = Outbound(routes, firewall, self, terms.clock, drops)
+        self.inbound = Inbound(self.gate.keypairs, self.contacts.by_tunnel, routes, firewall, self, terms.clock, drops)
         self._answers = Rate(ANSWERS_PER_SECOND, burst=ANSWERS_PER_SECOND)
         self._attention: set[Peer] = set()
         self._timers: list[tuple[int, int, Peer]] = []
@@ -97,7 +97,7 @@ class Session:
         """Look after the peers until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            now = monotonic_ns()
+            now = self._clock()
             while self._timers and self._timers[0][0] <= now:
                 at, _, peer = heapq.heappop(self._timers)
                 if peer.armed_at == at:
@@ -109,7 +109,7 @@ class Session:
             self._wake.clear()
             handle = None
             if self._timers:
-                delay_s = max(0, self._timers[0][0] - monotonic_ns()) / 1e9
+                delay_s = max(0, self._timers[0][0] - self._clock()) / 1e9
                 handle = loop.call_later(delay_s, self._wake.set)
             try:
                 await self._wake.wait()
@@ -126,11 +126,11 @@ class Session:
 
     def call(self, peer: Peer, endpoint: Endpoint | None) -> None:
         """Start a handshake with a peer, at an endpoint that a person or the store named."""
-        now = monotonic_ns()
+        now = self._clock()
         if endpoint is not None and peer.path.endpoint != endpoint:
             self._move(peer, endpoint, proven=True, received_bytes=0)
             peer.known_endpoint = _multiaddr_of(endpoint)
-        peer.tunnel.initiate(now, wall_ns())
+        peer.tunnel.initiate(now, self._wall_clock())
         self.attend(peer)
 
     def wait_until_up(self, peer: Peer) -> Waiter:
@@ -143,7 +143,7 @@ class Session:
         """Send a probe; the future is done with its answer and cancelled with its loss."""
         waiter: PingWaiter = asyncio.get_running_loop().create_future()
         assert peer.prober is not None
-        self._ping_waiters[peer.prober.ping(monotonic_ns(), size)] = waiter
+        self._ping_waiters[peer.prober.ping(self._clock(), size)] = waiter
         self.attend(peer)
         return waiter
 
@@ -158,7 +158,7 @@ class Session:
     def say_hello(self, capabilities: frozenset[str]) -> None:
         """The node's abilities changed: tell every peer."""
         self.contacts.capabilities = capabilities
-        now = monotonic_ns()
+        now = self._clock()
         for peer in self.contacts:
             if peer.notices is not None and peer.notices.hello.capabilities != capabilities:
                 self._say(peer, now)
@@ -245,7 +245,7 @@ class Session:
     # What `run` does.
 
     def _handle_timer(self, peer: Peer, now: int) -> None:
-        peer.tunnel.handle_timer(now, wall_ns())
+        peer.tunnel.handle_timer(now, self._wall_clock())
         peer.joiner.handle_timer(now)
         peer.path.size.handle_timer(now)
         if peer.notices is not None and peer.prober is not None:
