@@ -16,7 +16,7 @@ from bench.waiting import until
 IFNAME = "weft0"
 # Read by the daemon: absent, bursts follow the loss; n, always n pieces; 0, single packets only.
 BURST_PIECES = "WEFT_BURST_PIECES"
-# The address of a stock peer; not in fc00::/8's fc half, which weft routes itself.
+# The address of a stock peer: beside fc00::/8, which the weft node routes itself.
 STOCK_ADDRESS = "fd77::2"
 
 
