@@ -21,6 +21,7 @@ from collections.abc import Hashable
 from typing import NamedTuple
 
 from weft.burst.header import (
+    MAX_PIECES,
     MAX_TOTAL_BYTES,
     MIN_PIECE_BYTES,
     PIECE_HEADER,
@@ -155,12 +156,6 @@ class Joiner:
         """When the next burst is overdue, monotonic ns."""
         return min((self._deadline(burst) for burst in self._bursts.values()), default=None)
 
-    def forget_index(self, index: int) -> None:
-        """Forget the bursts of a keypair that is gone."""
-        for key, burst in list(self._bursts.items()):
-            if key[0] == index:
-                self._forget(key, burst)
-
     def close(self) -> None:
         """Give all memory back."""
         for key, burst in list(self._bursts.items()):
@@ -227,12 +222,12 @@ def whole_in_buffer(buffer: memoryview, start: int, end: int, segment: int) -> W
         return None
     _, index, counter, total, number, count = PIECE_HEADER.unpack_from(buffer, start)
     stop = start + total + PIECE_HEADER_BYTES * count
-    if number or stop > end or not TAG_BYTES <= total <= MAX_TOTAL_BYTES:
+    if number or count > MAX_PIECES or not TAG_BYTES <= total <= MAX_TOTAL_BYTES:
+        return None
+    if stop != min(start + count * segment, end):
         return None
     prefix = bytes(buffer[start : start + PREFIX_BYTES])
     if count == 1:
-        if stop != min(start + segment, end):
-            return None
         return Whole(index, counter, prefix, bytes(buffer[start + PIECE_HEADER_BYTES : stop]), 1)
     size = segment - PIECE_HEADER_BYTES
     if size < MIN_PIECE_BYTES or -(-total // size) != count:

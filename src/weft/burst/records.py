@@ -54,19 +54,22 @@ def decode_records(plain: memoryview) -> list[Record]:
     Nothing is delivered of a burst whose lengths do not end exactly, so this looks at all of it first.
 
     Args:
-        plain: the whole plain text, a multiple of 16 bytes.
+        plain: the whole plain text.
 
     Returns:
         The records in their order, unknown kinds and flags among them.
 
     Raises:
-        DecodeError: lengths that do not end exactly, an empty list, or padding that is not zero or 16 bytes and more.
+        DecodeError: lengths that do not end exactly, an empty list, padding that is not zero or 16 bytes and more, or
+            no multiple of 16 bytes.
 
     Source: wire.md section 4.
     Not done here: whether a super-packet is one (see `super_packet_fault`).
     """
     records: list[Record] = []
     start, end = 0, len(plain)
+    if end % 16:
+        raise DecodeError("a multiple of 16 bytes", offset=end)
     unpack = RECORD_HEADER.unpack_from
     while end - start > RECORD_HEADER_BYTES:
         length, kind, flags, segment = unpack(plain, start)

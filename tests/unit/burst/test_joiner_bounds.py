@@ -1,0 +1,286 @@
+"""The joiner against a plain slow model of its bounds: any order of pieces, sources, peers and time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from tests.unit.burst.keys import plain_text
+from weft.burst.header import PIECE_HEADER, decode_piece_header
+from weft.burst.join import MAX_BYTES_PER_NODE, Budget, Joiner
+from weft.burst.size import LossMeter
+
+MS = 1_000_000
+INDICES = (1, 2)
+SHAPES = (
+    (64_400, 1212),
+    (64_400, 1007),
+    (40_000, 1000),
+    (1536, 512),
+    (1535, 512),
+    (1500, 800),
+    (1500, 900),
+    (700, 700),
+)
+"""Total and size of the pieces; two shapes differ in the size of the pieces alone."""
+
+
+def datagrams_of(index: int, counter: int, total: int, size: int) -> list[bytes]:
+    data = plain_text(total, counter)
+    count = -(-total // size)
+    return [
+        PIECE_HEADER.pack(5, index, counter, total, number, count) + data[number * size : (number + 1) * size]
+        for number in range(count)
+    ]
+
+
+@dataclass
+class ModelBurst:
+    key: tuple[int, int, str, int, int]
+    size: int
+    proven: bool
+    first_at: int
+    last_at: int
+    pieces: dict[int, bytes] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        return self.key[3]
+
+    def deadline(self) -> int:
+        return min(self.last_at + 250 * MS, self.first_at + 2000 * MS)
+
+
+class ModelPeer:
+    """What the wire format says of one peer, written down without any thought of speed."""
+
+    def __init__(self, node: ModelNode) -> None:
+        self.node = node
+        self.bursts: list[ModelBurst] = []
+        self.given_up: list[tuple[int, int]] = []
+        self.drops: Counter[str] = Counter()
+
+    def held(self) -> int:
+        return sum(burst.total for burst in self.bursts)
+
+    def give_up(self, burst: ModelBurst) -> None:
+        self.bursts.remove(burst)
+        if burst.proven:
+            count = burst.key[4]
+            self.given_up.append((len(burst.pieces), count - len(burst.pieces)))
+
+    def fits(self, total: int) -> bool:
+        return (
+            len(self.bursts) < 8 and self.held() + total <= 512 * 1024 and self.node.held() + total <= self.node.limit
+        )
+
+    def receive(self, datagram: bytes, size: int, source: str, now: int, *, proven: bool) -> bytes | None:
+        _, index, counter, total, number, count = PIECE_HEADER.unpack_from(datagram)
+        key = (index, counter, source, total, count)
+        burst = next((burst for burst in self.bursts if burst.key == key), None)
+        if burst is None:
+            if not proven:
+                for other in [other for other in self.bursts if not other.proven]:
+                    self.give_up(other)
+            while proven and self.bursts and not self.fits(total):
+                self.give_up(self.bursts[0])
+            if not self.fits(total):
+                self.drops["join: no room"] += 1
+                return None
+            burst = ModelBurst(key, size, proven, now, now)
+            self.bursts.append(burst)
+        if burst.size != size:
+            self.drops["join: other size"] += 1
+            return None
+        if number in burst.pieces:
+            self.drops["join: twice"] += 1
+            return None
+        burst.pieces[number] = datagram[20:]
+        burst.last_at = now
+        if len(burst.pieces) < count:
+            return None
+        self.bursts.remove(burst)
+        return b"".join(burst.pieces[number] for number in range(count))
+
+    def handle_timer(self, now: int) -> None:
+        for burst in [burst for burst in self.bursts if burst.deadline() <= now]:
+            self.give_up(burst)
+
+
+class ModelNode:
+    def __init__(self, limit: int, peers: int) -> None:
+        self.limit = limit
+        self.peers = [ModelPeer(self) for _ in range(peers)]
+
+    def held(self) -> int:
+        return sum(peer.held() for peer in self.peers)
+
+
+class RecordingMeter(LossMeter):
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[int, int]] = []
+
+    def give_up(self, got: int, missing: int) -> None:
+        super().give_up(got, missing)
+        self.calls.append((got, missing))
+
+
+class JoinerAgainstModel(RuleBasedStateMachine):
+    @initialize(limit=st.sampled_from([MAX_BYTES_PER_NODE, 600_000, 130_000]))
+    def begin(self, limit: int) -> None:
+        self.now = 1000 * MS
+        self.limit = limit
+        self.budget = Budget(limit)
+        self.meters = [RecordingMeter(), RecordingMeter()]
+        self.joiners = [Joiner(self.budget, meter, Counter()) for meter in self.meters]
+        self.model = ModelNode(limit, 2)
+
+    @rule(
+        peer=st.integers(0, 1),
+        index=st.sampled_from(INDICES),
+        counter=st.integers(0, 11),
+        shape=st.sampled_from(SHAPES),
+        first=st.integers(0, 63),
+        many=st.sampled_from([1, 1, 1, 2, 64]),
+        source=st.sampled_from(["proven", "proven", "proven", "other", "third"]),
+    )
+    def pieces_come(
+        self, peer: int, index: int, counter: int, shape: tuple[int, int], first: int, many: int, source: str
+    ) -> None:
+        datagrams = datagrams_of(index, counter, *shape)
+        for number in range(first, first + min(many, len(datagrams))):
+            datagram = datagrams[number % len(datagrams)]
+            proven = source == "proven"
+            expected = self.model.peers[peer].receive(datagram, shape[1], source, self.now, proven=proven)
+            header = decode_piece_header(datagram)
+            whole = self.joiners[peer].receive(header, memoryview(datagram), source, self.now, proven=proven)
+            assert (None if whole is None else bytes(whole.sealed)) == expected
+            if whole is not None:
+                assert (whole.receiver_index, whole.counter, whole.prefix) == (index, counter, datagram[:18])
+                assert whole.pieces == len(datagrams)
+
+    @rule(span=st.sampled_from([1, 10, 100, 249, 250, 251, 1000, 2000]))
+    def time_passes(self, span: int) -> None:
+        self.now += span * MS
+        for joiner, peer in zip(self.joiners, self.model.peers, strict=True):
+            joiner.handle_timer(self.now)
+            peer.handle_timer(self.now)
+
+    @rule(peer=st.integers(0, 1))
+    def peer_is_gone(self, peer: int) -> None:
+        self.joiners[peer].close()
+        self.model.peers[peer].bursts = []
+        assert self.joiners[peer].unfinished == 0
+
+    @invariant()
+    def all_bounds_hold_and_nothing_leaks(self) -> None:
+        if not hasattr(self, "budget"):
+            return
+        assert self.budget.free == self.limit - self.model.held()
+        assert 0 <= self.budget.free
+        for joiner, peer, meter in zip(self.joiners, self.model.peers, self.meters, strict=True):
+            assert joiner.unfinished == len(peer.bursts) <= 8
+            assert peer.held() <= 512 * 1024
+            assert sum(not burst.proven for burst in peer.bursts) <= 1
+            assert joiner.next_timer() == min((burst.deadline() for burst in peer.bursts), default=None)
+            assert joiner.drops == peer.drops
+            assert meter.calls == peer.given_up
+
+    def teardown(self) -> None:
+        if hasattr(self, "budget"):
+            for joiner in self.joiners:
+                joiner.close()
+            assert self.budget.free == self.limit
+
+
+TestJoinerAgainstModel = JoinerAgainstModel.TestCase
+TestJoinerAgainstModel.settings = settings(max_examples=settings().max_examples // 2, stateful_step_count=60)
+
+
+def receive(joiner: Joiner, datagram: bytes, source: str = "proven", now: int = 0) -> bool:
+    header = decode_piece_header(datagram)
+    return joiner.receive(header, memoryview(datagram), source, now, proven=source == "proven") is not None
+
+
+def test_the_ninth_burst_takes_the_place_of_the_oldest() -> None:
+    budget, meter = Budget(), LossMeter()
+    joiner = Joiner(budget, meter, Counter())
+    bursts = [datagrams_of(1, counter, 1500, 800) for counter in range(9)]
+    for burst in bursts:
+        receive(joiner, burst[0])
+    assert joiner.unfinished == 8
+    assert (meter.given_up, meter.expected, meter.got) == (1, 2, 1)
+    assert all(receive(joiner, burst[1]) for burst in bursts[1:])
+    assert not receive(joiner, bursts[0][1])
+
+
+def test_unproven_sources_share_one_burst_and_cost_proven_ones_nothing() -> None:
+    joiner = Joiner(Budget(), LossMeter(), Counter())
+    mine = datagrams_of(1, 0, 1500, 800)
+    receive(joiner, mine[0])
+    for counter in range(100):
+        receive(joiner, datagrams_of(1, counter, 64_400, 1212)[0], f"forger {counter}")
+        assert joiner.unfinished == 2
+    assert receive(joiner, mine[1])
+
+
+def test_unproven_sources_are_turned_away_while_eight_proven_bursts_wait() -> None:
+    joiner = Joiner(Budget(), LossMeter(), Counter())
+    for counter in range(8):
+        receive(joiner, datagrams_of(1, counter, 1500, 800)[0])
+    receive(joiner, datagrams_of(1, 0, 64_400, 1212)[0], "forger")
+    assert joiner.drops == {"join: no room": 1}
+
+
+def test_bursts_of_an_unproven_source_that_are_given_up_are_no_loss() -> None:
+    meter = LossMeter()
+    joiner = Joiner(Budget(), meter, Counter())
+    receive(joiner, datagrams_of(1, 0, 64_400, 1212)[0], "forger")
+    joiner.handle_timer(250 * MS)
+    assert joiner.unfinished == 0
+    assert (meter.given_up, meter.expected, meter.got) == (0, 0, 0)
+
+
+def test_a_node_holds_16_mib_whatever_the_peers() -> None:
+    budget = Budget()
+    joiners = [Joiner(budget, LossMeter(), Counter()) for _ in range(40)]
+    for joiner in joiners:
+        for counter in range(8):
+            receive(joiner, datagrams_of(1, counter, 64_400, 1212)[0])
+    assert 0 <= budget.free < 64_400
+    assert sum(joiner.unfinished for joiner in joiners) == 16 * 1024 * 1024 // 64_400
+    for joiner in joiners:
+        joiner.close()
+    assert budget.free == 16 * 1024 * 1024
+
+
+@pytest.mark.parametrize(("last_ms", "now_ms", "left"), [(0, 249, 1), (0, 250, 0), (200, 449, 1), (200, 450, 0)])
+def test_a_burst_is_given_up_250_ms_after_its_last_piece(last_ms: int, now_ms: int, left: int) -> None:
+    joiner = Joiner(Budget(), LossMeter(), Counter())
+    burst = datagrams_of(1, 0, 64_400, 1212)
+    receive(joiner, burst[0])
+    if last_ms:
+        receive(joiner, burst[1], now=last_ms * MS)
+    joiner.handle_timer(now_ms * MS)
+    assert joiner.unfinished == left
+
+
+def test_a_burst_is_given_up_2_s_after_its_first_piece() -> None:
+    meter = LossMeter()
+    joiner = Joiner(Budget(), meter, Counter())
+    burst = datagrams_of(1, 0, 64_400, 1212)
+    for number in range(20):
+        receive(joiner, burst[number], now=number * 100 * MS)
+        joiner.handle_timer(number * 100 * MS)
+    assert joiner.next_timer() == 2000 * MS
+    joiner.handle_timer(2000 * MS - 1)
+    assert joiner.unfinished == 1
+    joiner.handle_timer(2000 * MS)
+    assert joiner.unfinished == 0
+    assert (meter.given_up, meter.got, meter.expected) == (1, 20, 54)
