@@ -8,6 +8,7 @@ Rule of the file: a counter is taken by the caller before it calls, and is never
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
@@ -145,6 +146,37 @@ class PacketSealer:
         key.sealer.encrypt_into(NONCE.pack(counter), plain, None, self._sealed[start + DATA_HEADER_BYTES : end])
         self._end = end
         return end - start
+
+    def seal_segments(
+        self, key: SealingKey, counter: int, segments: Sequence[Buffer], padding: bytes, last_padding: bytes
+    ) -> memoryview:
+        """Seal the segments of one super-packet: all but the last have one size.
+
+        Args:
+            key: the keypair's sealing half.
+            counter: the first of as many as there are segments, which follow each other.
+            segments: packets that fit one send together; those that were added before are forgotten.
+            padding: of each but the last.
+            last_padding: of the last.
+
+        Returns:
+            The datagrams, one behind the other; holds until the next call.
+
+        Source: the WireGuard paper, section 5.4.6.
+        """
+        sealed, index = self._sealed, key.remote_index
+        encrypt_into, write_header, nonce = key.sealer.encrypt_into, DATA_HEADER.pack_into, NONCE.pack
+        start = 0
+        last = len(segments) - 1
+        for number, packet in enumerate(segments):
+            plain = b"".join((packet, padding if number < last else last_padding))
+            end = start + len(plain) + DATA_OVERHEAD_BYTES
+            write_header(sealed, start, TYPE_DATA, index, counter)
+            encrypt_into(nonce(counter), plain, None, sealed[start + DATA_HEADER_BYTES : end])
+            counter += 1
+            start = end
+        self._end = start
+        return sealed[:start]
 
     def take(self) -> memoryview:
         """All datagrams since the last `clear`, one behind the other; holds until the next `add`."""

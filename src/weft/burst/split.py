@@ -44,44 +44,41 @@ def split(packet: memoryview, transport: int, segment: int, per_run: int) -> lis
     """
     is_ipv4 = packet[0] >> 4 == 4
     is_tcp = (packet[9] if is_ipv4 else packet[6]) == TCP
-    payload_start = transport + ((packet[transport + 12] >> 4) * 4 if is_tcp else 8)
-    header = bytearray(packet[:payload_start])
-    partial = _header_sums(header, transport, is_ipv4=is_ipv4, is_tcp=is_tcp) if per_run == 1 else None
+    first = transport + ((packet[transport + 12] >> 4) * 4 if is_tcp else 8)
+    header = bytearray(packet[:first])
     end = len(packet)
     step = segment * per_run
-    first_sequence = _U32.unpack_from(packet, transport + 4)[0]
+    flags = packet[transport + 13] if is_tcp else 0
+    sequence = _U32.unpack_from(packet, transport + 4)[0] if is_tcp else 0
     identification = _U16.unpack_from(packet, 4)[0]
-    first_flags = packet[transport + 13] if is_tcp else 0
+    checksum_at = transport + (16 if is_tcp else 6)
+    sums = _header_sums(header, transport, is_ipv4=is_ipv4, is_tcp=is_tcp) if per_run == 1 else None
+    constant = 0
     runs: list[bytearray] = []
-    for number, start in enumerate(range(payload_start, end, step)):
-        stop = min(start + step, end)
-        run = header.copy()
-        transport_length = payload_start - transport + stop - start
-        varying = transport_length
-        if is_ipv4:
-            _write_ipv4(run, transport + transport_length, identification + number * per_run)
-        else:
-            _U16.pack_into(run, 4, transport + transport_length - 40)
-        if is_tcp:
-            sequence = (first_sequence + start - payload_start) & 0xFFFFFFFF
-            flags = first_flags
-            if stop < end:
-                flags &= ~_FIN_PSH
-            if number:
-                flags &= ~_CWR
-            _U32.pack_into(run, transport + 4, sequence)
-            run[transport + 13] = flags
-            varying += (sequence >> 16) + (sequence & 0xFFFF) + flags
-        else:
-            _U16.pack_into(run, transport + 4, transport_length)
-            varying += transport_length
-        run += packet[start:stop]
-        if partial is not None:
-            checksum = 0xFFFF - ((partial + varying + sum16(packet[start:stop])) % 0xFFFF or 0xFFFF)
+    for start in range(first, end, step):
+        stop = start + step
+        if not runs or len(runs) == 1 or stop >= end:
+            # What the first, all in the middle, and the last have in their headers; else only numbers change.
+            stop = min(stop, end)
+            run_flags = flags & ~(_FIN_PSH if stop < end else 0) & ~(_CWR if runs else 0)
+            length = first - transport + stop - start
+            _write_lengths(header, transport, length, is_ipv4=is_ipv4, is_tcp=is_tcp)
             if is_tcp:
-                _U16.pack_into(run, transport + 16, checksum)
-            else:
-                _U16.pack_into(run, transport + 6, checksum or 0xFFFF)
+                header[transport + 13] = run_flags
+            constant = (sums or 0) + length + (run_flags if is_tcp else length)
+        run = header.copy()
+        if is_tcp:
+            _U32.pack_into(run, transport + 4, sequence)
+        if is_ipv4:
+            _write_identification(run, identification + len(runs) * per_run)
+        payload = packet[start:stop]
+        run += payload
+        if sums is not None:
+            total = constant + (sequence >> 16) + (sequence & 0xFFFF) + sum16(payload)
+            checksum = 0xFFFF - (total % 0xFFFF or 0xFFFF)
+            _U16.pack_into(run, checksum_at, checksum if is_tcp else checksum or 0xFFFF)
+        if is_tcp:
+            sequence = (sequence + step) & 0xFFFFFFFF
         runs.append(run)
     return runs
 
@@ -104,9 +101,18 @@ def _header_sums(header: bytearray, transport: int, *, is_ipv4: bool, is_tcp: bo
     return sum16(same) + sum16(addresses) + (header[9] if is_ipv4 else header[6])
 
 
-def _write_ipv4(run: bytearray, total_length: int, identification: int) -> None:
-    """Write the length, the identification and the header checksum that follows from them."""
-    _U16.pack_into(run, 2, total_length)
+def _write_lengths(header: bytearray, transport: int, length: int, *, is_ipv4: bool, is_tcp: bool) -> None:
+    """Write every field that follows from the bytes of transport header and payload."""
+    if is_ipv4:
+        _U16.pack_into(header, 2, transport + length)
+    else:
+        _U16.pack_into(header, 4, transport + length - 40)
+    if not is_tcp:
+        _U16.pack_into(header, transport + 4, length)
+
+
+def _write_identification(run: bytearray, identification: int) -> None:
+    """Write the identification of an IPv4 packet, and the header checksum that follows."""
     _U16.pack_into(run, 4, identification & 0xFFFF)
     run[10:12] = b"\0\0"
     _U16.pack_into(run, 10, 0xFFFF - sum16(run[: (run[0] & 0xF) * 4]))

@@ -26,7 +26,7 @@ from weft.burst.records import (
     RECORD_HEADER_BYTES,
     transport_of,
 )
-from weft.burst.seal import BurstSealer, PacketSealer, padding_of
+from weft.burst.seal import MAX_SEND_BYTES, BurstSealer, PacketSealer, padding_of
 from weft.burst.split import segments_in_run, split
 from weft.engine.peer import MAX_BURST_PACKED_PIECES, Endpoint, Peer, Queued
 from weft.firewall.firewall import Firewall
@@ -254,7 +254,7 @@ class Outbound:
         per_run = segments_in_run(room - _BURST_OVERHEAD, headers, segment)
         runs = split(packet, transport, segment, per_run)
         if per_run == 1:
-            self._send_packets(peer, runs, now)
+            self._send_segments(peer, keypair, runs, now)
             return
         for run in runs:
             if len(run) - headers > segment:
@@ -292,6 +292,29 @@ class Outbound:
         count = len(parts) // 2
         length = len(plain) + TAG_BYTES + count * PIECE_HEADER_BYTES
         self._transmit(peer, parts, piece + PIECE_HEADER_BYTES, length, count, now, ecn)
+
+    def _send_segments(self, peer: Peer, keypair: Keypair, segments: list[bytearray], now: int) -> None:
+        """Send the segments of one super-packet as type 4 messages, as many in one call as may be."""
+        room = peer.packet_room
+        length = len(segments[0])
+        if length > room:
+            self._send_packets(peer, segments, now)
+            return
+        padding, last_padding = padding_of(length, room), padding_of(len(segments[-1]), room)
+        size = length + len(padding) + DATA_OVERHEAD_BYTES
+        ecn = ecn_of(segments[0])
+        per_send = min(MAX_SEGMENTS, MAX_SEND_BYTES // size)
+        for first in range(0, len(segments), per_send):
+            together = segments[first : first + per_send]
+            is_last = first + per_send >= len(segments)
+            counter = keypair.take_counters(len(together))
+            if counter is None:
+                self._drops["no counter left"] += 1
+                return
+            data = self._packets.seal_segments(
+                keypair, counter, together, padding, last_padding if is_last else padding
+            )
+            self._transmit(peer, [data], size, len(data), len(together), now, ecn)
 
     def _send_packets(self, peer: Peer, packets: Sequence[memoryview | bytearray], now: int) -> None:
         """Send packets as type 4 messages, those of one size in one call; what is too big goes as a burst.

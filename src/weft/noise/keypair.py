@@ -111,6 +111,18 @@ class Keypair:
         self.counter = counter + 1
         return counter
 
+    def take_counters(self, count: int) -> int | None:
+        """The first of `count` counters that follow each other, for as many messages.
+
+        Returns:
+            None if not all of them are below REJECT_AFTER_MESSAGES; then none was taken.
+        """
+        first = self.counter
+        if first + count > REJECT_AFTER_MESSAGES:
+            return None
+        self.counter = first + count
+        return first
+
     def __repr__(self) -> str:
         role = "initiator" if self.initiator else "responder"
         return f"Keypair(local_index={self.local_index:08x}, remote_index={self.remote_index:08x}, {role})"
