@@ -9,6 +9,7 @@ Who has the other's endpoint is the one that begins.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from tests.interop.node import IFNAME, Node
@@ -73,6 +74,18 @@ class Meeting:
         self.stock.set_peer(self.node.public_key, "allowed-ips", allowed, *given, *words)
         self.stock.route(f"{self.node.address}/128", f"{WEFT_IP4}/32")
 
+    def add_weft_anew(self) -> None:
+        """Have the device forget the node and its session, and learn of it again."""
+        self.stock.wg_set("peer", self.node.public_key, "remove")
+        self.add_weft(calls=True)
+
+    def secret(self, content: str) -> Path:
+        """Put a preshared key into a file that only its owner may read."""
+        path = self.node.directory / "stock.psk"
+        path.touch(mode=0o600)
+        path.write_text(content)
+        return path
+
     def give_ip4(self) -> None:
         """Give the interface of the node the IPv4 address."""
         self.weft_host.ip("addr", "add", f"{WEFT_IP4}/32", "dev", IFNAME)
@@ -86,12 +99,21 @@ class Meeting:
         """Whether one packet crosses the tunnel and is answered."""
         return self.ping(from_stock=from_stock, count=1, wait_s=1).received == 1
 
-    def ping(self, *, from_stock: bool, ip4: bool = False, count: int = 3, size: int = 56, wait_s: int = 2) -> Ping:
+    def ping(
+        self,
+        *,
+        from_stock: bool,
+        ip4: bool = False,
+        count: int = 3,
+        interval_s: float = 0.02,
+        size: int = 56,
+        wait_s: int = 2,
+    ) -> Ping:
         """Ping one end from the other, by the overlay."""
         host, addresses = (
             (self.stock_host, self.weft_addresses) if from_stock else (self.weft_host, self.stock_addresses)
         )
-        return host.ping(addresses[ip4], count=count, size=size, wait_s=wait_s)
+        return host.ping(addresses[ip4], count=count, interval_s=interval_s, size=size, wait_s=wait_s)
 
 
 def endpoint(end: Interface, port: int, family: Family) -> str:
@@ -99,11 +121,11 @@ def endpoint(end: Interface, port: int, family: Family) -> str:
     return f"{end.ip4}:{port}" if family == "IPv4" else f"[{end.ip6}]:{port}"
 
 
-def prepare(lab: Lab, family: Family = "IPv4", *, mtu: int = 1500, name: str = "") -> Meeting:
+def prepare(lab: Lab, family: Family = "IPv4", *, mtu: int = 1500, name: str = "", program: str = "weft") -> Meeting:
     """Run both programs; they don't know each other yet."""
     left, right = lab.host(f"weft{name}"), lab.host(f"stock{name}")
     cable = lab.veth(left, right, mtu=mtu)
-    node = Node(left, lab.directory(f"node{name}"))
+    node = Node(left, lab.directory(f"node{name}"), program)
     stock = StockDevice(right, (f"{STOCK_IP4}/32", f"{STOCK_IP6}/128"), lab.directory(f"keys{name}"))
     stock.start()
     node.start(*EVERYTHING)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from pathlib import Path
 
 from tests.interop.waiting import until
@@ -20,10 +21,11 @@ IFNAME = "weft0"
 
 
 class Node:
-    """One daemon with a directory of its own."""
+    """One daemon with a directory of its own; `program` is the module that is the command."""
 
-    def __init__(self, host: Host, directory: Path) -> None:
+    def __init__(self, host: Host, directory: Path, program: str = "weft") -> None:
         self.host = host
+        self._program = program
         self.directory = directory
         self.process: Process
         self.client = Client(directory / FILE_NAME)
@@ -44,11 +46,9 @@ class Node:
 
     def run_daemon(self) -> None:
         """Run the daemon; returns when it answers."""
-        self.use(self.host.daemon(self.directory))
-
-    def use(self, process: Process) -> None:
-        """Take a process that runs the daemon of this node; returns when it answers."""
-        self.process = process
+        self.process = self.host.start(
+            sys.executable, "-m", self._program, "daemon", "--dir", str(self.directory), name="weft daemon"
+        )
         self.public_key = until(self._answer, f"the daemon in {self.host.name}", 20)
 
     def _answer(self) -> str | None:

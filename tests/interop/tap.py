@@ -1,9 +1,9 @@
 """What passes an interface of the underlay: recorded, and sent once more as it was.
 
-As a program, which `Tap` runs in the namespace of the interface, it takes a line and answers with one:
+As a program, which `Tap` runs in the namespace of the interface, it takes a line and answers with a number:
 
-    datagrams    JSON list of [is outgoing, UDP payload in hexadecimal], of all that passed since the start
-    again        sends once more, frame by frame, all that went out; answers with their number
+    write FILE   writes all that passed since the start: JSON list of [is outgoing, UDP payload in hexadecimal]
+    again        sends once more, frame by frame, all that went out
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import socket
 import struct
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
-from tests.system.lab import Interface
+from tests.system.lab import Interface, Lab
 
 ETH_P_ALL = 3
 PACKET_OUTGOING = 4
@@ -34,15 +35,18 @@ class Datagram:
 class Tap:
     """Records from now on what passes an interface, frame by frame and with its checksums."""
 
-    def __init__(self, end: Interface) -> None:
+    def __init__(self, lab: Lab, end: Interface) -> None:
         end.features(tx=False, rx=False)
+        self._file = lab.directory(f"tap-{end.host.name}-{end.ifname}") / "datagrams.json"
         self._process = end.host.start(sys.executable, "-m", __name__, end.ifname, name="tap")
         self._process.wait_for("recording")
 
     def datagrams(self) -> list[Datagram]:
         """What passed until now."""
-        said: list[tuple[bool, str]] = json.loads(self._process.ask("datagrams"))
-        return [Datagram(is_outgoing, bytes.fromhex(payload)) for is_outgoing, payload in said]
+        self._process.ask(f"write {self._file}")
+        return [
+            Datagram(is_outgoing, bytes.fromhex(payload)) for is_outgoing, payload in json.loads(self._file.read_text())
+        ]
 
     def send_again(self) -> int:
         """Send once more what went out until now; the number of datagrams."""
@@ -78,13 +82,18 @@ def main(ifname: str) -> None:
             line = sys.stdin.readline()
             if not line:
                 return
-            if line.strip() == "again":
-                gone = [frame for is_outgoing, _, frame in frames if is_outgoing]
-                for frame in gone:
-                    tap.send(frame)
-                print(len(gone))
-            else:
-                print(json.dumps([(is_outgoing, payload.hex()) for is_outgoing, payload, _ in frames]))
+            print(answer(line.split(), frames, tap))
+
+
+def answer(words: list[str], frames: list[tuple[bool, bytes, bytes]], tap: socket.socket) -> int:
+    """Do what a line asks for."""
+    if words[0] == "write":
+        Path(words[1]).write_text(json.dumps([(is_outgoing, payload.hex()) for is_outgoing, payload, _ in frames]))
+        return len(frames)
+    gone = [frame for is_outgoing, _, frame in frames if is_outgoing]
+    for frame in gone:
+        tap.send(frame)
+    return len(gone)
 
 
 if __name__ == "__main__":

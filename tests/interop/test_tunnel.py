@@ -60,7 +60,7 @@ def test_iperf3_runs_both_ways_over_tcp_and_udp(lab: Lab, family: Family) -> Non
 def test_stock_peer_gets_messages_of_types_1_to_4_only(lab: Lab) -> None:
     meeting = meet(lab)
     meeting.cable.carry_single_datagrams()
-    tap = Tap(meeting.cable.right)
+    tap = Tap(lab, meeting.cable.right)
     assert crosses_byte_exact(meeting.weft_host, meeting.stock_host, meeting.stock_addresses[0], 1)
     meeting.ping(from_stock=False, count=20)
     heads = {datagram.payload[:4] for datagram in tap.datagrams() if not datagram.is_outgoing}

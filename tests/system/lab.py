@@ -26,7 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.system.process import COMMAND_S, TAIL_BYTES, Process, command
+from tests.system.process import COMMAND_S, TAIL_BYTES, Outcome, Process, command, outcome
 
 PREFIX = "weftlab"
 NUMBERS = itertools.count()
@@ -123,6 +123,10 @@ class Host:
         """Run a program to its end and return its standard output; `check=False` accepts a failing one."""
         return command(*self._enter, *arguments, check=check, timeout_s=timeout_s)
 
+    def outcome(self, *arguments: str, timeout_s: float = COMMAND_S) -> Outcome:
+        """Run a program to its end, however that is."""
+        return outcome(*self._enter, *arguments, timeout_s=timeout_s)
+
     def start(self, *arguments: str, name: str = "", env: dict[str, str] | None = None) -> Process:
         """Start a program that runs until it is stopped, at the latest at the end of the lab."""
         return self._lab._start(f"{self.name}: {name or arguments[0]}", [*self._enter, *arguments], env)
@@ -146,6 +150,10 @@ class Host:
     def ethtool(self, *arguments: str) -> str:
         return self.run("ethtool", *arguments)
 
+    def forward(self) -> None:
+        """Make it a router between its cables."""
+        self.run("sysctl", "-q", "-w", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+
     @contextmanager
     def losing(self, share: float, match: str = "meta l4proto udp") -> Iterator[None]:
         """Drop a share of the packets that come in and match, while the block runs.
@@ -166,6 +174,7 @@ class Host:
             *("ping", "-q", "-n", "-c", str(count), "-i", str(interval_s), "-s", str(size), "-W", str(wait_s)),
             address,
             check=False,
+            timeout_s=count * interval_s + COMMAND_S,
         )
         counts = re.search(r"(\d+) packets transmitted, (\d+) received", said)
         if counts is None:  # no route: ping gives up before it counts
@@ -263,8 +272,10 @@ class Lab:
         return directory
 
     def outputs(self) -> list[tuple[str, str]]:
-        """The end of what each process said, for the report of a failure."""
-        return [(process.name, process.output()[-TAIL_BYTES:]) for process in self.processes]
+        """The end of what each process and each daemon in the background said, for the report of a failure."""
+        said = [(process.name, process.output()) for process in self.processes]
+        said += [(f"{log.parent.name}: {log.name}", log.read_text()) for log in self._directory.glob("*/*.log")]
+        return [(name, output[-TAIL_BYTES:]) for name, output in said if output]
 
     def _cable(self, left: Host, right: Host) -> Cable:
         self._subnets += 1
