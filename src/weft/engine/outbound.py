@@ -276,11 +276,13 @@ class Outbound:
         self._seal_plain(peer, keypair, plain, now, ECT_0 if ecn_of(packet) else NOT_ECT)
 
     def _seal_records(self, peer: Peer, keypair: Keypair, start: int, end: int, now: int, ecn: int) -> None:
-        """Seal records that lie in the buffer; the padding overwrites what follows them."""
+        """Seal records that lie in the buffer; what the padding overwrites is put back, for a packet may lie there."""
         padding = _PADDING[(end - start) % 16]
         stop = end + len(padding)
+        overwritten = bytes(self._buffer[end:stop])
         self._buffer[end:stop] = padding
         self._seal_plain(peer, keypair, self._buffer[start:stop], now, ecn)
+        self._buffer[end:stop] = overwritten
 
     def _seal_plain(self, peer: Peer, keypair: Keypair, plain: memoryview | bytes, now: int, ecn: int) -> None:
         counter = keypair.take_counter()
