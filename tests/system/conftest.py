@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator
 import pytest
 
 from tests.system.lab import Lab, TwoHosts
+from tests.system.node import Pair
 
 
 @pytest.fixture
@@ -26,6 +27,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     if report.when == "call" and report.failed and isinstance(item, pytest.Function):
         for value in item.funcargs.values():
-            if isinstance(value, Lab):
-                report.sections += value.outputs()
+            lab = value.lab if isinstance(value, Pair) else value
+            if isinstance(lab, Lab):
+                report.sections += lab.outputs()
     return report

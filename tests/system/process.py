@@ -8,6 +8,7 @@ import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 COMMAND_S = 60
 STOP_S = 10
@@ -76,9 +77,23 @@ class Process:
             return self.popen.wait(STOP_S)
 
 
+class Outcome(NamedTuple):
+    """How a program ended, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+def outcome(*arguments: str, timeout_s: float = COMMAND_S) -> Outcome:
+    """Run a program to its end."""
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=timeout_s, check=False)
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
 def command(*arguments: str, check: bool = True, timeout_s: float = COMMAND_S) -> str:
     """Run a program to its end; a failure shows what it said."""
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=timeout_s, check=False)
-    if check and done.returncode:
-        raise AssertionError(f"{' '.join(arguments)} exited with {done.returncode}: {done.stdout}{done.stderr}")
-    return done.stdout
+    code, out, err = outcome(*arguments, timeout_s=timeout_s)
+    if check and code:
+        raise AssertionError(f"{' '.join(arguments)} exited with {code}: {out}{err}")
+    return out
