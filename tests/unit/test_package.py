@@ -18,7 +18,7 @@ SOURCE = ROOT / "src" / "weft"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 MODULES = sorted(SOURCE.rglob("*.py"))
 
-# Everything is imported once, so that the standard library and the dependencies are there, which have a way of their own
+# Everything is imported once, so that the standard library and the dependencies are there: they have a way of their own
 # on each system. Then weft is forgotten, what other systems lack is taken away, and weft is imported again.
 ELSEWHERE = """
 import importlib, os, pkgutil, select, signal, socket, sys
