@@ -21,6 +21,7 @@ from collections.abc import Hashable
 from typing import NamedTuple
 
 from weft.burst.header import (
+    BURST_PREFIX,
     MAX_PIECES,
     MAX_TOTAL_BYTES,
     MIN_PIECE_BYTES,
@@ -66,13 +67,19 @@ class Budget:
 class _Unfinished:
     """One burst that lacks pieces."""
 
-    __slots__ = ("buffer", "first_at", "got", "last_at", "present", "proven", "size")
+    __slots__ = (
+        "buffer", "count", "first_at", "got", "last_at", "next_number", "prefix", "present", "proven", "size", "source"
+    )  # fmt: skip
 
-    def __init__(self, total: int, proven: bool, now: int) -> None:
+    def __init__(self, prefix: bytes, source: Hashable, total: int, count: int, proven: bool, now: int) -> None:
+        self.prefix = prefix
+        self.source = source
+        self.count = count
         self.buffer = bytearray(total)
         self.present = 0
         self.got = 0
         self.size = 0
+        self.next_number = 0
         self.proven = proven
         self.first_at = self.last_at = now
 
@@ -99,7 +106,39 @@ class Joiner:
         self._meter = meter
         self._bursts: dict[_Key, _Unfinished] = {}
         self._bytes = 0
+        self._latest: _Unfinished | None = None
         self.drops = drops
+
+    def continues(self, datagram: memoryview, source: Hashable) -> bool:
+        """Whether a datagram is the piece that follows the one before it: nearly all pieces that come alone are.
+
+        Args:
+            datagram: 20 bytes or more of type 5; anything else in it may be wrong.
+            source: endpoint that it came from.
+
+        Returns:
+            True if `receive_next` takes it.
+        """
+        burst = self._latest
+        return (
+            burst is not None
+            and datagram[18] == burst.next_number
+            and datagram[:PREFIX_BYTES] == burst.prefix
+            and datagram[19] == burst.count
+            and len(datagram) - PIECE_HEADER_BYTES
+            == (
+                burst.size
+                if burst.next_number + 1 < burst.count
+                else len(burst.buffer) - burst.size * burst.next_number
+            )
+            and burst.source == source
+        )
+
+    def receive_next(self, datagram: memoryview, now: int) -> Whole | None:
+        """Put a piece that `continues` the latest burst into its place; see `receive`."""
+        burst = self._latest
+        assert burst is not None
+        return self._put(burst, burst.next_number, datagram[PIECE_HEADER_BYTES:], now)
 
     def receive(
         self, header: PieceHeader, datagram: memoryview, source: Hashable, now: int, *, proven: bool
@@ -123,7 +162,8 @@ class Joiner:
             if not self._make_room(total, proven=proven):
                 self.drops["join: no room"] += 1
                 return None
-            burst = self._bursts[key] = _Unfinished(total, proven, now)
+            prefix = bytes(datagram[:PREFIX_BYTES])
+            burst = self._bursts[key] = _Unfinished(prefix, source, total, count, proven, now)
             self._bytes += total
             self._budget.free -= total
         piece = datagram[PIECE_HEADER_BYTES:]
@@ -131,20 +171,26 @@ class Joiner:
         if burst.size not in {0, size}:
             self.drops["join: other size"] += 1
             return None
+        burst.size = size
+        return self._put(burst, number, piece, now)
+
+    def _put(self, burst: _Unfinished, number: int, piece: memoryview, now: int) -> Whole | None:
         bit = 1 << number
         if burst.present & bit:
             self.drops["join: twice"] += 1
             return None
-        start = number * size
+        start = number * burst.size
         burst.buffer[start : start + len(piece)] = piece
-        burst.size = size
         burst.present |= bit
         burst.got += 1
         burst.last_at = now
-        if burst.got < count:
+        burst.next_number = number + 1
+        if burst.got < burst.count:
+            self._latest = burst
             return None
-        self._forget(key, burst)
-        return Whole(index, counter, bytes(datagram[:PREFIX_BYTES]), burst.buffer, count)
+        _, index, counter, total = BURST_PREFIX.unpack(burst.prefix)
+        self._forget((index, counter, burst.source, total, burst.count), burst)
+        return Whole(index, counter, burst.prefix, burst.buffer, burst.count)
 
     def handle_timer(self, now: int) -> None:
         """Give up what is overdue."""
@@ -197,6 +243,8 @@ class Joiner:
 
     def _forget(self, key: _Key, burst: _Unfinished) -> None:
         del self._bursts[key]
+        if burst is self._latest:
+            self._latest = None
         self._bytes -= len(burst.buffer)
         self._budget.free += len(burst.buffer)
 

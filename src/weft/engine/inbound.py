@@ -30,7 +30,7 @@ from weft.burst.header import (
     TYPE_DATA,
     decode_piece_header,
 )
-from weft.burst.join import Whole, whole_in_buffer
+from weft.burst.join import QUIET_NS, Joiner, Whole, whole_in_buffer
 from weft.burst.merge import Merged, Merger
 from weft.burst.records import (
     FLAG_CHECKSUM_PARTIAL,
@@ -58,8 +58,9 @@ from weft.noise.tunnel import Tunnel
 from weft.packet.checksum import FIELD, complete, pseudo_header_sum, write_pseudo_header_sum
 from weft.packet.protocols import TCP
 
-MAX_RECEIVES = 16
-"""Receives in one wake-up, so that timers and the API get their turn."""
+MAX_RECEIVES = 256
+MAX_RECEIVED_BYTES = 1024 * 1024
+"""What is taken in one wake-up, so that timers and the API get their turn."""
 
 _PLAIN_BYTES = 4 * 65_536
 
@@ -87,6 +88,22 @@ class Attendant(Protocol):
 
     def refuse_bursts(self, peer: Peer, now: int) -> None:
         """Ask a peer for type 4 messages only."""
+
+
+class _Heard:
+    """Messages of one keypair from one endpoint that authenticated one after the other."""
+
+    __slots__ = ("bytes", "data", "endpoint", "first", "highest", "keypair", "messages", "packets")
+
+    def __init__(self, keypair: Keypair | None, endpoint: Endpoint | None, counter: int) -> None:
+        self.keypair = keypair
+        self.endpoint = endpoint
+        self.first = self.highest = counter
+        self.messages = self.bytes = 0
+        self.data = self.packets = False
+
+
+_NOTHING_HEARD = _Heard(None, None, 0)
 
 
 class Inbound:
@@ -117,36 +134,49 @@ class Inbound:
         self._opened = memoryview(bytearray(MAX_TOTAL_BYTES))
         self._position = 0
         self._merger = Merger()
+        self._heard = _NOTHING_HEARD
+        self._joiner: Joiner | None = None
         self.tun: Tun | None = None
 
     def drain(self, socket: UdpSocket) -> None:
         """Take what a socket has, up to a bound, and deliver it."""
         now = self._clock()
+        taken = 0
         for _ in range(MAX_RECEIVES):
             received = socket.receive()
             if received is None:
                 break
             self._take(socket, *received, now)
+            taken += received.length
+            if taken > MAX_RECEIVED_BYTES:
+                break
+        self._note_heard(now)
         self._flush()
 
     def _take(self, socket: UdpSocket, length: int, segment: int, source: Address, ecn: int, now: int) -> None:
         """Classify each datagram of one receive by its first bytes."""
         buffer = socket.buffer
+        endpoint = Endpoint(socket, source)
         start = 0
         while start < length:
             end = min(start + segment, length)
             kind = int.from_bytes(buffer[start : start + 4], "little") if end - start >= 4 else 0
             if kind == TYPE_BURST:
-                whole = whole_in_buffer(buffer, start, length, segment)
-                if whole is not None and self._open_whole(socket, whole, source, ecn, now):
-                    start += len(whole.sealed) + whole.pieces * PIECE_HEADER_BYTES
-                    continue
-                if whole is None or whole.pieces > 1:
-                    self._take_piece(socket, buffer[start:end], source, ecn, now)
+                datagram = buffer[start:end]
+                joiner = self._joiner
+                if joiner is not None and end - start > PIECE_HEADER_BYTES and joiner.continues(datagram, endpoint):
+                    self._take_whole(endpoint, joiner.receive_next(datagram, now), ecn, now)
+                else:
+                    whole = whole_in_buffer(buffer, start, length, segment)
+                    if whole is not None and self._open_whole(endpoint, whole, ecn, now):
+                        start += len(whole.sealed) + whole.pieces * PIECE_HEADER_BYTES
+                        continue
+                    if whole is None or whole.pieces > 1:
+                        self._take_piece(endpoint, datagram, ecn, now)
             elif kind == TYPE_DATA:
-                self._take_data(socket, buffer[start:end], source, ecn, now)
+                self._take_data(endpoint, buffer[start:end], ecn, now)
             else:
-                self._attendant.receive_control(Endpoint(socket, source), buffer[start:end], now)
+                self._attendant.receive_control(endpoint, buffer[start:end], now)
             start = end
 
     def _keypair_for(self, receiver_index: int, counter: int, now: int) -> Keypair | None:
@@ -160,7 +190,7 @@ class Inbound:
             return None
         return keypair
 
-    def _open_whole(self, socket: UdpSocket, whole: Whole, source: Address, ecn: int, now: int) -> bool:
+    def _open_whole(self, endpoint: Endpoint, whole: Whole, ecn: int, now: int) -> bool:
         """Open a burst that lies whole in the buffer; False where its pieces may still be those of others."""
         keypair = self._keypair_for(whole.receiver_index, whole.counter, now)
         if keypair is None:
@@ -168,12 +198,13 @@ class Inbound:
         length = open_burst(keypair.opener, whole.counter, whole.prefix, whole.sealed, self._opened)
         if length < 0:
             if whole.pieces == 1:
-                self._handle_bad_tag(self._peers[keypair.tunnel], Endpoint(socket, source), now)
+                self._handle_bad_tag(self._peers[keypair.tunnel], endpoint, now)
             return False
-        self._deliver_burst(socket, keypair, whole, length, source, ecn, now)
+        self._deliver_burst(endpoint, keypair, whole, length, ecn, now)
         return True
 
-    def _take_piece(self, socket: UdpSocket, datagram: memoryview, source: Address, ecn: int, now: int) -> None:
+    def _take_piece(self, endpoint: Endpoint, datagram: memoryview, ecn: int, now: int) -> None:
+        """Take a piece that came alone, or among others that are not all of its burst."""
         try:
             header = decode_piece_header(datagram)
         except DecodeError:
@@ -183,19 +214,24 @@ class Inbound:
         if keypair is None:
             return
         peer = self._peers[keypair.tunnel]
-        endpoint = peer.path.endpoint
-        proven = peer.path.is_proven and endpoint == (socket, source)
-        was_empty = peer.joiner.unfinished == 0
-        whole = peer.joiner.receive(header, datagram, (socket, source), now, proven=proven)
+        proven = peer.path.is_proven and peer.path.endpoint == endpoint
+        self._joiner = peer.joiner
+        self._take_whole(endpoint, peer.joiner.receive(header, datagram, endpoint, now, proven=proven), ecn, now)
+        if peer.armed_at is None or peer.armed_at > now + QUIET_NS:
+            self._attendant.attend(peer)
+
+    def _take_whole(self, endpoint: Endpoint, whole: Whole | None, ecn: int, now: int) -> None:
+        """Open a burst whose last missing piece came."""
         if whole is None:
-            if was_empty:
-                self._attendant.attend(peer)
+            return
+        keypair = self._keypair_for(whole.receiver_index, whole.counter, now)
+        if keypair is None:
             return
         length = open_burst(keypair.opener, whole.counter, whole.prefix, whole.sealed, self._opened)
         if length < 0:
-            self._handle_bad_tag(peer, Endpoint(socket, source), now)
-            return
-        self._deliver_burst(socket, keypair, whole, length, source, ecn, now)
+            self._handle_bad_tag(self._peers[keypair.tunnel], endpoint, now)
+        else:
+            self._deliver_burst(endpoint, keypair, whole, length, ecn, now)
 
     def _handle_bad_tag(self, peer: Peer, endpoint: Endpoint, now: int) -> None:
         self._drops["burst: bad tag"] += 1
@@ -203,7 +239,7 @@ class Inbound:
             self._attendant.refuse_bursts(peer, now)
 
     def _deliver_burst(
-        self, socket: UdpSocket, keypair: Keypair, whole: Whole, length: int, source: Address, ecn: int, now: int
+        self, endpoint: Endpoint, keypair: Keypair, whole: Whole, length: int, ecn: int, now: int
     ) -> None:
         """Deliver the records of a burst that opened."""
         counter = whole.counter
@@ -216,7 +252,7 @@ class Inbound:
         meter.opened += 1
         meter.expected += whole.pieces
         meter.got += whole.pieces
-        self._note(peer, keypair, counter, socket, source, bytes_on_wire, now, data=True)
+        self._hear(endpoint, keypair, counter, bytes_on_wire, now, data=True)
         plain = self._opened[:length]
         try:
             records = decode_records(plain)
@@ -224,37 +260,47 @@ class Inbound:
             self._drops["burst: bad records"] += 1
             return
         if records[0].kind != KIND_MULTIGRAM:
-            self._report(peer, now)
+            self._heard.packets = True
         for record in records:
             self._deliver_record(peer, record, plain, ecn, now)
 
-    def _note(
-        self,
-        peer: Peer,
-        keypair: Keypair,
-        counter: int,
-        socket: UdpSocket,
-        source: Address,
-        length: int,
-        now: int,
-        *,
-        data: bool,
-    ) -> None:
-        """Note an authenticated message in the peer's machines."""
+    def _hear(self, endpoint: Endpoint, keypair: Keypair, counter: int, length: int, now: int, *, data: bool) -> None:
+        """Note an authenticated message; what follows from a run of them is done once, by `_note_heard`."""
+        heard = self._heard
+        if keypair is not heard.keypair or endpoint != heard.endpoint:
+            self._note_heard(now)
+            heard = self._heard = _Heard(keypair, endpoint, counter)
+        heard.messages += 1
+        heard.bytes += length
+        heard.highest = max(heard.highest, counter)
+        if data:
+            heard.data = True
+
+    def _note_heard(self, now: int) -> None:
+        """Tell the peer's machines of the messages that came since the last call."""
+        heard, self._heard = self._heard, _NOTHING_HEARD
+        keypair, endpoint = heard.keypair, heard.endpoint
+        if keypair is None or endpoint is None:
+            return
+        peer = self._peers.get(keypair.tunnel)
+        if peer is None:
+            return
         path, meter = peer.path, peer.meter
         if keypair is not peer.receiving and (
             peer.receiving is None or keypair.created_at >= peer.receiving.created_at
         ):
             peer.receiving = keypair
-            meter.start(counter)
+            meter.start(heard.first)
         if keypair is peer.receiving:
-            meter.seen += 1
-            meter.highest = max(meter.highest, counter)
-        if path.endpoint != (socket, source):
-            self._attendant.handle_moved(peer, Endpoint(socket, source), length, now)
-        path.handle_received(length)
-        if peer.tunnel.handle_received(keypair, now, data=data):
+            meter.seen += heard.messages
+            meter.highest = max(meter.highest, heard.highest)
+        if path.endpoint != endpoint:
+            self._attendant.handle_moved(peer, endpoint, heard.bytes, now)
+        path.handle_received(heard.bytes)
+        if peer.tunnel.handle_received(keypair, now, data=heard.data):
             self._attendant.attend(peer)
+        if heard.packets and peer.burst_limit:
+            self._report(peer, now)
 
     def _report(self, peer: Peer, now: int) -> None:
         """Packets came: tell the peer what was lost among them, at once or when the interval is over.
@@ -297,7 +343,7 @@ class Inbound:
             else:
                 self._write_super(packet, kind, segment, *layout)
 
-    def _take_data(self, socket: UdpSocket, datagram: memoryview, source: Address, ecn: int, now: int) -> None:
+    def _take_data(self, endpoint: Endpoint, datagram: memoryview, ecn: int, now: int) -> None:
         """Open one type 4 message and deliver what is in it."""
         length = len(datagram) - DATA_OVERHEAD_BYTES
         if length < 0:
@@ -319,10 +365,9 @@ class Inbound:
         if not keypair.window.accept(counter):
             self._drops["replayed"] += 1
             return
-        peer = self._peers[keypair.tunnel]
-        self._note(peer, keypair, counter, socket, source, len(datagram), now, data=length > 0)
+        self._hear(endpoint, keypair, counter, len(datagram), now, data=length > 0)
         if length:
-            self._deliver_plain(peer, plain, ecn, now)
+            self._deliver_plain(self._peers[keypair.tunnel], plain, ecn, now)
 
     def _deliver_plain(self, peer: Peer, plain: memoryview, ecn: int, now: int) -> None:
         """Deliver the plain text of a type 4 message: an IP packet with its padding, or a multigram."""
@@ -335,8 +380,7 @@ class Inbound:
             self._drops["data: neither IP nor multigram"] += 1
             return
         packet = plain[:length]
-        if peer.burst_limit:
-            self._report(peer, now)
+        self._heard.packets = True
         if not self._may_enter(peer, packet, now):
             return
         if ecn == CE and not mark_ce(packet):

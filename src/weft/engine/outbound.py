@@ -24,6 +24,7 @@ from weft.burst.records import (
     KIND_TCP,
     RECORD_HEADER,
     RECORD_HEADER_BYTES,
+    super_packet_fault,
     transport_of,
 )
 from weft.burst.seal import MAX_SEND_BYTES, BurstSealer, PacketSealer, padding_of
@@ -234,7 +235,8 @@ class Outbound:
         if keypair is None:
             self._hold(peer, packet, kind, segment)
             return
-        room = self._burst_room(peer) if kind == KIND_TCP or peer.takes_udp else 0
+        is_taken = (kind == KIND_TCP or peer.takes_udp) and super_packet_fault(packet, kind, segment) is None
+        room = self._burst_room(peer) if is_taken else 0
         length = len(packet)
         if length + _BURST_OVERHEAD <= room:
             if in_buffer is None:
