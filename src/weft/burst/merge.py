@@ -8,7 +8,7 @@ segmentation would have changed differs between them. A packet joins the one bef
     ports, acknowledgement number, window and options are the same, ACK alone is set besides PSH, FIN and (first) CWR,
     its sequence number follows, and the IPv4 identification grows by one or stays with DF,
     it is not longer than the segments before, none of which was shorter than the first,
-    the whole stays below 64 KiB, and its checksum is right: merging would hide that it was wrong.
+    the whole stays below 64 KiB, and its checksums are right: merging would hide that they were wrong.
 
 A segment with PSH or FIN, or a shorter one, ends its super-packet. Packets that can't be merged pass unchanged, in
 their order: nothing of a flow ever overtakes. One flow is open at a time; another one's packet closes it.
@@ -23,7 +23,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from weft.burst.records import MIN_SEGMENT_BYTES
-from weft.packet.checksum import verify
+from weft.packet.checksum import verify, verify_ipv4_header
 from weft.packet.protocols import TCP
 
 _U16 = Struct(">H")
@@ -58,7 +58,6 @@ class Merger:
         self._key = b""
         self._total = 0
         self._segment = 0
-        self._header = 0
         self._transport = 0
         self._next_sequence = 0
         self._identification = 0
@@ -82,7 +81,7 @@ class Merger:
         flags = packet[transport + 13]
         sequence = _U32.unpack_from(packet, transport + 4)[0]
         if self._parts and self._continues(packet, key, sequence, payload, flags):
-            if not verify(packet, transport, TCP):
+            if not _is_sound(packet, transport):
                 return [*self.flush(), Merged([packet], 0, 0)]
             self._parts.append(packet[payload_start:])
             self._total += payload
@@ -90,13 +89,12 @@ class Merger:
             self._tail_flags |= flags & (_FIN | _PSH)
             return self.flush() if payload < self._segment or flags & (_FIN | _PSH) else []
         done = self.flush()
-        if payload < MIN_SEGMENT_BYTES or flags & (_FIN | _PSH) or not verify(packet, transport, TCP):
+        if payload < MIN_SEGMENT_BYTES or flags & (_FIN | _PSH) or not _is_sound(packet, transport):
             return [*done, Merged([packet], 0, 0)]
         self._parts = [packet]
         self._key = key
         self._total = len(packet)
         self._segment = payload
-        self._header = payload_start
         self._transport = transport
         self._next_sequence = (sequence + payload) & 0xFFFFFFFF
         self._tail_flags = 0
@@ -140,6 +138,11 @@ class Merger:
         if number == 1:
             self._fixed_identification = step == 0 and bool(_U16.unpack_from(packet, 6)[0] & _DF)
         return step == (0 if self._fixed_identification else number & 0xFFFF)
+
+
+def _is_sound(packet: memoryview, transport: int) -> bool:
+    """Whether the checksums of a packet are right."""
+    return verify(packet, transport, TCP) and (packet[0] >> 4 == 6 or verify_ipv4_header(packet))
 
 
 def _shape(packet: memoryview) -> tuple[int, int, bytes] | None:

@@ -34,9 +34,12 @@ def parse(data: bytes) -> Packet:
     return headers / Raw(data[start:])
 
 
+ANY_FLAGS = st.sampled_from(["A", "PA", "FA", "FPA", "CA", "EA", "CEPA", "FPCEA"])
+
+
 @st.composite
 def super_packets(
-    draw: st.DrawFn, *, tcp_only: bool = False, flags: st.SearchStrategy[str] | None = None
+    draw: st.DrawFn, *, tcp_only: bool = False, flags: st.SearchStrategy[str] = ANY_FLAGS
 ) -> tuple[bytes, int]:
     """A TCP or UDP super-packet with up to 10 segments, its transport checksum garbage; and its segment size."""
     segment = draw(st.one_of(st.integers(256, 1500), st.sampled_from([256, 257, 1448, 1460])))
@@ -60,7 +63,7 @@ def super_packets(
             seq=draw(st.one_of(st.integers(0, 2**32 - 1), st.sampled_from([0, 2**32 - 1, 2**32 - segment]))),
             ack=draw(st.integers(0, 2**32 - 1)),
             window=draw(st.integers(0, 65_535)),
-            flags=draw(flags or st.sampled_from(["A", "PA", "FA", "FPA", "CA", "EA", "CEPA", "FPCEA"])),
+            flags=draw(flags),
             options=draw(st.sampled_from([[], TIMESTAMPS, SACK])),
             chksum=0xDEAD,
         )
