@@ -21,7 +21,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -51,6 +51,13 @@ class Interface:
         """Switch offloads, in the spelling of `ethtool -K` with `_` for `-`."""
         words = [word for name, on in features.items() for word in (name.replace("_", "-"), "on" if on else "off")]
         self.host.ethtool("-K", self.ifname, *words)
+
+    def moved(self, number: int) -> Interface:
+        """Replace its IPv4 address by another of the same network; the interface as it is then."""
+        ip4 = f"{self.ip4.rpartition('.')[0]}.{number}"
+        self.host.ip("addr", "del", f"{self.ip4}/24", "dev", self.ifname)
+        self.host.ip("addr", "add", f"{ip4}/24", "dev", self.ifname)
+        return replace(self, ip4=ip4)
 
     def configure(self, mtu: int) -> None:
         self.set_mtu(mtu)
