@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -34,9 +35,13 @@ def run(
 
 def left(tmp_path: Path) -> list[str]:
     """What a demo with this directory for its files has not taken away: files, and processes that know of them."""
-    files = [path.name for path in tmp_path.glob("weft-demo-*")]
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    return files + [line for line in listed.splitlines() if f"{tmp_path}/weft-demo-" in line]
+    left = [path.name for path in tmp_path.glob("weft-demo-*")]
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            command = process.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if f"{tmp_path}/weft-demo-" in command:
+                left.append(command)
+    return left
 
 
 def commands_of(output: str) -> list[str]:
