@@ -63,6 +63,34 @@ class Merger:
         self._identification = 0
         self._fixed_identification = False
         self._tail_flags = 0
+        self._front = bytearray()
+        self._tail = b""
+        self._first_payload = self._first_length = 0
+
+    def extend(self, plain: memoryview) -> int:
+        """Take the next full segment of the super-packet that is open, if that is what comes: it nearly always is.
+
+        Its header is then what can be foretold of it, checksum aside, so nothing needs to be looked at that was looked
+        at for the first packet: it is of the same source and flow, and only acknowledges. The caller sees to it that it
+        came from the same peer.
+
+        Args:
+            plain: an IPv6 packet, perhaps with padding behind it; writable.
+
+        Returns:
+            The length of the packet, or 0 where it is something else, for `add`.
+        """
+        front, length = self._front, self._first_length
+        if not front or plain[: len(front)] != front or plain[len(front) + 2 : self._first_payload] != self._tail:
+            return 0
+        packet = plain[:length]
+        if len(packet) < length or self._total + self._segment > _MAX_PACKET_BYTES or not verify(packet, 40, TCP):
+            return 0
+        self._parts.append(packet[self._first_payload :])
+        self._total += self._segment
+        self._next_sequence = (self._next_sequence + self._segment) & 0xFFFFFFFF
+        _U32.pack_into(front, 44, self._next_sequence)
+        return length
 
     def add(self, packet: memoryview) -> list[Merged]:
         """Take one packet.
@@ -86,6 +114,8 @@ class Merger:
             self._parts.append(packet[payload_start:])
             self._total += payload
             self._next_sequence = (sequence + payload) & 0xFFFFFFFF
+            if self._front:
+                _U32.pack_into(self._front, 44, self._next_sequence)
             self._tail_flags |= flags & (_FIN | _PSH)
             return self.flush() if payload < self._segment or flags & (_FIN | _PSH) else []
         done = self.flush()
@@ -99,11 +129,22 @@ class Merger:
         self._next_sequence = (sequence + payload) & 0xFFFFFFFF
         self._tail_flags = 0
         self._identification = _U16.unpack_from(packet, 4)[0]
+        if packet[0] >> 4 == 6:
+            self._foretell(packet, payload_start)
         return done
+
+    def _foretell(self, packet: memoryview, payload_start: int) -> None:
+        """Note what the header of the next full segment will be: that of the first, but for its sequence number."""
+        self._front = bytearray(packet[:56])
+        self._front[53] = _ACK
+        _U32.pack_into(self._front, 44, self._next_sequence)
+        self._tail = bytes(packet[58:payload_start])
+        self._first_payload, self._first_length = payload_start, len(packet)
 
     def flush(self) -> list[Merged]:
         """Give back the super-packet that is open, if there is one: at the end of what came together."""
         parts = self._parts
+        self._front = bytearray()
         if not parts:
             return []
         self._parts = []

@@ -134,8 +134,10 @@ class Inbound:
         self._opened = memoryview(bytearray(MAX_TOTAL_BYTES))
         self._position = 0
         self._merger = Merger()
+        self._merging: Tunnel | None = None
         self._heard = _NOTHING_HEARD
         self._joiner: Joiner | None = None
+        self._endpoint: Endpoint | None = None
         self.tun: Tun | None = None
 
     def drain(self, socket: UdpSocket) -> None:
@@ -156,7 +158,9 @@ class Inbound:
     def _take(self, socket: UdpSocket, length: int, segment: int, source: Address, ecn: int, now: int) -> None:
         """Classify each datagram of one receive by its first bytes."""
         buffer = socket.buffer
-        endpoint = Endpoint(socket, source)
+        endpoint = self._endpoint
+        if endpoint is None or endpoint.address != source or endpoint.socket is not socket:
+            endpoint = self._endpoint = Endpoint(socket, source)
         start = 0
         while start < length:
             end = min(start + segment, length)
@@ -261,6 +265,8 @@ class Inbound:
             return
         if records[0].kind != KIND_MULTIGRAM:
             self._heard.packets = True
+        # What came one by one before is still being merged, and may be of the same flow.
+        self._flush()
         for record in records:
             self._deliver_record(peer, record, plain, ecn, now)
 
@@ -366,7 +372,9 @@ class Inbound:
             self._drops["replayed"] += 1
             return
         self._hear(endpoint, keypair, counter, len(datagram), now, data=length > 0)
-        if length:
+        if keypair.tunnel is self._merging and ecn != CE and (merged := self._merger.extend(plain)):
+            self._position += merged
+        elif length:
             self._deliver_plain(self._peers[keypair.tunnel], plain, ecn, now)
 
     def _deliver_plain(self, peer: Peer, plain: memoryview, ecn: int, now: int) -> None:
@@ -388,6 +396,7 @@ class Inbound:
             return
         if self.tun is not None and self.tun.takes_tcp:
             self._position += length
+            self._merging = peer.tunnel
             for merged in self._merger.add(packet):
                 self._write_merged(merged)
         else:
