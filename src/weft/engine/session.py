@@ -189,9 +189,11 @@ class Session:
             self.outbound.send_packet(peer, rejection, now)
 
     def handle_moved(self, peer: Peer, endpoint: Endpoint, length: int, now: int) -> None:
-        """Follow a peer to another endpoint, and ask there whether it is true."""
+        """Follow a peer to another endpoint, and ask there whether it is true; a stock device is believed."""
         self._move(peer, endpoint, proven=False, received_bytes=length)
-        if peer.is_known and peer.prober is not None:
+        if not peer.is_weft:
+            self._prove(peer, now)
+        elif peer.is_known and peer.prober is not None:
             peer.proving = (peer.prober.ping(now), endpoint)
         self.attend(peer)
 
