@@ -30,9 +30,6 @@ from weft.noise.primitives import KEY_BYTES
 
 log = logging.getLogger("weft.engine")
 
-SAVE_DELAY_S = 1.0
-HOUSEKEEPING_S = 1.0
-SESSION_RETRY_S = 2.0
 UNSPECIFIED = {"0.0.0.0", "::"}
 
 

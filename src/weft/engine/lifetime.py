@@ -236,7 +236,7 @@ class Lifetime:
 
     async def _keep_house(self, session: Session) -> None:
         for second in count():
-            if second % ADDRESSES_S == 0:
+            if second % ADDRESSES_S == 0 or not self.addresses:
                 self.addresses = await local_addresses()
             await asyncio.sleep(HOUSEKEEPING_S)
             self.firewall.expire(monotonic_ns())
