@@ -12,8 +12,8 @@ messages, exactly WireGuard's) to 64.
 Why a memory in losses and not in time: chance makes a count of n losses uncertain by its square root, so a measure over
 any fixed time is too slow on a fast path or never at rest on a slow one.
 
-Source: wire.md section 4, "Loss". The measure of p, and going up by doubling instead of by a quarter a second, are ours:
-from the size at 1 loss in 20 to whole bursts takes 3 s instead of 19.
+Source: wire.md section 4, "Loss". The measure of p and going up by doubling instead of by a quarter a second are ours:
+from the size at 1 loss in 20 to whole bursts takes 4 s instead of 19.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ MEMORY_LOSSES: Final = 256
 SIGNIFICANT: Final = 4
 """Standard deviations that a sample must differ by to be more than chance."""
 GROW_INTERVAL_NS: Final = 500_000_000
+REST_NS: Final = 10_000_000_000
+"""Less than doubling waits so long after a change: chance alone may ask for it."""
 REPORT_TIMEOUT_NS: Final = 1_000_000_000
 BURSTS_BEFORE_HOLE: Final = 3
 """Where type 4 messages arrive, so many bursts have to vanish in a row: fewer may be plain loss."""
@@ -119,8 +121,8 @@ class BurstSize:
     """
 
     __slots__ = (
+        "_changed_at",
         "_first_unreported_at",
-        "_grown_at",
         "_hole_for",
         "_hole_until",
         "_is_trial",
@@ -154,7 +156,7 @@ class BurstSize:
         self._last_sent = 0
         self._sent = self._lost = 0
         self._sample_sent = self._sample_lost = 0
-        self._grown_at = 0
+        self._changed_at = 0
         self._first_unreported_at: int | None = None
         self._unreported = 0
         self._hole_until = 0
@@ -231,31 +233,34 @@ class BurstSize:
     def _judge(self) -> None:
         """Add a sample that is large enough to the memory, or let it take the place of one that it contradicts."""
         sent, lost = self._sample_sent, self._sample_lost
-        expected = sent * max(self.loss, NEGLIGIBLE_LOSS)
+        rate = max(self.loss, NEGLIGIBLE_LOSS)
+        expected = sent * rate
         chance = SIGNIFICANT * sqrt(expected)
         is_more = lost > expected + chance + SIGNIFICANT
-        if not is_more and expected < SAMPLE_LOSSES:
+        if sent <= 0 or not (is_more or expected >= SAMPLE_LOSSES):
             return
         if is_more or lost < expected - chance:
             self._sent = self._lost = 0
-        elif expected + self._lost > MEMORY_LOSSES:
+        elif (self._sent + sent) * rate > MEMORY_LOSSES:
             self._sent //= 2
             self._lost //= 2
         self._sent += sent
-        self._lost += lost
+        self._lost += max(0, lost)
         self._sample_sent = self._sample_lost = 0
-        self.loss = min(1.0, max(0, self._lost) / self._sent)
+        self.loss = min(1.0, self._lost / self._sent)
 
     def _adapt(self, now: int) -> None:
         """Move the wanted size towards c / p: down at once, up only as far as one more loss would allow."""
         if self._wanted * self.loss > MOST_PER_BURST:
             self._wanted = max(1, int(LOSS_PER_BURST / self.loss))
-            self._grown_at = now
-        elif self._wanted * self.loss < LEAST_PER_BURST and now - self._grown_at >= GROW_INTERVAL_NS:
-            goal = min(MAX_PIECES, int(LOSS_PER_BURST * self._sent / (self._lost + 1)))
-            if goal > self._wanted:
+            self._changed_at = now
+        elif self._wanted * self.loss < LEAST_PER_BURST:
+            sent = self._sent + self._sample_sent
+            goal = min(MAX_PIECES, int(LOSS_PER_BURST * sent / (self._lost + max(0, self._sample_lost) + 1)))
+            pause = GROW_INTERVAL_NS if goal >= min(2 * self._wanted, MAX_PIECES) else REST_NS
+            if goal > self._wanted and now - self._changed_at >= pause:
                 self._wanted = min(goal, 2 * self._wanted)
-                self._grown_at = now
+                self._changed_at = now
 
     def _settle(self, now: int) -> None:
         """Derive `pieces` from the wanted size and what forbids bursts."""
