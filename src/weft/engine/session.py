@@ -91,7 +91,7 @@ class Session:
         self._sequence = count()
         self._wake = asyncio.Event()
         self._up_waiters: dict[Peer, list[Waiter]] = {}
-        self._ping_waiters: dict[bytes, PingWaiter] = {}
+        self._ping_waiters: dict[Peer, dict[bytes, PingWaiter]] = {}
 
     async def run(self) -> None:
         """Look after the peers until cancelled."""
@@ -143,13 +143,17 @@ class Session:
         """Send a probe; the future is done with its answer and cancelled with its loss."""
         waiter: PingWaiter = asyncio.get_running_loop().create_future()
         assert peer.prober is not None
-        self._ping_waiters[peer.prober.ping(self._clock(), size)] = waiter
+        self._ping_waiters.setdefault(peer, {})[peer.prober.ping(self._clock(), size)] = waiter
         self.attend(peer)
         return waiter
 
     def remove(self, peer: Peer) -> None:
         """Forget a peer; whoever waits for it is told."""
-        for waiter in self._up_waiters.pop(peer, []):
+        waiters: list[Waiter | PingWaiter] = [
+            *self._up_waiters.pop(peer, []),
+            *self._ping_waiters.pop(peer, {}).values(),
+        ]
+        for waiter in waiters:
             waiter.cancel()
         self._attention.discard(peer)
         peer.armed_at = None
@@ -276,6 +280,8 @@ class Session:
                 peer.queue.clear()
         if peer.notices is not None and peer.prober is not None:
             self._drain_notices(peer, now)
+            if peer.tunnel not in self.contacts.by_tunnel:
+                return
             self._drain_probes(peer, now)
             for message in (*peer.notices.datagrams_to_send(), *peer.prober.datagrams_to_send()):
                 self.outbound.send_message(peer, message, now)
@@ -283,7 +289,7 @@ class Session:
 
     def _drain_notices(self, peer: Peer, now: int) -> None:
         assert peer.notices is not None
-        while (event := peer.notices.next_event()) is not None:
+        while peer.tunnel in self.contacts.by_tunnel and (event := peer.notices.next_event()) is not None:
             if isinstance(event, HelloReceived):
                 self._handle_hello(peer, event.hello, now)
             else:
@@ -292,7 +298,7 @@ class Session:
     def _drain_probes(self, peer: Peer, now: int) -> None:
         assert peer.prober is not None
         while (event := peer.prober.next_event()) is not None:
-            waiter = self._ping_waiters.pop(event.id, None)
+            waiter = self._ping_waiters.get(peer, {}).pop(event.id, None)
             if isinstance(event, Answered):
                 peer.path.handle_rtt(event.rtt_ns)
                 if peer.proving is not None and peer.proving == (event.id, peer.path.endpoint):

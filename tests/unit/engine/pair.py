@@ -403,10 +403,7 @@ class Net:
     ) -> None:
         for each in self._patches:
             each.stop()
-        tasks = [node.task for node in self.nodes]
-        for task in tasks:
-            task.cancel()
-        results = self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        results = self.loop.run_until_complete(self._end_tasks())
         self.loop.close()
         if error is None:
             self.errors += [result for result in results if isinstance(result, Exception)]
@@ -451,6 +448,12 @@ class Net:
             for one, two in ((first, other), (other, first)):
                 assert one.peer(two).tunnel.is_up(self.now)
                 assert one.peer(two).burst_limit > 0
+
+    async def _end_tasks(self) -> list[BaseException | None]:
+        tasks = [node.task for node in self.nodes]
+        for task in tasks:
+            task.cancel()
+        return await asyncio.gather(*tasks, return_exceptions=True)
 
     def carry(self, datagram: Datagram) -> None:
         """Take a datagram from its sender towards its destination."""
