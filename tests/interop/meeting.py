@@ -15,8 +15,8 @@ from typing import Literal
 from tests.interop.node import IFNAME, Node
 from tests.interop.node import PORT as WEFT_PORT
 from tests.interop.stock import StockDevice
-from tests.interop.waiting import until
 from tests.system.lab import Cable, Host, Interface, Lab, Ping
+from tests.system.waiting import until
 
 Family = Literal["IPv4", "IPv6"]
 Role = Literal["weft", "stock"]
@@ -74,10 +74,10 @@ class Meeting:
         self.stock.set_peer(self.node.public_key, "allowed-ips", allowed, *given, *words)
         self.stock.route(f"{self.node.address}/128", f"{WEFT_IP4}/32")
 
-    def add_weft_anew(self) -> None:
-        """Have the device forget the node and its session, and learn of it again."""
-        self.stock.wg_set("peer", self.node.public_key, "remove")
-        self.add_weft(calls=True)
+    def introduce(self, caller: Role) -> None:
+        """Tell each of the other; the caller knows where the other is."""
+        self.add_weft(calls=caller == "stock")
+        self.add_stock(calls=caller == "weft")
 
     def secret(self, content: str) -> Path:
         """Put a preshared key into a file that only its owner may read."""
@@ -137,7 +137,6 @@ def prepare(lab: Lab, family: Family = "IPv4", *, mtu: int = 1500, name: str = "
 def meet(lab: Lab, family: Family = "IPv4", caller: Role = "weft", *, mtu: int = 1500, name: str = "") -> Meeting:
     """Run both programs, and have one call the other; packets cross when this returns."""
     meeting = prepare(lab, family, mtu=mtu, name=name)
-    meeting.add_weft(calls=caller == "stock")
-    meeting.add_stock(calls=caller == "weft")
+    meeting.introduce(caller)
     meeting.wait_until_up()
     return meeting

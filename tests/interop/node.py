@@ -7,14 +7,15 @@ import signal
 import sys
 from pathlib import Path
 
-from tests.interop.waiting import until
 from tests.system.lab import Host
 from tests.system.process import Process
+from tests.system.waiting import until
 from weft.api import routes
 from weft.api.client import Client, NoDaemon
 from weft.api.unix_socket import FILE_NAME
 from weft.engine.status import PeerStatus
 from weft.errors import Broken
+from weft.io.store import Store
 
 PORT = 1312
 IFNAME = "weft0"
@@ -66,6 +67,11 @@ class Node:
         """What the node says about a peer."""
         (found,) = (peer for peer in self.client.call(routes.PEER_LIST).peers if peer.name == name)
         return found
+
+    def stored_endpoints(self, name: str = "stock") -> list[str]:
+        """Where the node would call a peer after a new start, as multiaddrs."""
+        (found,) = (peer for peer in Store(self.directory).load_state().peers if peer.name == name)
+        return found.endpoints
 
     def dropped(self, reason: str) -> int:
         """How often it dropped something for a reason."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import signal
 
-from tests.interop.waiting import until
 from tests.system.lab import Host, Ping
+from tests.system.waiting import until
 
 INTERVAL_S = "0.01"
 

@@ -7,8 +7,8 @@ import pytest
 
 from tests.interop.meeting import STOCK_IP4, STOCK_IP6, WEFT_IP4, Meeting, meet, prepare
 from tests.interop.node import IFNAME
-from tests.interop.waiting import until
 from tests.system.lab import Host, Lab
+from tests.system.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.interop("wireguard-go", "wg")]
 

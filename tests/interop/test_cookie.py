@@ -7,11 +7,11 @@ import pytest
 
 from tests.interop.initiations import initiations
 from tests.interop.meeting import prepare
-from tests.interop.node import PORT
+from tests.interop.node import PORT, Node
 from tests.interop.sender import flood
-from tests.interop.tap import Tap
-from tests.interop.waiting import until
+from tests.interop.tap import tapped
 from tests.system.lab import Lab
+from tests.system.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.interop("wireguard-go", "wg")]
 
@@ -26,16 +26,14 @@ def test_stock_device_gets_through_weft_under_load_with_its_cookie(lab: Lab) -> 
     mallory = lab.host("mallory")
     target = lab.veth(meeting.weft_host, mallory).left
     node = meeting.node
-    with flood(mallory, target.ip4, PORT, initiations(node.public_key, AT_ONCE)):
-        until(lambda: node.dropped("initiation: MAC2") > AT_ONCE, "the node is under load")
-        tap = Tap(lab, meeting.cable.right)
-        meeting.add_stock(calls=False)
-        meeting.add_weft(calls=True)
+    load = initiations(node.public_key, AT_ONCE)
+    with flood(mallory, target.ip4, PORT, load), tapped(meeting.cable.right) as tap:
+        assert is_under_load(node)
+        meeting.introduce("stock")
         meeting.wait_until_up(15)
-        before = node.dropped("initiation: MAC2")
-        until(lambda: node.dropped("initiation: MAC2") > before + AT_ONCE, "the node is under load still")
+        assert is_under_load(node)
+        first, second = (datagram for datagram in tap.sent() if datagram[:4] == INITIATION)
     meeting.stock.process.wait_for(f"Receiving cookie response from {meeting.weft_endpoint()}")
-    first, second = (each.payload for each in tap.datagrams() if each.is_outgoing and each.payload[:4] == INITIATION)
     assert first[-16:] == NO_MAC
     assert second[-16:] != NO_MAC
 
@@ -45,17 +43,20 @@ def test_weft_gets_through_a_stock_device_under_load_with_its_cookie(lab: Lab) -
     mallory = lab.host("mallory")
     target = lab.veth(meeting.stock_host, mallory).left
     stock = meeting.stock
+    load = initiations(stock.public_key, AT_ONCE)
     meeting.add_weft(calls=False)
-    tap = Tap(lab, meeting.cable.right)
-    with flood(mallory, target.ip6, stock.port, initiations(stock.public_key, AT_ONCE)):
-        stock.process.wait_for("Sending cookie response for denied handshake message for")
+    with flood(mallory, target.ip6, stock.port, load), tapped(meeting.cable.right) as tap:
+        stock.process.wait_for("Sending cookie response")
         meeting.add_stock(calls=True)
         meeting.wait_until_up(15)
-    assert (
-        f"Sending cookie response for denied handshake message for {meeting.weft_endpoint()}" in stock.process.output()
-    )
-    seen = [(each.is_outgoing, each.payload) for each in tap.datagrams()]
-    assert sum(payload[:4] == COOKIE_REPLY for is_outgoing, payload in seen if is_outgoing) == 1
-    first, second = (payload for is_outgoing, payload in seen if not is_outgoing and payload[:4] == INITIATION)
+        first, second = (datagram for datagram in tap.received() if datagram[:4] == INITIATION)
+        assert [datagram[:4] for datagram in tap.sent()].count(COOKIE_REPLY) == 1
+    stock.process.wait_for(f"Sending cookie response for denied handshake message for {meeting.weft_endpoint()}")
     assert first[-16:] == NO_MAC
     assert second[-16:] != NO_MAC
+
+
+def is_under_load(node: Node) -> bool:
+    """Whether the node refuses what has no cookie."""
+    before = node.dropped("initiation: MAC2")
+    return until(lambda: node.dropped("initiation: MAC2") > before, "the node is under load", 2)

@@ -6,13 +6,13 @@ import struct
 import pytest
 
 from tests.interop.initiations import initiations
-from tests.interop.meeting import Meeting, Role, meet
+from tests.interop.meeting import Meeting, Role, meet, prepare
 from tests.interop.node import PORT
 from tests.interop.pinging import Pinging
 from tests.interop.sender import send
-from tests.interop.tap import Tap
-from tests.interop.waiting import until
+from tests.interop.tap import tapped
 from tests.system.lab import Lab
+from tests.system.waiting import until
 from weft.api import routes
 
 pytestmark = [pytest.mark.system, pytest.mark.interop("wireguard-go", "wg")]
@@ -22,21 +22,17 @@ DATA, BURST = 4, 5
 
 @pytest.mark.parametrize("caller", ["weft", "stock"])
 def test_everything_played_again_is_dropped_and_moves_nothing(lab: Lab, caller: Role) -> None:
-    meeting = meet(lab, caller=caller)
-    tap = Tap(lab, meeting.cable.right)
-    # A new session with its handshake, recorded from the start.
-    meeting.node.weft("peer", "disconnect", "stock")
-    meeting.add_stock(calls=caller == "weft")
-    if caller == "stock":
-        meeting.add_weft_anew()
-    meeting.wait_until_up()
-    meeting.ping(from_stock=True, count=20)
-    sent = [datagram.payload for datagram in tap.datagrams() if datagram.is_outgoing]
-    state, before = meeting.node.peer(), drops(meeting)
-    assert tap.send_again() == len(sent) > 20
-    until(lambda: drops(meeting) - before == len(sent), "all are counted")
+    meeting = prepare(lab)
     mallory = lab.host("mallory")
     target = lab.veth(meeting.weft_host, mallory).left
+    with tapped(meeting.cable.right) as tap:
+        meeting.introduce(caller)
+        meeting.wait_until_up()
+        meeting.ping(from_stock=True, count=20)
+        sent = tap.sent()
+        state, before = meeting.node.peer(), drops(meeting)
+        assert tap.send_again() == len(sent) > 20
+    until(lambda: drops(meeting) - before == len(sent), "all are counted")
     send(mallory, target.ip4, PORT, sent)
     until(lambda: drops(meeting) - before == 2 * len(sent), "all are counted again")
     after = meeting.node.peer()
@@ -49,10 +45,10 @@ def test_garbage_is_counted_and_a_running_ping_loses_nothing(lab: Lab) -> None:
     node = meeting.node
     mallory = lab.host("mallory")
     target = lab.veth(meeting.weft_host, mallory).left
-    tap = Tap(lab, meeting.cable.right)
     pinging = Pinging(meeting.stock_host, node.address)
-    pinging.wait_for_more(10)
-    genuine = next(datagram.payload for datagram in tap.datagrams() if datagram.is_outgoing)
+    with tapped(meeting.cable.right) as tap:
+        pinging.wait_for_more(10)
+        genuine = tap.sent()[0]
     datagrams = garbage(genuine, node.public_key)
     before = drops(meeting)
     send(mallory, target.ip4, PORT, datagrams)

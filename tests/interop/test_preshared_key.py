@@ -3,8 +3,8 @@
 import pytest
 
 from tests.interop.meeting import Meeting, Role, prepare
-from tests.interop.waiting import until
 from tests.system.lab import Lab
+from tests.system.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.interop("wireguard-go", "wg")]
 

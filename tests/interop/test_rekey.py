@@ -11,8 +11,8 @@ import pytest
 from tests.interop import hasty
 from tests.interop.meeting import Meeting, Role, meet, prepare
 from tests.interop.pinging import Pinging
-from tests.interop.waiting import until
 from tests.system.lab import Lab
+from tests.system.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.interop("wireguard-go", "wg")]
 
@@ -21,8 +21,7 @@ LONG_S = 250
 
 def test_ping_both_ways_loses_nothing_while_weft_rekeys_twice(lab: Lab) -> None:
     meeting = prepare(lab, program=hasty.__name__)
-    meeting.add_weft(calls=False)
-    meeting.add_stock(calls=True)
+    meeting.introduce("weft")
     meeting.wait_until_up()
     pings = pings_both_ways(meeting)
     until(lambda: handshakes_of(meeting, "weft") == 3, "two more handshakes", 20)

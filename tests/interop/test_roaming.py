@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from tests.interop.courier import Transfer
 from tests.interop.meeting import Meeting, Role, endpoint, meet
 from tests.interop.node import PORT
-from tests.interop.waiting import until
 from tests.system.lab import Lab
+from tests.system.traffic import flowing
+from tests.system.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.interop("wireguard-go", "wg")]
 
@@ -55,15 +55,14 @@ def test_weft_changes_its_address_and_the_stock_device_follows(lab: Lab) -> None
 
 def test_transfer_ends_byte_exact_while_both_move_one_after_the_other(lab: Lab) -> None:
     meeting = meet(lab)
-    transfer = Transfer(meeting.weft_host, meeting.stock_host, meeting.stock_addresses[0])
-    for number in range(20, 23):
-        for move in (move_stock, move_weft):
-            wait_for_megabyte(meeting)
-            move(meeting, number)
-            # A device that only receives is heard of when it sends something, such as its persistent keepalive.
-            assert meeting.crosses(from_stock=move is move_stock)
-    wait_for_megabyte(meeting)
-    assert transfer.ends_byte_exact()
+    with flowing(meeting.weft_host, meeting.stock_host, meeting.stock_addresses[0]):
+        for number in range(20, 23):
+            for move in (move_stock, move_weft):
+                wait_for_megabyte(meeting)
+                move(meeting, number)
+                # A device that only receives is heard of when it sends something, such as its persistent keepalive.
+                assert meeting.crosses(from_stock=move is move_stock)
+        wait_for_megabyte(meeting)
 
 
 def wait_for_megabyte(meeting: Meeting) -> None:

@@ -4,10 +4,10 @@ import time
 
 import pytest
 
-from tests.interop.courier import Transfer
 from tests.interop.meeting import Family, Role, meet
-from tests.interop.tap import Tap
+from tests.interop.tap import tapped
 from tests.system.lab import Host, Lab, bits_per_second, iperf3
+from tests.system.traffic import MB, transfer
 
 pytestmark = [pytest.mark.system("iperf3"), pytest.mark.interop("wireguard-go", "wg")]
 
@@ -60,20 +60,17 @@ def test_iperf3_runs_both_ways_over_tcp_and_udp(lab: Lab, family: Family) -> Non
 def test_stock_peer_gets_messages_of_types_1_to_4_only(lab: Lab) -> None:
     meeting = meet(lab)
     meeting.cable.carry_single_datagrams()
-    tap = Tap(lab, meeting.cable.right)
-    assert Transfer(meeting.weft_host, meeting.stock_host, meeting.stock_addresses[0]).ends_byte_exact()
-    meeting.ping(from_stock=False, count=20)
-    heads = {datagram.payload[:4] for datagram in tap.datagrams() if not datagram.is_outgoing}
-    assert heads == {b"\x04\0\0\0"}
+    with tapped(meeting.cable.right) as tap:
+        transfer(meeting.weft_host, meeting.stock_host, meeting.stock_addresses[0], 2 * MB)
+        meeting.ping(from_stock=False, count=20)
+        assert {datagram[:4] for datagram in tap.received()} == {b"\x04\0\0\0"}
 
 
 @pytest.mark.parametrize("ip4", [True, False], ids=["inner IPv4", "inner IPv6"])
 def test_ten_streams_at_once_arrive_byte_exact_both_ways(lab: Lab, ip4: bool) -> None:
     meeting = meet(lab, "IPv6" if ip4 else "IPv4")
-    to_stock = Transfer(meeting.weft_host, meeting.stock_host, meeting.stock_addresses[ip4], 10)
-    to_weft = Transfer(meeting.stock_host, meeting.weft_host, meeting.weft_addresses[ip4], 10)
-    assert to_stock.ends_byte_exact()
-    assert to_weft.ends_byte_exact()
+    transfer(meeting.weft_host, meeting.stock_host, meeting.stock_addresses[ip4], 1_000_003, streams=10)
+    transfer(meeting.stock_host, meeting.weft_host, meeting.weft_addresses[ip4], 1_000_003, streams=10)
 
 
 def megabits(client: Host, server: Host, address: str) -> float:
