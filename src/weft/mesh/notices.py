@@ -11,7 +11,8 @@ A notice is one MessagePack map of at most 1,024 bytes.
 Rules of the file:
 - A numbered notice is sent again after 1, 2, 4, 8 and 16 s, then given up: a peer that has never sent one is stock.
 - Each says everything, so a newer one replaces what was not acknowledged yet, and order needs no queue.
-- What a peer said holds through rekeys until another b is seen; then it is told again who we are.
+- What a peer said holds through rekeys until another b is seen; then it is told again who we are, unless that b has
+  acknowledged it already: so an acknowledgement says whose it is (b, a, of).
 
 Source: wire.md section 5, "Notices".
 Not done here: whether `id` gives the Noise key of the tunnel (the engine knows that key).
@@ -131,7 +132,8 @@ class Notices:
     def __post_init__(self) -> None:
         self._number = 0
         self._acknowledged = 0
-        self._retries = 0
+        self._acknowledged_by: bytes | None = None
+        self._repeats = 0
         self._retry_at: int | None = None
         self._their_boot: bytes | None = None
         self._their_number = 0
@@ -143,14 +145,14 @@ class Notices:
         if self._acknowledged == self._number > 0:
             return
         self._number = max(1, self._number)
-        self._retries = 0
+        self._repeats = 0
         self._send(now)
 
     def say(self, hello: Hello, now: int) -> None:
         """Tell the peer anew who we are."""
         self.hello = hello
         self._number += 1
-        self._retries = 0
+        self._repeats = 0
         self._send(now)
 
     def report(self, report: LossReport) -> None:
@@ -166,6 +168,7 @@ class Notices:
             return
         if notice.a is not None and notice.of == self.boot and notice.a <= self._number:
             self._acknowledged = max(self._acknowledged, notice.a)
+            self._acknowledged_by = notice.b
             if self._acknowledged == self._number:
                 self._retry_at = None
         if notice.r is not None:
@@ -176,10 +179,8 @@ class Notices:
     def handle_timer(self, now: int) -> None:
         """Repeat what was not acknowledged."""
         if self._retry_at is not None and now >= self._retry_at:
-            if self._retries < len(RETRY_NS):
-                self._send(now)
-            else:
-                self._retry_at = None
+            self._repeats += 1
+            self._send(now)
 
     def next_timer(self) -> int | None:
         """When `handle_timer` has something to do, monotonic ns."""
@@ -201,7 +202,7 @@ class Notices:
             return
         is_new_boot = notice.b != self._their_boot
         if is_new_boot or number > self._their_number:
-            if is_new_boot and self._their_boot is not None:
+            if is_new_boot and self._acknowledged and self._acknowledged_by != notice.b:
                 self.say(self.hello, now)
             self._their_boot = notice.b
             self._their_number = number
@@ -213,7 +214,7 @@ class Notices:
                 versions=tuple(notice.v or ()),
             )
             self._events.append(HelloReceived(self.their_hello))
-        self._out.append(encode_notice(Notice(a=self._their_number, of=self._their_boot)))
+        self._out.append(encode_notice(Notice(b=self.boot, a=self._their_number, of=self._their_boot)))
 
     def _send(self, now: int) -> None:
         hello = self.hello
@@ -232,5 +233,4 @@ class Notices:
                 )
             )
         )
-        self._retry_at = now + RETRY_NS[min(self._retries, len(RETRY_NS) - 1)]
-        self._retries += 1
+        self._retry_at = now + RETRY_NS[self._repeats] if self._repeats < len(RETRY_NS) else None
