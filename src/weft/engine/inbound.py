@@ -71,8 +71,11 @@ class Attendant(Protocol):
     def attend(self, peer: Peer) -> None:
         """Drain the peer's machines and arm its timer anew."""
 
-    def handle_moved(self, peer: Peer, endpoint: Endpoint, length: int, now: int) -> None:
+    def handle_moved(self, peer: Peer, endpoint: Endpoint, now: int) -> None:
         """A message of a peer authenticated that came from another endpoint than its path's."""
+
+    def handle_unproven(self, peer: Peer, now: int) -> None:
+        """A message of a peer came from an endpoint that is not proven, and no question is on its way there."""
 
     def receive_control(self, endpoint: Endpoint, datagram: memoryview, now: int) -> None:
         """A datagram came that is neither of type 4 nor of type 5."""
@@ -301,8 +304,10 @@ class Inbound:
             meter.seen += heard.messages
             meter.highest = max(meter.highest, heard.highest)
         if path.endpoint != endpoint:
-            self._attendant.handle_moved(peer, endpoint, heard.bytes, now)
+            self._attendant.handle_moved(peer, endpoint, now)
         path.handle_received(heard.bytes)
+        if not path.is_proven and peer.proving is None:
+            self._attendant.handle_unproven(peer, now)
         if peer.tunnel.handle_received(keypair, now, data=heard.data):
             self._attendant.attend(peer)
         if heard.packets and peer.burst_limit:

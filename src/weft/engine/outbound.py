@@ -163,6 +163,7 @@ class Outbound:
             return before
         if not self._firewall.outbound(packet, now):
             return before
+        peer.in_use = True
         if read.kind != KIND_PACKET:
             self._flush(now)
             self._send_super(peer, packet, read.kind, read.segment, now, in_buffer=start)
@@ -395,7 +396,6 @@ class Outbound:
             return
         path.tx_bytes += length
         path.size.datagrams_sent += count
-        peer.in_use = True
         needs_attention = peer.tunnel.handle_sent(now, data=True)
         if (count > 1 and path.size.handle_burst_sent(now)) or needs_attention:
             self._attendant.attend(peer)

@@ -7,6 +7,7 @@ them says something new, so that the fast path reads a number.
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Hashable
 from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple
 
@@ -69,6 +70,7 @@ class Peer:
         known_endpoint: multiaddr of the last endpoint that was proven or configured, without the peer.
         preshared_key: of a stock device that has one, for the store.
         proving: the ping that proves an endpoint, and that endpoint.
+        handshake_endpoint: where the last handshake message went; a session that comes up proves it.
         mtu_probe: the ping that probes the path MTU, and the IP packet size that it has.
     """
 
@@ -80,6 +82,7 @@ class Peer:
         "armed_at",
         "burst_limit",
         "drops",
+        "handshake_endpoint",
         "in_use",
         "is_wanted",
         "joiner",
@@ -138,6 +141,7 @@ class Peer:
         self.known_endpoint: str | None = None
         self.preshared_key: bytes | None = None
         self.proving: tuple[bytes, Endpoint] | None = None
+        self.handshake_endpoint: Hashable | None = None
         self.mtu_probe: tuple[bytes, int] | None = None
         self.refusing_until = 0
         self.drops: Counter[str] = Counter()

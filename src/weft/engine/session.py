@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import count
 
-from weft.burst.header import DATA_OVERHEAD_BYTES, MAX_TOTAL_BYTES
+from weft.burst.header import DATA_OVERHEAD_BYTES, MAX_TOTAL_BYTES, TYPE_DATA
 from weft.burst.size import REPORT_INTERVAL_NS
 from weft.engine.contacts import Contacts, Terms
 from weft.engine.inbound import Inbound
@@ -128,7 +128,7 @@ class Session:
         """Start a handshake with a peer, at an endpoint that a person or the store named."""
         now = self._clock()
         if endpoint is not None and peer.path.endpoint != endpoint:
-            self._move(peer, endpoint, proven=True, received_bytes=0)
+            self._move(peer, endpoint, proven=True)
             peer.known_endpoint = _multiaddr_of(endpoint)
         peer.tunnel.initiate(now, self._wall_clock())
         self.attend(peer)
@@ -192,14 +192,19 @@ class Session:
         if rejection is not None:
             self.outbound.send_packet(peer, rejection, now)
 
-    def handle_moved(self, peer: Peer, endpoint: Endpoint, length: int, now: int) -> None:
-        """Follow a peer to another endpoint, and ask there whether it is true; a stock device is believed."""
-        self._move(peer, endpoint, proven=False, received_bytes=length)
+    def handle_moved(self, peer: Peer, endpoint: Endpoint, now: int) -> None:
+        """Follow a peer to another endpoint; a stock device is believed."""
+        self._move(peer, endpoint, proven=False)
         if not peer.is_weft:
             self._prove(peer, now)
-        elif peer.is_known and peer.prober is not None:
-            peer.proving = (peer.prober.ping(now), endpoint)
         self.attend(peer)
+
+    def handle_unproven(self, peer: Peer, now: int) -> None:
+        """Ask at the endpoint of a peer whether it is there; a question that is lost is asked again when more comes."""
+        endpoint = peer.path.endpoint
+        if peer.is_known and peer.prober is not None and isinstance(endpoint, Endpoint):
+            peer.proving = (peer.prober.ping(now), endpoint)
+            self.attend(peer)
 
     def receive_control(self, endpoint: Endpoint, datagram: memoryview, now: int) -> None:
         """Take a handshake message; whatever else it is, nobody here knows it."""
@@ -214,7 +219,7 @@ class Session:
             return
         peer = self.contacts.by_tunnel[tunnel]
         if peer.path.endpoint != endpoint:
-            self._move(peer, endpoint, proven=False, received_bytes=0)
+            self._move(peer, endpoint, proven=False)
         peer.path.handle_received(len(datagram))
         self.attend(peer)
 
@@ -271,6 +276,8 @@ class Session:
         if peer.tunnel not in self.contacts.by_tunnel:
             return
         for datagram in peer.tunnel.datagrams_to_send():
+            if datagram[0] != TYPE_DATA:
+                peer.handshake_endpoint = peer.path.endpoint
             self.outbound.send_raw(peer, datagram)
         while (event := peer.tunnel.next_event()) is not None:
             if isinstance(event, KeypairReady):
@@ -301,17 +308,21 @@ class Session:
             waiter = self._ping_waiters.get(peer, {}).pop(event.id, None)
             if isinstance(event, Answered):
                 peer.path.handle_rtt(event.rtt_ns)
-                if peer.proving is not None and peer.proving == (event.id, peer.path.endpoint):
+                if peer.proving == (event.id, peer.path.endpoint):
                     self._prove(peer, now)
                 if waiter is not None and not waiter.done():
                     waiter.set_result(event)
-            elif waiter is not None:
-                waiter.cancel()
+            else:
+                if peer.proving is not None and peer.proving[0] == event.id:
+                    peer.proving = None
+                if waiter is not None:
+                    waiter.cancel()
             self._end_mtu_probe(peer, event, now)
 
     def _handle_up(self, peer: Peer, now: int) -> None:
-        """A session came up: its handshake proved the endpoint that it came over."""
-        self._prove(peer, now)
+        """A session came up: its handshake proved the endpoint, unless what ended it came from another one."""
+        if peer.path.endpoint == peer.handshake_endpoint:
+            self._prove(peer, now)
         if peer.notices is not None:
             peer.notices.start(now)
         self.outbound.send_queued(peer, now)
@@ -336,10 +347,8 @@ class Session:
         self._search_mtu(peer, now)
         if hello.burst == 0:
             peer.path.size.receive_refusal(now)
-        if peer.path.endpoint is not None and not peer.path.is_proven and peer.prober is not None:
-            endpoint = peer.path.endpoint
-            assert isinstance(endpoint, Endpoint)
-            peer.proving = (peer.prober.ping(now), endpoint)
+        if not peer.path.is_proven and peer.proving is None:
+            self.handle_unproven(peer, now)
         self._when_changed()
 
     def _say(self, peer: Peer, now: int) -> None:
@@ -366,16 +375,10 @@ class Session:
                 peer.known_endpoint = text
                 self._when_changed()
 
-    def _move(self, peer: Peer, endpoint: Endpoint, *, proven: bool, received_bytes: int) -> None:
+    def _move(self, peer: Peer, endpoint: Endpoint, *, proven: bool) -> None:
         host, port = endpoint.address[:2]
-        peer.path.move(
-            endpoint,
-            is_ipv6=endpoint.socket.is_ipv6,
-            ceiling=link_mtu(host, port),
-            proven=proven,
-            received_bytes=received_bytes,
-        )
-        peer.mtu_probe = None
+        peer.path.move(endpoint, is_ipv6=endpoint.socket.is_ipv6, ceiling=link_mtu(host, port), proven=proven)
+        peer.mtu_probe = peer.proving = None
         peer.refresh()
 
     def _search_mtu(self, peer: Peer, now: int) -> None:
@@ -386,6 +389,9 @@ class Session:
     def _probe_mtu(self, peer: Peer, now: int) -> None:
         path = peer.path
         if peer.prober is None:
+            return
+        due_at = path.mtu.next_timer()
+        if due_at is None or now < due_at:
             return
         size = path.mtu.probe_due(now, in_use=peer.in_use)
         peer.in_use = False

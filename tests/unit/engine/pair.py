@@ -155,6 +155,12 @@ class FakeSocket:
         self.buffer[: len(data)] = data
         return Received(len(data), segment, first.source, first.ecn)
 
+    def move(self, host: str) -> None:
+        """Another address from now on, as behind a NAT that forgot; nothing arrives at the old one."""
+        del self.net.sockets[self.source]
+        self.source = (host, *self.source[1:])
+        self.net.sockets[self.source] = self
+
     def arrive(self, datagram: Datagram) -> None:
         """A datagram comes in; the event loop is told that the descriptor is readable."""
         if not self._inbox:
