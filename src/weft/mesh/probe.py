@@ -160,8 +160,7 @@ class Prober:
         self._outstanding: dict[bytes, tuple[int, int]] = {}
         self._out: deque[bytes] = deque(maxlen=32)
         self._events: deque[Answered | Lost] = deque(maxlen=2 * MAX_OUTSTANDING)
-        self._second = 0
-        self._pongs = 0
+        self._pong_times: deque[int] = deque(maxlen=PONGS_PER_SECOND)
         self.drops = drops
 
     def ping(self, now: int, size: int = MIN_PING_BYTES) -> bytes:
@@ -224,13 +223,11 @@ class Prober:
         return self._events.popleft() if self._events else None
 
     def _answer(self, ping: Ping, largest_message: int, now: int) -> None:
-        second = now // 1_000_000_000
-        if second != self._second:
-            self._second, self._pongs = second, 0
-        if self._pongs >= PONGS_PER_SECOND:
+        times = self._pong_times
+        if len(times) == PONGS_PER_SECOND and now - times[0] < 1_000_000_000:
             self.drops["probe: too many pings"] += 1
             return
-        self._pongs += 1
+        times.append(now)
         self._out.append(encode_pong(ping, self._identity, largest_message, now // 1000))
 
     def _take(self, pong: Pong, their_key: bytes | None, now: int) -> None:
