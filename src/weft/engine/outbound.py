@@ -297,6 +297,8 @@ class Outbound:
         count = len(parts) // 2
         length = len(plain) + TAG_BYTES + count * PIECE_HEADER_BYTES
         self._transmit(peer, parts, piece + PIECE_HEADER_BYTES, length, count, now, ecn)
+        if count > 1 and peer.path.size.handle_burst_sent(now):
+            self._attendant.attend(peer)
 
     def _send_segments(self, peer: Peer, keypair: Keypair, segments: list[bytearray], now: int) -> None:
         """Send the segments of one super-packet as type 4 messages, as many in one call as may be."""
@@ -396,8 +398,7 @@ class Outbound:
             return
         path.tx_bytes += length
         path.size.datagrams_sent += count
-        needs_attention = peer.tunnel.handle_sent(now, data=True)
-        if (count > 1 and path.size.handle_burst_sent(now)) or needs_attention:
+        if peer.tunnel.handle_sent(now, data=True):
             self._attendant.attend(peer)
 
     def _hold(self, peer: Peer, packet: memoryview | bytearray, kind: int, segment: int) -> None:

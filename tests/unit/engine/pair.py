@@ -199,10 +199,18 @@ class FakeTun:
         self.takes_tcp = csum and tso
         self.takes_udp = csum and tso and uso
         self.written: list[Written] = []
-        self.received: list[bytes] = []
-        """What the host's stack makes of it: packets one by one, complete."""
+        self._received: list[bytes] = []
+        self._unread: list[Callable[[], list[bytes]]] = []
         self.reads = 0
         self._outbox: deque[tuple[bytes, Read]] = deque()
+
+    @property
+    def received(self) -> list[bytes]:
+        """What the host's stack makes of what was written: packets one by one, complete."""
+        for make in self._unread:
+            self._received += make()
+        self._unread.clear()
+        return self._received
 
     def program_sends(self, *given: bytes, segment: int = 0) -> None:
         """The host routes packets here; with `segment` these are super-packets.
@@ -241,13 +249,14 @@ class FakeTun:
         return read
 
     def write(self, parts: Sequence[Buffer]) -> bool:
-        return self._take(Written("plain", b"".join(parts), 0, len(parts)), [b"".join(parts)])
+        packet = b"".join(parts)
+        return self._take(Written("plain", packet, 0, len(parts)), lambda: [packet])
 
     def write_partial(self, parts: Sequence[Buffer], transport: int, checksum_offset: int) -> bool:
         assert self.takes_partial
         packet = b"".join(parts)
-        done = packets.finish(packet, transport, checksum_offset)
-        return self._take(Written("partial", packet, 0, len(parts)), [done])
+        written = Written("partial", packet, 0, len(parts))
+        return self._take(written, lambda: [packets.finish(packet, transport, checksum_offset)])
 
     def write_super(self, parts: Sequence[Buffer], kind: int, segment: int, transport: int, headers: int) -> bool:
         packet = b"".join(parts)
@@ -261,11 +270,11 @@ class FakeTun:
         assert packets.as_partial(packet) == packet, "the checksum field holds the pseudo-header's sum"
         assert len(parts[0]) >= headers
         written = Written("tcp" if kind == KIND_TCP else "udp", packet, segment, len(parts))
-        return self._take(written, packets.segments(packet, segment))
+        return self._take(written, lambda: packets.segments(packet, segment))
 
-    def _take(self, written: Written, result: list[bytes]) -> bool:
+    def _take(self, written: Written, result: Callable[[], list[bytes]]) -> bool:
         self.written.append(written)
-        self.received += result
+        self._unread.append(result)
         return True
 
     def _drain(self) -> None:
