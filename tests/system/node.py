@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,14 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from tests.system.lab import Cable, Host, Interface, Lab
+import msgspec
+
+from tests.system.lab import Host, Interface, Lab
 from tests.system.process import Outcome
 from tests.system.traffic import transfer
 from tests.system.waiting import until
 from weft.api import routes
 from weft.api.client import Client
+from weft.api.messages import ChangePorts
 from weft.api.unix_socket import FILE_NAME
-from weft.engine.status import PeerStatus, Status
+from weft.engine.status import Info, PeerStatus, Status
 
 PORT = 1312
 EVERYTHING = ("/tcp/0", "/udp/0", "/icmp")
@@ -34,20 +37,27 @@ class Node:
     """One node with a directory of its own.
 
     Attributes:
-        id: peer id.
-        address: in the overlay.
+        info: who it is; known once it was up.
     """
 
+    info: Info
+
     def __init__(self, host: Host, directory: Path, config: str = "") -> None:
-        """Make its key; `config` is its weft.toml, if not the one that `weft init` writes."""
+        """Nothing runs yet; `config` is its weft.toml, if not the one that `weft up` writes."""
         self.host = host
         self.directory = directory
         self.client = Client(directory / FILE_NAME)
-        made = json.loads(self.weft("init", "--json"))
-        self.id: str = made["id"]
-        self.address: str = made["address"]
         if config:
             (directory / "weft.toml").write_text(config)
+
+    @property
+    def id(self) -> str:
+        return self.info.id
+
+    @property
+    def address(self) -> str:
+        """In the overlay."""
+        return self.info.address
 
     def command(self, *arguments: str, **environment: str) -> list[str]:
         """The words that run the `weft` command on this node."""
@@ -64,16 +74,17 @@ class Node:
 
     def up(self, *allow: str, **environment: str) -> None:
         """`weft up`, with variables for the daemon; the firewall lets in what is given."""
-        self.host.run(*self.command("up", **environment))
+        said = self.host.run(*self.command("up", "--json", **environment))
+        self.info = msgspec.json.decode(said, type=Info)
         if allow:
-            self.weft("fc00", "allow", *allow)
+            self.client.call(routes.FC00_ALLOW, ChangePorts(rules=list(allow)))
 
     def down(self) -> None:
         self.weft("down")
 
     def kill(self) -> None:
         """End the daemon as a power cut would."""
-        pid = self.pid
+        pid = self.info.pid
         os.kill(pid, signal.SIGKILL)
         until(lambda: pid not in self.pids(), f"process {pid} is gone")
 
@@ -81,26 +92,33 @@ class Node:
         """What runs in its host."""
         return [int(pid) for pid in self.host.run("ip", "netns", "pids", self.host.namespace).split()]
 
-    @property
-    def pid(self) -> int:
-        return self.client.call(routes.INFO).pid
-
     def status(self) -> Status:
         return self.client.call(routes.STATUS)
 
-    def peer(self) -> PeerStatus:
-        """What it says about its only peer."""
-        (peer,) = self.client.call(routes.PEER_LIST).peers
+    def connect(self, other: Node, end: Interface, family: Family = "IPv4") -> None:
+        """Call another node by an interface of its host."""
+        self.weft("peer", "connect", other.multiaddr(end, family))
+
+    def peer(self, other: Node | None = None) -> PeerStatus:
+        """What it says about a peer, by default its only one."""
+        peers = self.client.call(routes.PEER_LIST).peers
+        (peer,) = [peer for peer in peers if other is None or other.address in peer.addresses]
         return peer
+
+    def remembers(self, other: Node) -> bool:
+        """Whether another node is in its store, with the endpoint that it has now."""
+        endpoint = self.peer(other).endpoint or ""
+        state = (self.directory / "state.json").read_text()
+        return other.id in state and f"/{endpoint.rpartition(':')[0].strip('[]')}/" in state
 
     def restarts(self) -> dict[str, int]:
         """How often each task was restarted."""
         return {task.name: task.restarts for task in self.status().tasks}
 
-    def multiaddr(self, end: Interface, family: Family = "IPv4", port: int = PORT) -> str:
+    def multiaddr(self, end: Interface, family: Family = "IPv4") -> str:
         """What others dial to reach it by an interface of its host."""
         host = f"/ip4/{end.ip4}" if family == "IPv4" else f"/ip6/{end.ip6}"
-        return f"{host}/udp/{port}/p2p/{self.id}"
+        return f"{host}/udp/{PORT}/p2p/{self.id}"
 
 
 @dataclass
@@ -116,11 +134,15 @@ class Pair:
 
     def connect(self) -> None:
         """Alice calls Bob."""
-        self.alice.weft("peer", "connect", self.bob.multiaddr(self.right, self.family))
+        self.alice.connect(self.bob, self.right, self.family)
 
     def crosses(self) -> bool:
         """Whether one packet crosses the tunnel and is answered."""
         return self.alice.host.ping(self.bob.address, count=1, wait_s=1).received == 1
+
+    def drops(self) -> dict[str, int]:
+        """What both nodes dropped since their start, by reason."""
+        return dict(Counter(self.alice.status().drops) + Counter(self.bob.status().drops))
 
     def transfer(self, size: int, **how: object) -> None:
         """Send so many bytes, both ways at once if nothing else is said, and check that each arrives."""
@@ -140,12 +162,18 @@ def connected_pair(family: Family = "IPv4", *, mtu: int = 1500) -> Iterator[Pair
 def pair_of(lab: Lab, left: Interface, right: Interface, family: Family = "IPv4") -> Pair:
     """Nodes on the hosts of two interfaces that are up, but do not know each other yet."""
 
+    return Pair(lab, *nodes_on(lab, left, right), left, right, family)
+
+
+def nodes_on(lab: Lab, *ends: Interface) -> list[Node]:
+    """Nodes on the hosts of some interfaces, up, whose firewalls let everything in."""
+
     def start(end: Interface) -> Node:
         node = Node(end.host, lab.directory(end.host.name))
         node.up(*EVERYTHING)
         return node
 
-    return Pair(lab, *at_once(start, left, right), left, right, family)
+    return at_once(start, *ends)
 
 
 def at_once(work: Callable[[T], R], *items: T) -> list[R]:

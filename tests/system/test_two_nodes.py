@@ -96,6 +96,6 @@ def test_status_tells_what_the_tunnel_is(pair: Pair) -> None:
 
 
 def test_nothing_was_dropped_and_no_task_died(pair: Pair) -> None:
+    assert pair.drops() == {}
     for node in (pair.alice, pair.bob):
-        assert node.status().drops == {}
         assert set(node.restarts().values()) == {0}

@@ -1,0 +1,72 @@
+"""What a kernel may lack is taken away, on one side and on both: slower, but every byte arrives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.system.node import EVERYTHING, Node, Pair, at_once, connected_pair
+from tests.system.traffic import MB
+from tests.system.waiting import until
+
+pytestmark = pytest.mark.system
+
+WORDS = ("gso", "gro", "sendmsg", "tun")
+SIDES = ("alice", "both")
+PIECES = (0, 3, 64)
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Pair]:
+    with connected_pair() as pair:
+        yield pair
+
+
+def restart(pair: Pair, side: str, **environment: str) -> None:
+    """Start both daemons anew, those of a side with other variables; they find each other by themselves."""
+
+    def again(node: Node) -> None:
+        node.down()
+        node.up(*EVERYTHING, **(environment if side in {node.host.name, "both"} else {}))
+
+    at_once(again, pair.alice, pair.bob)
+    until(pair.crosses, "the tunnel is there again")
+
+
+def offloads(node: Node) -> set[str]:
+    status = node.status()
+    return {name for listener in status.listeners for name in listener.offloads} | set(status.interface.offloads)
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("word", WORDS)
+def test_transfer_without_what_a_kernel_may_lack_arrives_as_it_was_sent(pair: Pair, word: str, side: str) -> None:
+    restart(pair, side, WEFT_WITHOUT=word)
+    for node in (pair.alice, pair.bob):
+        lacking = side in {node.host.name, "both"}
+        assert ({"gso", "gro"} <= offloads(node)) == (not lacking or word == "tun")
+        assert ("tso6" in offloads(node)) == (not lacking or word != "tun")
+    pair.transfer(10 * MB)
+    assert pair.drops() == {}
+    assert pair.alice.host.ping(pair.bob.address, size=20_000).received == 3
+
+
+def test_transfer_without_any_of_it_arrives_as_it_was_sent(pair: Pair) -> None:
+    restart(pair, "both", WEFT_WITHOUT=",".join(WORDS))
+    assert offloads(pair.alice) == offloads(pair.bob) == set()
+    pair.transfer(10 * MB)
+    assert pair.drops() == {}
+    assert pair.alice.host.ping(pair.bob.address, size=20_000).received == 3
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("pieces", PIECES)
+def test_transfer_in_bursts_of_a_fixed_size_arrives_as_it_was_sent(pair: Pair, pieces: int, side: str) -> None:
+    restart(pair, side, WEFT_BURST_PIECES=str(pieces))
+    pair.transfer(10 * MB)
+    assert pair.drops() == {}
+    for node in (pair.alice, pair.bob):
+        expected = max(1, pieces) if side in {node.host.name, "both"} else 64
+        peer = node.peer()
+        assert (peer.burst_pieces, peer.mode) == (expected, "packet" if expected == 1 else "burst")
