@@ -5,8 +5,9 @@
     confirmed   the size in use is probed again while data is sent; a lost one lowers it
     raise       with each new session, which comes every two minutes in use, larger sizes are tried again
 
-A size counts as lost after two lost probes of it in a row; an EMSGSIZE of the local kernel counts at once. All sizes
-are bytes of whole IP packets of the underlay.
+A size counts as lost after two lost probes of it in a row; an EMSGSIZE of the local kernel counts at once, and the
+next smaller size of the table is the most that is tried from then on. All sizes are bytes of whole IP packets of the
+underlay.
 
 Source: RFC 8899 (PLPMTUD) in outline; wire.md section 4, "Path MTU".
 """
@@ -48,13 +49,13 @@ class PathMtu:
 
     Attributes:
         mtu: what is used now, bytes.
-        ceiling: MTU of the local link towards the endpoint, bytes.
+        ceiling: MTU of the local link towards the endpoint, bytes; at most what an IPv4 packet can have.
     """
 
     def __init__(self, ceiling: int = USUAL_MTU) -> None:
-        self.mtu = min(BASE_MTU, ceiling)
-        self.ceiling = ceiling
-        self._failed_at = ceiling + 1
+        self.ceiling = min(ceiling, SIZES[-1])
+        self.mtu = min(BASE_MTU, self.ceiling)
+        self._failed_at = self.ceiling + 1
         self._probing: int | None = None
         self._losses = 0
         self._due_at: int | None = None
@@ -62,6 +63,8 @@ class PathMtu:
     def start(self, now: int) -> None:
         """Begin the search, or begin it anew: the path can be probed from now on."""
         self._failed_at = self.ceiling + 1
+        self._probing = None
+        self._losses = 0
         self._schedule(now)
 
     def probe_due(self, now: int, *, in_use: bool) -> int | None:
@@ -69,7 +72,8 @@ class PathMtu:
 
         Args:
             now: monotonic ns.
-            in_use: whether data was sent since the last call; an idle path is not confirmed again and again.
+            in_use: whether data was sent since the last call; an idle path is not confirmed again and again, but what
+                sends over one that shrank may well be silent for a while.
 
         Returns:
             Bytes of the IP packet that the probe shall have. The caller says how it ended by `handle_answered`,
@@ -79,7 +83,7 @@ class PathMtu:
             return None
         size = self._next_size()
         if size is None:
-            if not in_use:
+            if not in_use and not self._losses:
                 self._due_at = now + CONFIRM_INTERVAL_NS
                 return None
             size = self.mtu
@@ -91,7 +95,7 @@ class PathMtu:
         """A probe of that size was answered."""
         if size >= self._failed_at:
             self._failed_at = self.ceiling + 1
-        self.mtu = max(self.mtu, size)
+        self.mtu = max(self.mtu, min(size, self.ceiling))
         self._end(size, now)
 
     def handle_lost(self, size: int, now: int) -> None:
@@ -107,12 +111,13 @@ class PathMtu:
 
     def handle_too_big(self, size: int, now: int) -> None:
         """The local kernel refused a datagram of that size."""
-        self.ceiling = max(BASE_MTU, min(self.ceiling, size - 1))
+        self.ceiling = min(self.ceiling, max((less for less in SIZES if less < size), default=BASE_MTU))
         self._fail(size, now)
+        self.mtu = min(self.mtu, self.ceiling)
 
     def next_timer(self) -> int | None:
-        """When to ask `probe_due` again, monotonic ns."""
-        return self._due_at
+        """When to ask `probe_due` again, monotonic ns; None while a probe is on its way."""
+        return self._due_at if self._probing is None else None
 
     def _fail(self, size: int, now: int) -> None:
         if size <= self.mtu:
