@@ -36,6 +36,7 @@ from weft.noise.gate import Gate
 from weft.noise.rates import Rate
 from weft.noise.tunnel import HandshakeFailed, KeypairReady, Tunnel
 from weft.packet.answers import Unreachable, destination_unreachable, packet_too_big
+from weft.paths.mtu import PathMtu
 from weft.paths.path import IP_UDP_BYTES
 
 log = logging.getLogger("weft.engine")
@@ -166,6 +167,17 @@ class Session:
         for peer in self.contacts:
             if peer.notices is not None and peer.notices.hello.capabilities != capabilities:
                 self._say(peer, now)
+
+    def look_at_links(self) -> None:
+        """Ask the kernel anew how much fits a datagram to each stock device in use; for the engine, once a second.
+
+        Such a device answers no probes, but routers tell the kernel when a link on the way is too small.
+        """
+        for peer in self.contacts:
+            endpoint = peer.path.endpoint
+            if not peer.is_weft and peer.in_use and isinstance(endpoint, Endpoint):
+                peer.in_use = False
+                peer.path.mtu = PathMtu(link_mtu(*endpoint.address[:2]))
 
     # What the datapath calls.
 
