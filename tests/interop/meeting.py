@@ -121,12 +121,11 @@ def endpoint(end: Interface, port: int, family: Family) -> str:
     return f"{end.ip4}:{port}" if family == "IPv4" else f"[{end.ip6}]:{port}"
 
 
-def prepare(lab: Lab, family: Family = "IPv4", *, mtu: int = 1500, name: str = "", program: str = "weft") -> Meeting:
-    """Run both programs; they don't know each other yet."""
-    left, right = lab.host(f"weft{name}"), lab.host(f"stock{name}")
-    cable = lab.veth(left, right, mtu=mtu)
-    node = Node(left, lab.directory(f"node{name}"), program)
-    stock = StockDevice(right, (f"{STOCK_IP4}/32", f"{STOCK_IP6}/128"), lab.directory(f"keys{name}"))
+def prepare(lab: Lab, family: Family = "IPv4", cable: Cable | None = None, *, program: str = "weft") -> Meeting:
+    """Run both programs, at the ends of a new cable if there is none yet; they don't know each other."""
+    cable = cable or lab.veth(lab.host("weft"), lab.host("stock"))
+    node = Node(cable.left.host, lab.directory("node"), program)
+    stock = StockDevice(cable.right.host, (f"{STOCK_IP4}/32", f"{STOCK_IP6}/128"), lab.directory("keys"))
     stock.start()
     node.start(*EVERYTHING)
     meeting = Meeting(lab, cable, node, stock, family)
@@ -134,9 +133,9 @@ def prepare(lab: Lab, family: Family = "IPv4", *, mtu: int = 1500, name: str = "
     return meeting
 
 
-def meet(lab: Lab, family: Family = "IPv4", caller: Role = "weft", *, mtu: int = 1500, name: str = "") -> Meeting:
+def meet(lab: Lab, family: Family = "IPv4", caller: Role = "weft", cable: Cable | None = None) -> Meeting:
     """Run both programs, and have one call the other; packets cross when this returns."""
-    meeting = prepare(lab, family, mtu=mtu, name=name)
+    meeting = prepare(lab, family, cable)
     meeting.introduce(caller)
     meeting.wait_until_up()
     return meeting
