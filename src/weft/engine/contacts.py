@@ -162,7 +162,8 @@ class Contacts:
         peer = self._by_key.get(noise_public_key)
         if peer is not None:
             return peer.tunnel
-        if not self._terms.accepts_unknown or not is_usable_address(address_of(noise_public_key)):
+        is_usable = noise_public_key != self._terms.static.public and is_usable_address(address_of(noise_public_key))
+        if not self._terms.accepts_unknown or not is_usable:
             return None
         strangers = [peer for peer in self._by_key.values() if not peer.is_wanted]
         if len(strangers) >= MAX_STRANGERS:

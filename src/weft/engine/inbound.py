@@ -199,6 +199,8 @@ class Inbound:
 
     def _open_whole(self, endpoint: Endpoint, whole: Whole, ecn: int, now: int) -> bool:
         """Open a burst that lies whole in the buffer; False where its pieces may still be those of others."""
+        if whole.pieces > 1 and whole.receiver_index not in self._keypairs:
+            return False
         keypair = self._keypair_for(whole.receiver_index, whole.counter, now)
         if keypair is None:
             return True
@@ -409,7 +411,7 @@ class Inbound:
 
     def _may_enter(self, peer: Peer, packet: memoryview, now: int) -> bool:
         """Whether the inner source belongs to the peer, and the firewall lets the packet in."""
-        if len(packet) < 20:
+        if len(packet) < 40 and (len(packet) < 20 or packet[0] >> 4 == 6):
             self._drops["record: too short"] += 1
             return False
         source = packet[8:24] if packet[0] >> 4 == 6 else packet[12:16]

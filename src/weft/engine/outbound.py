@@ -154,7 +154,7 @@ class Outbound:
         """Route and check one packet in the buffer; returns where the next one may be read to."""
         packet = self._buffer[start:end]
         before = self._batch[-1].end if self._batch else 0
-        if end - start < 20:
+        if end - start < 40 and (end - start < 20 or packet[0] >> 4 == 6):
             self._drops["tun: short packet"] += 1
             return before
         peer = self._routes.lookup(packet[24:40] if packet[0] >> 4 == 6 else packet[16:20])
