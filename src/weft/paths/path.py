@@ -58,7 +58,7 @@ class Path:
         self.rtt_ns: int | None = None
         self._allowance = 0
 
-    def move(self, endpoint: Hashable, *, is_ipv6: bool, ceiling: int, proven: bool, received_bytes: int = 0) -> None:
+    def move(self, endpoint: Hashable, *, is_ipv6: bool, ceiling: int, proven: bool) -> None:
         """Use another endpoint; what was measured belongs to the old one.
 
         Args:
@@ -66,7 +66,6 @@ class Path:
             is_ipv6: of the underlay.
             ceiling: MTU of the local link towards it, bytes.
             proven: whether the endpoint is known to be the peer's: it was configured, or completed a handshake.
-            received_bytes: what came from it.
         """
         self.endpoint = endpoint
         self.is_ipv6 = is_ipv6
@@ -74,7 +73,7 @@ class Path:
         self.mtu = PathMtu(ceiling)
         self.size = BurstSize(fixed=self._fixed_pieces)
         self.rtt_ns = None
-        self._allowance = AMPLIFICATION * received_bytes
+        self._allowance = 0
 
     def prove(self) -> None:
         """Somebody who holds the peer's key answered from the endpoint."""

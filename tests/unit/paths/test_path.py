@@ -13,9 +13,9 @@ HERE = ("192.0.2.1", 1312)
 THERE = ("198.51.100.7", 4000)
 
 
-def moved(*, proven: bool = False, can_probe: bool = True, received_bytes: int = 0) -> Path:
+def moved(*, proven: bool = False, can_probe: bool = True) -> Path:
     path = Path(can_probe=can_probe)
-    path.move(HERE, is_ipv6=False, ceiling=1500, proven=proven, received_bytes=received_bytes)
+    path.move(HERE, is_ipv6=False, ceiling=1500, proven=proven)
     return path
 
 
@@ -29,7 +29,9 @@ def test_without_an_endpoint_nothing_may_be_sent(can_probe: bool) -> None:
 
 
 def test_to_a_new_endpoint_go_three_times_the_bytes_that_came_from_it() -> None:
-    path = moved(received_bytes=100)
+    path = moved()
+    assert not path.may_send(1)
+    path.handle_received(100)
     assert path.may_send(200)
     assert not path.may_send(101)
     assert path.may_send(100)
@@ -97,7 +99,9 @@ def test_what_was_proven_does_not_move_with_the_peer() -> None:
 def test_bytes_from_a_proven_endpoint_are_no_allowance_for_the_next() -> None:
     path = moved(proven=True)
     path.handle_received(10**6)
-    path.move(THERE, is_ipv6=False, ceiling=1500, proven=False, received_bytes=10)
+    path.move(THERE, is_ipv6=False, ceiling=1500, proven=False)
+    assert not path.may_send(1)
+    path.handle_received(10)
     assert path.may_send(30)
     assert not path.may_send(1)
 
