@@ -25,7 +25,7 @@ demo: $(READY) peers  ## two hosts, one network: connect, ping, fetch, throughpu
 	$(BIN)/python examples/demo.py
 
 test: $(READY) peers  ## all tests, in under ten minutes on two cores
-	$(BIN)/python -m pytest tests/unit -n 2
+	$(BIN)/python -m pytest tests/unit tests/sim -n 2
 	$(BIN)/python -m pytest tests/system tests/interop
 
 check: $(READY)  ## lint, types, floors
