@@ -47,7 +47,7 @@ _INT = Struct("=i")
 _ANCILLARY_BYTES = 64
 
 _NO_SEGMENTATION = frozenset({errno.EIO, errno.EOPNOTSUPP, errno.EINVAL})
-"""Some devices promise segmentation and fail at it; from the first of these on a socket does without."""
+"""Some devices promise segmentation and fail at it with one of these; so do routes that refuse every datagram."""
 
 _SEND_ERRORS: Final = {
     errno.EMSGSIZE: "udp: too big",
@@ -68,7 +68,9 @@ _SEND_ERRORS: Final = {
     errno.EPERM: "udp: forbidden",
     errno.EACCES: "udp: forbidden",
 }
-"""What concerns one send alone; anything else is a fault of the socket and raises."""
+"""Why one send failed; what is not here counts as `udp: failed`, for routes through other tunnels give any error."""
+_BROKEN: Final = frozenset({errno.EBADF, errno.ENOTSOCK})
+"""The socket itself is gone: this raises."""
 
 
 def link_mtu(host: str, port: int) -> int:
@@ -81,12 +83,12 @@ def link_mtu(host: str, port: int) -> int:
     is_ipv6 = ":" in host
     family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
     level, option = (socket.IPPROTO_IPV6, _IPV6_MTU) if is_ipv6 else (socket.IPPROTO_IP, _IP_MTU)
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((host, port))
             return probe.getsockopt(level, option) if sys.platform == "linux" else 1500
-        except OSError:
-            return 1500
+    except OSError:
+        return 1500
 
 
 class Received(NamedTuple):
@@ -260,11 +262,11 @@ class UdpSocket:
             self._enqueue(parts, segment, address, ecn)
             return True
         try:
-            self._send_now(parts, segment, address, ecn)
-        except BlockingIOError:
-            self._enqueue(parts, segment, address, ecn)
+            rest = self._send_now(parts, segment, address, ecn)
         except OSError as error:
-            return self._handle_send_error(error, parts, segment, address, ecn)
+            return self._count(error)
+        if rest:
+            self._enqueue(rest, segment, address, ecn)
         return True
 
     def flush(self) -> bool:
@@ -278,38 +280,49 @@ class UdpSocket:
             data, segment, address, ecn = queue.popleft()
             self._queued_bytes -= len(data)
             try:
-                self._send_now(_cut(data, segment), segment, address, ecn)
-            except BlockingIOError:
-                queue.appendleft((data, segment, address, ecn))
-                self._queued_bytes += len(data)
-                return False
+                rest = b"".join(self._send_now(_cut(data, segment), segment, address, ecn))
             except OSError as error:
-                if self.gso and error.errno in _NO_SEGMENTATION:
-                    self.gso = False
-                    queue.appendleft((data, segment, address, ecn))
-                    self._queued_bytes += len(data)
-                else:
-                    self._count(error)
+                self._count(error)
+                continue
+            if rest:
+                queue.appendleft((rest, segment, address, ecn))
+                self._queued_bytes += len(rest)
+                return False
         return True
 
-    def _send_now(self, parts: Sequence[Buffer], segment: int, address: Address, ecn: int) -> None:
-        if self._has_sendmsg:
-            length = sum(map(len, parts))
-            if length <= segment:
-                self._socket.sendmsg(parts, self._ancillary(0, ecn), 0, address)
-                return
-            if self.gso:
-                self._socket.sendmsg(parts, self._ancillary(segment, ecn), 0, address)
-                return
+    def _send_now(self, parts: Sequence[Buffer], segment: int, address: Address, ecn: int) -> Sequence[Buffer]:
+        """Send; returns what has to wait, in whole datagrams."""
+        if sum(map(len, parts)) <= segment:
+            return [] if self._send_one(parts, 0, address, ecn) else parts
+        if not self.gso:
+            return self._send_each(parts, segment, address, ecn)
+        try:
+            return [] if self._send_one(parts, segment, address, ecn) else parts
+        except OSError as error:
+            if error.errno not in _NO_SEGMENTATION:
+                raise
+        rest = self._send_each(parts, segment, address, ecn)
+        # Only now it is clear that segmentation was to blame, and not the route or the address.
+        self.gso = False
+        return rest
+
+    def _send_each(self, parts: Sequence[Buffer], segment: int, address: Address, ecn: int) -> Sequence[Buffer]:
         datagrams = _cut(b"".join(parts), segment)
         for number, datagram in enumerate(datagrams):
-            try:
-                self._socket.sendto(datagram, address)
-            except BlockingIOError:
-                if number == 0:
-                    raise
-                self._enqueue(datagrams[number:], segment, address, ecn)
-                return
+            if not self._send_one([datagram], 0, address, ecn):
+                return datagrams[number:]
+        return []
+
+    def _send_one(self, parts: Sequence[Buffer], segment: int, address: Address, ecn: int) -> bool:
+        """One system call; False where it would block."""
+        try:
+            if self._has_sendmsg:
+                self._socket.sendmsg(parts, self._ancillary(segment, ecn), 0, address)
+            else:
+                self._socket.sendto(b"".join(parts), address)
+        except BlockingIOError:
+            return False
+        return True
 
     def _ancillary(self, segment: int, ecn: int) -> list[tuple[int, int, bytes]]:
         messages = []
@@ -320,20 +333,12 @@ class UdpSocket:
             messages.append((level, kind, _INT.pack(ecn)))
         return messages
 
-    def _handle_send_error(
-        self, error: OSError, parts: Sequence[Buffer], segment: int, address: Address, ecn: int
-    ) -> bool:
-        if self.gso and error.errno in _NO_SEGMENTATION and sum(map(len, parts)) > segment:
-            self.gso = False
-            return self.send(parts, segment, address, ecn)
-        self._count(error)
-        return error.errno != errno.EMSGSIZE
-
-    def _count(self, error: OSError) -> None:
-        reason = _SEND_ERRORS.get(error.errno or 0)
-        if reason is None:
+    def _count(self, error: OSError) -> bool:
+        """Count a send that failed; False if it was too big."""
+        if error.errno in _BROKEN:
             raise error
-        self.drops[reason] += 1
+        self.drops[_SEND_ERRORS.get(error.errno or 0, "udp: failed")] += 1
+        return error.errno != errno.EMSGSIZE
 
     def _enqueue(self, parts: Sequence[Buffer], segment: int, address: Address, ecn: int) -> None:
         data = b"".join(parts)
