@@ -9,6 +9,7 @@ Not done here: making the TUN (tun.py).
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import socket
@@ -210,8 +211,9 @@ async def local_addresses() -> list[str]:
     """
     try:
         found = [address async for address in _addresses_by_netlink()]
-    except UsageError:
-        found = list(_addresses_by_socket())
+    except (UsageError, OSError):
+        # In a thread, for the look-up of the own name may ask a server that does not answer.
+        found = await asyncio.to_thread(list, _addresses_by_socket())
     return suitable(found)
 
 
