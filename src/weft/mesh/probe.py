@@ -118,7 +118,7 @@ def decode_probe(body: bytes) -> Ping | Pong:
     if reserved:
         raise DecodeError("two zero bytes", offset=2)
     if kind == PING:
-        if any(body[_HEAD.size :]):
+        if body.count(0, _HEAD.size) != len(body) - _HEAD.size:
             raise DecodeError("zeros behind the key", offset=_HEAD.size)
         return Ping(pos, probe_id, public_key, len(body) + CODEC_BYTES)
     if kind == PONG:
