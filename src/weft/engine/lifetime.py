@@ -23,7 +23,7 @@ from pathlib import Path
 from weft.engine.config import Config, load_network_psk
 from weft.engine.contacts import Terms
 from weft.engine.interface import INTERFACE_MTU, OverlayInterface
-from weft.engine.peer import Endpoint
+from weft.engine.peer import Endpoint, Peer
 from weft.engine.readers import read_socket, read_tun
 from weft.engine.session import Session
 from weft.engine.stage import Stage
@@ -174,6 +174,8 @@ class Lifetime:
     def _restore_peers(self, session: Session) -> None:
         """Take the stored peers, and call those whose endpoint is known."""
         for stored in self._state.peers:
+            if stored.stranger and not self._terms.accepts_unknown:
+                continue
             key = stored.noise_public_key
             try:
                 if stored.kind == "weft":
@@ -192,9 +194,17 @@ class Lifetime:
                 continue
             if stored.endpoints:
                 peer.known_endpoint = stored.endpoints[0]
-                endpoint = self.endpoint_of(decode_multiaddr(stored.endpoints[0]))
-                if endpoint is not None:
-                    session.call(peer, endpoint)
+                self._call_again(session, peer)
+
+    def _call_again(self, session: Session, peer: Peer) -> None:
+        assert peer.known_endpoint is not None
+        try:
+            endpoint = self.endpoint_of(decode_multiaddr(peer.known_endpoint))
+        except TransportError as error:
+            log.warning("a stored peer is not called: %s", error)
+            return
+        if endpoint is not None:
+            session.call(peer, endpoint)
 
     async def _keep_session(self) -> None:
         """Build the session anew whenever its stage is beyond help."""
@@ -281,7 +291,7 @@ class Lifetime:
                 self.interface = await OverlayInterface.open(ifname, self.identity.address, offloads=offloads)
                 try:
                     await self.set_routes()
-                except UsageError:
+                except BaseException:
                     await self._close_interface()
                     raise
                 self._attach(self.interface)
