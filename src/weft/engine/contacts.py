@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_network
 
 from weft.burst.header import MAX_TOTAL_BYTES
@@ -41,7 +41,7 @@ class Terms:
     static: StaticKey
     boot: bytes
     """8 random bytes of this process."""
-    network_psk: bytes
+    network_psk: bytes = field(repr=False)
     """Of the shared network secret; zeros without one."""
     keepalive_ns: int
     mtu: int
@@ -61,7 +61,7 @@ class Contacts:
     Attributes:
         by_tunnel: for the fast path.
         routes: which peer has which address.
-        timestamp_floor: the highest TAI64N that was ever sent, as far as the store knows.
+        timestamp_floor: the highest TAI64N that was ever sent, as far as the store and the peers that went know.
     """
 
     def __init__(self, terms: Terms, table: KeypairTable, drops: Counter[str], timestamp_floor: bytes) -> None:
@@ -95,7 +95,8 @@ class Contacts:
             UsageError: nobody has it.
         """
         for peer in self._by_key.values():
-            if text in {peer.name, str(peer.peer_id), encode_wireguard_key(peer.tunnel.peer_public)}:
+            names = {peer.name, encode_wireguard_key(peer.tunnel.peer_public)}
+            if text in names or (peer.peer_id is not None and text == str(peer.peer_id)):
                 return peer
             if text in {str(network.network_address) for network in peer.allowed if network.num_addresses == 1}:
                 return peer
@@ -176,6 +177,7 @@ class Contacts:
 
     def remove(self, peer: Peer) -> None:
         """Forget a peer and everything of its session."""
+        self.timestamp_floor = self.last_timestamp_sent
         self.routes.remove_peer(peer)
         peer.tunnel.close()
         peer.joiner.close()
@@ -190,7 +192,7 @@ class Contacts:
     @property
     def last_timestamp_sent(self) -> bytes:
         """The highest TAI64N that was sent to anybody."""
-        return max((peer.tunnel.last_timestamp_sent for peer in self._by_key.values()), default=self.timestamp_floor)
+        return max((self.timestamp_floor, *(peer.tunnel.last_timestamp_sent for peer in self._by_key.values())))
 
     def _make(self, key: bytes, psk: bytes, keepalive_ns: int, allowed: tuple[Network, ...], *, weft: bool) -> Peer:
         terms = self._terms
