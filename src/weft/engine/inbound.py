@@ -312,7 +312,7 @@ class Inbound:
             self._attendant.handle_unproven(peer, now)
         if peer.tunnel.handle_received(keypair, now, data=heard.data):
             self._attendant.attend(peer)
-        if heard.packets and peer.burst_limit:
+        if heard.packets and peer.is_known:
             self._report(peer, now)
 
     def _report(self, peer: Peer, now: int) -> None:
