@@ -98,6 +98,8 @@ class Outbound:
         now = self._clock()
         buffer = self._buffer
         position = taken = 0
+        # A fault may have left some of the last time, whose bytes are overwritten now.
+        self._batch = []
         for _ in range(MAX_READS):
             start = position + RECORD_HEADER_BYTES
             if start + MAX_PACKET_BYTES > _BUFFER_BYTES:
@@ -169,7 +171,8 @@ class Outbound:
             self._send_super(peer, packet, read.kind, read.segment, now, in_buffer=start)
             return 0
         batch = self._batch
-        if batch and (peer is not self._batch_peer or end - batch[0].start > MAX_BURST_PACKED_PIECES * peer.piece):
+        room = MAX_BURST_PACKED_PIECES * peer.piece - _BURST_OVERHEAD
+        if batch and (peer is not self._batch_peer or end - batch[0].start > room):
             self._flush(now)
         self._batch_peer = peer
         batch = self._batch
