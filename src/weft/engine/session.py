@@ -97,6 +97,8 @@ class Session:
     async def run(self) -> None:
         """Look after the peers until cancelled."""
         loop = asyncio.get_running_loop()
+        # A fault may have ended this task before the timer of a peer was armed anew.
+        self._attention.update(self.contacts)
         while True:
             now = self._clock()
             while self._timers and self._timers[0][0] <= now:
@@ -128,7 +130,7 @@ class Session:
     def call(self, peer: Peer, endpoint: Endpoint | None) -> None:
         """Start a handshake with a peer, at an endpoint that a person or the store named."""
         now = self._clock()
-        if endpoint is not None and peer.path.endpoint != endpoint:
+        if endpoint is not None and not (peer.path.endpoint == endpoint and peer.path.is_proven):
             self._move(peer, endpoint, proven=True)
             peer.known_endpoint = _multiaddr_of(endpoint)
         peer.tunnel.initiate(now, self._wall_clock())
@@ -344,24 +346,20 @@ class Session:
 
     def _handle_hello(self, peer: Peer, hello: Hello, now: int) -> None:
         """A peer said who it is; believed only if that gives the Noise key of its tunnel."""
-        try:
-            peer_id = PeerId(hello.public_key)
-            is_true = peer_id.noise_public_key == peer.tunnel.peer_public
-        except DecodeError:
-            is_true = False
-        if not is_true:
-            self.drops["notice: id of another key"] += 1
-            log.warning("a peer claims an identity that is not of its key; forgetting it")
-            self.remove(peer)
-            return
-        peer.peer_id = peer_id
+        if peer.peer_id is None or peer.peer_id.public_key != hello.public_key:
+            peer.peer_id = _id_of(hello, peer)
+            if peer.peer_id is None:
+                self.drops["notice: id of another key"] += 1
+                log.debug("a peer claims an identity that is not of its key; forgetting it")
+                self.remove(peer)
+                return
+            self._when_changed()
         peer.refresh()
         self._search_mtu(peer, now)
         if hello.burst == 0:
             peer.path.size.receive_refusal(now)
         if not peer.path.is_proven and peer.proving is None:
             self.handle_unproven(peer, now)
-        self._when_changed()
 
     def _say(self, peer: Peer, now: int) -> None:
         """Tell a peer anew what this node is and takes."""
@@ -436,6 +434,15 @@ class Session:
     def _answer(self, packet: bytes | None) -> None:
         if packet is not None and self.inbound.tun is not None:
             self.inbound.tun.write([packet])
+
+
+def _id_of(hello: Hello, peer: Peer) -> PeerId | None:
+    """The peer id that a peer claims, or None if that is not of its Noise key."""
+    try:
+        peer_id = PeerId(hello.public_key)
+    except DecodeError:
+        return None
+    return peer_id if peer_id.noise_public_key == peer.tunnel.peer_public else None
 
 
 def _multiaddr_of(endpoint: Endpoint) -> str:
