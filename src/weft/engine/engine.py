@@ -13,6 +13,7 @@ from ipaddress import IPv6Address, ip_network
 from pathlib import Path
 
 from weft import __version__
+from weft.burst.header import DATA_OVERHEAD_BYTES
 from weft.engine import dial
 from weft.engine.config import Config
 from weft.engine.lifetime import Lifetime
@@ -20,7 +21,7 @@ from weft.engine.peer import Endpoint, Peer
 from weft.engine.report import describe
 from weft.engine.session import Session
 from weft.engine.status import Info, Interface, Listener, PeerList, PeerStatus, Pong, Ports, Status, TaskStatus
-from weft.errors import DecodeError, PeerError, UsageError
+from weft.errors import DecodeError, PeerError, TransportError, UsageError
 from weft.firewall.rules import Rule, decode_rule, encode_rule
 from weft.identity import decode_wireguard_key, encode_wireguard_key
 from weft.io.clock import monotonic_ns
@@ -31,6 +32,8 @@ from weft.noise.primitives import KEY_BYTES
 log = logging.getLogger("weft.engine")
 
 UNSPECIFIED = {"0.0.0.0", "::"}
+MAX_PING_BYTES = 65_507 - DATA_OVERHEAD_BYTES
+"""What the largest datagram of UDP over IPv4 carries inside the tunnel."""
 
 
 class Engine:
@@ -176,6 +179,8 @@ class Engine:
             allowed = tuple(ip_network(prefix, strict=False) for prefix in allowed_ips)
         except (DecodeError, ValueError) as error:
             raise UsageError(str(error)) from error
+        if not name.isprintable():
+            raise UsageError("the name of a device has printable characters only")
         if not allowed:
             raise UsageError("a WireGuard device needs at least one allowed address")
         target = None
@@ -188,8 +193,9 @@ class Engine:
         peer = session.contacts.add_wireguard(key, name, allowed, psk, round((keepalive_s or 0) * 1_000_000_000))
         try:
             await self._life.set_routes()
-        except UsageError:
+        except (UsageError, TransportError):
             session.remove(peer)
+            await self._life.set_routes()
             raise
         if target is not None:
             session.call(peer, target)
@@ -200,13 +206,15 @@ class Engine:
         """Send one probe to a peer and wait for its answer.
 
         Raises:
-            UsageError: no such peer, or a stock device, which has no probes.
+            UsageError: no such peer, a stock device, which has no probes, or a size that no datagram has.
             TimeoutError: no answer.
         """
         session = self._life.running
         found = session.contacts.find(peer)
         if not found.is_weft:
             raise UsageError(f"{peer} is a WireGuard device; ping its address instead")
+        if size is not None and size > MAX_PING_BYTES:
+            raise UsageError(f"a probe has at most {MAX_PING_BYTES:,} bytes: more fits no datagram")
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         if not found.tunnel.is_up(monotonic_ns()):
