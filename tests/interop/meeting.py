@@ -12,17 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tests.interop.node import IFNAME, Node
-from tests.interop.node import PORT as WEFT_PORT
 from tests.interop.stock import StockDevice
 from tests.system.lab import Cable, Host, Interface, Lab, Ping
+from tests.system.node import EVERYTHING, PORT, Family, Node, at_once
 from tests.system.waiting import until
 
-Family = Literal["IPv4", "IPv6"]
 Role = Literal["weft", "stock"]
 
 WEFT_IP4, STOCK_IP4, STOCK_IP6 = "10.7.0.1", "10.7.0.2", "fd07::2"
-EVERYTHING = ("/tcp/0", "/udp/0", "/icmp")
+IFNAME = "weft0"
 
 
 @dataclass
@@ -54,10 +52,14 @@ class Meeting:
         return STOCK_IP6, STOCK_IP4
 
     def weft_endpoint(self) -> str:
-        return endpoint(self.cable.left, WEFT_PORT, self.family)
+        return endpoint(self.cable.left, PORT, self.family)
 
     def stock_endpoint(self) -> str:
         return endpoint(self.cable.right, self.stock.port, self.family)
+
+    def dropped(self, reason: str) -> int:
+        """How often the node dropped something for a reason."""
+        return self.node.status().drops.get(reason, 0)
 
     def add_stock(self, *words: str, calls: bool) -> None:
         """Tell the node of the device; with its endpoint, the node calls it."""
@@ -71,7 +73,7 @@ class Meeting:
         """Tell the device of the node; with its endpoint, packets for the node make the device call it."""
         given = ("endpoint", self.weft_endpoint()) if calls else ()
         allowed = f"{self.node.address}/128,{WEFT_IP4}/32"
-        self.stock.set_peer(self.node.public_key, "allowed-ips", allowed, *given, *words)
+        self.stock.set_peer(self.node.info.wireguard_public_key, "allowed-ips", allowed, *given, *words)
         self.stock.route(f"{self.node.address}/128", f"{WEFT_IP4}/32")
 
     def introduce(self, caller: Role) -> None:
@@ -121,13 +123,12 @@ def endpoint(end: Interface, port: int, family: Family) -> str:
     return f"{end.ip4}:{port}" if family == "IPv4" else f"[{end.ip6}]:{port}"
 
 
-def prepare(lab: Lab, family: Family = "IPv4", cable: Cable | None = None, *, program: str = "weft") -> Meeting:
+def prepare(lab: Lab, family: Family = "IPv4", cable: Cable | None = None, **environment: str) -> Meeting:
     """Run both programs, at the ends of a new cable if there is none yet; they don't know each other."""
     cable = cable or lab.veth(lab.host("weft"), lab.host("stock"))
-    node = Node(cable.left.host, lab.directory("node"), program)
+    node = Node(cable.left.host, lab.directory("node"))
     stock = StockDevice(cable.right.host, (f"{STOCK_IP4}/32", f"{STOCK_IP6}/128"), lab.directory("keys"))
-    stock.start()
-    node.start(*EVERYTHING)
+    at_once(lambda start: start(), stock.start, lambda: node.up(*EVERYTHING, **environment))
     meeting = Meeting(lab, cable, node, stock, family)
     meeting.give_ip4()
     return meeting

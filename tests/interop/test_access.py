@@ -5,8 +5,7 @@ import sys
 
 import pytest
 
-from tests.interop.meeting import STOCK_IP4, STOCK_IP6, WEFT_IP4, Meeting, meet, prepare
-from tests.interop.node import IFNAME
+from tests.interop.meeting import IFNAME, STOCK_IP4, STOCK_IP6, WEFT_IP4, Meeting, meet, prepare
 from tests.system.lab import Host, Lab
 from tests.system.waiting import until
 
@@ -104,10 +103,10 @@ def test_firewall_refuses_a_stock_device_what_is_not_allowed(lab: Lab, ip4: bool
     meeting.weft_host.start(sys.executable, "-c", LISTEN, address, PORT, name="listener").wait_for("listening")
     assert connect(stock_host, address) == "connected"
     node.weft("fc00", "deny", "/tcp/0", "/udp/0", "/icmp")
-    refused = node.dropped("not_allowed")
+    refused = meeting.dropped("not_allowed")
     assert connect(stock_host, address) == "ConnectionRefusedError"
     assert not meeting.crosses()
-    assert node.dropped("not_allowed") == refused + 2
+    assert meeting.dropped("not_allowed") == refused + 2
     node.weft("fc00", "allow", f"/tcp/{PORT}")
     assert connect(stock_host, address) == "connected"
     assert connect(stock_host, address, "8081") == "ConnectionRefusedError"
@@ -133,7 +132,7 @@ def routes(host: Host) -> set[str]:
 
 
 def dropped(meeting: Meeting) -> int:
-    return meeting.node.dropped("source is not the peer's")
+    return meeting.dropped("source is not the peer's")
 
 
 def icmp_received(host: Host) -> list[str]:

@@ -6,11 +6,11 @@ The load: initiations that authenticate, of strangers on a third host, hundreds 
 import pytest
 
 from tests.interop.initiations import initiations
-from tests.interop.meeting import prepare
-from tests.interop.node import PORT, Node
+from tests.interop.meeting import Meeting, prepare
 from tests.interop.sender import flood
 from tests.interop.tap import tapped
 from tests.system.lab import Lab
+from tests.system.node import PORT
 from tests.system.waiting import until
 
 pytestmark = [pytest.mark.system, pytest.mark.interop("wireguard-go", "wg")]
@@ -25,13 +25,12 @@ def test_stock_device_gets_through_weft_under_load_with_its_cookie(lab: Lab) -> 
     meeting = prepare(lab)
     mallory = lab.host("mallory")
     target = lab.veth(meeting.weft_host, mallory).left
-    node = meeting.node
-    load = initiations(node.public_key, AT_ONCE)
+    load = initiations(meeting.node.info.wireguard_public_key, AT_ONCE)
     with flood(mallory, target.ip4, PORT, load), tapped(meeting.cable.right) as tap:
-        assert is_under_load(node)
+        assert is_under_load(meeting)
         meeting.introduce("stock")
         meeting.wait_until_up(15)
-        assert is_under_load(node)
+        assert is_under_load(meeting)
         first, second = (datagram for datagram in tap.sent() if datagram[:4] == INITIATION)
     meeting.stock.process.wait_for(f"Receiving cookie response from {meeting.weft_endpoint()}")
     assert first[-16:] == NO_MAC
@@ -56,7 +55,7 @@ def test_weft_gets_through_a_stock_device_under_load_with_its_cookie(lab: Lab) -
     assert second[-16:] != NO_MAC
 
 
-def is_under_load(node: Node) -> bool:
+def is_under_load(meeting: Meeting) -> bool:
     """Whether the node refuses what has no cookie."""
-    before = node.dropped("initiation: MAC2")
-    return until(lambda: node.dropped("initiation: MAC2") > before, "the node is under load", 2)
+    before = meeting.dropped("initiation: MAC2")
+    return until(lambda: meeting.dropped("initiation: MAC2") > before, "the node is under load", 2)

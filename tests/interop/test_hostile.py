@@ -7,11 +7,11 @@ import pytest
 
 from tests.interop.initiations import initiations
 from tests.interop.meeting import Meeting, Role, meet, prepare
-from tests.interop.node import PORT
 from tests.interop.pinging import Pinging
 from tests.interop.sender import send
 from tests.interop.tap import tapped
 from tests.system.lab import Lab
+from tests.system.node import PORT
 from tests.system.waiting import until
 from weft.api import routes
 
@@ -49,7 +49,7 @@ def test_garbage_is_counted_and_a_running_ping_loses_nothing(lab: Lab) -> None:
     with tapped(meeting.cable.right) as tap:
         pinging.wait_for_more(10)
         genuine = tap.sent()[0]
-    datagrams = garbage(genuine, node.public_key)
+    datagrams = garbage(genuine, node.info.wireguard_public_key)
     before = drops(meeting)
     send(mallory, target.ip4, PORT, datagrams)
     send(meeting.stock_host, meeting.cable.left.ip4, PORT, datagrams)

@@ -35,11 +35,11 @@ def test_tcp_finds_the_limit_of_the_link(lab: Lab, family: Family) -> None:
     meeting = meet(lab, family, cable=lab.veth(lab.host("weft"), lab.host("stock"), mtu=SMALL_MTU))
     for address in meeting.stock_addresses:
         transfer(meeting.weft_host, meeting.stock_host, address, MB, direction="up")
-    assert meeting.node.dropped("too big for the path") > 0
+    assert meeting.dropped("too big for the path") > 0
     meeting.cable.left.set_mtu(SMALL_MTU - 20)
     for address in meeting.stock_addresses:
         transfer(meeting.weft_host, meeting.stock_host, address, MB, direction="up")
-    assert meeting.node.dropped("udp: too big") > 0
+    assert meeting.dropped("udp: too big") > 0
 
 
 @FAMILIES
@@ -54,7 +54,7 @@ def cable_with_router(lab: Lab) -> Cable:
     """Two hosts on networks of their own; the router between them knows that one of its links is small."""
     weft, router, stock = (lab.host(name) for name in ("weft", "router", "stock"))
     near, far = lab.veth(weft, router), lab.veth(router, stock, mtu=SMALL_MTU)
-    router.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+    router.forward()
     for host, gateway in ((weft, near.right), (stock, far.left)):
         host.ip("route", "add", "default", "via", gateway.ip4)
         host.ip("-6", "route", "add", "default", "via", gateway.ip6)

@@ -23,7 +23,7 @@ def test_wrong_preshared_key_keeps_weft_out_until_it_has_the_right_one(lab: Lab,
     meeting = prepare(lab)
     wrong, right = (meeting.stock_host.run("wg", "genpsk") for _ in range(2))
     add(meeting, "weft", weft_psk=wrong if weft_has == "another" else None, stock_psk=right)
-    until(lambda: meeting.node.dropped("handshake: does not authenticate"), "the response is refused")
+    until(lambda: meeting.dropped("handshake: does not authenticate"), "the response is refused")
     assert meeting.node.peer().state == "connecting"
     assert meeting.stock.shown().handshake_at == 0
     meeting.add_stock("--psk-file", str(meeting.secret(right)), calls=True)
@@ -38,7 +38,9 @@ def test_wrong_preshared_key_keeps_a_stock_device_out_until_it_has_the_right_one
     meeting.stock.process.wait_for("Received invalid response message")
     assert meeting.stock.shown().handshake_at == 0
     assert meeting.node.peer().state == "idle"
-    # It tries again by itself, 5 s after its first attempt.
+    # A new peer does not wait for 5 s after the last attempt.
+    meeting.stock.wg_set("peer", meeting.node.info.wireguard_public_key, "remove")
+    meeting.add_weft(calls=True)
     meeting.stock.set_preshared_key(right)
     meeting.wait_until_up()
 

@@ -6,7 +6,9 @@ import pytest
 
 from tests.interop.meeting import Meeting, Role, meet
 from tests.system.lab import Lab
+from tests.system.node import Node
 from tests.system.waiting import until
+from weft.io.store import Store
 
 pytestmark = [pytest.mark.system, pytest.mark.interop("wireguard-go", "wg")]
 
@@ -20,7 +22,7 @@ def test_weft_that_was_killed_is_back_within_5_s(lab: Lab, caller: Role) -> None
     wait_until_stored(meeting)
     meeting.node.kill()
     started = time.monotonic()
-    meeting.node.start()
+    meeting.node.up()
     meeting.give_ip4()
     until(lambda: meeting.crosses(from_stock=True), "packets cross again", WEFT_BACK_S)
     assert time.monotonic() - started < WEFT_BACK_S
@@ -35,7 +37,7 @@ def test_weft_that_was_killed_after_the_device_had_moved_is_back_within_5_s(lab:
     wait_until_stored(meeting)
     meeting.node.kill()
     started = time.monotonic()
-    meeting.node.start()
+    meeting.node.up()
     until(lambda: meeting.crosses(from_stock=True), "packets cross again", WEFT_BACK_S)
     assert time.monotonic() - started < WEFT_BACK_S
 
@@ -59,6 +61,12 @@ def test_stock_device_that_was_killed_is_back_at_once_when_it_sends(lab: Lab) ->
 
 
 def wait_until_stored(meeting: Meeting) -> None:
-    """Return when the node would call the device where it is."""
+    """Return when the node would call the device where it is, after a new start."""
     multiaddr = f"/ip4/{meeting.cable.right.ip4}/udp/{meeting.stock.port}"
-    until(lambda: meeting.node.stored_endpoints() == [multiaddr], "the endpoint is stored")
+    until(lambda: stored_endpoints(meeting.node) == [multiaddr], "the endpoint is stored")
+
+
+def stored_endpoints(node: Node) -> list[str]:
+    """Of its only peer."""
+    (peer,) = Store(node.directory).load_state().peers
+    return peer.endpoints

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from tests.interop.meeting import Meeting, Role, endpoint, meet
-from tests.interop.node import PORT
 from tests.system.lab import Lab
+from tests.system.node import PORT
 from tests.system.traffic import flowing
 from tests.system.waiting import until
 
@@ -37,7 +37,9 @@ def test_stock_device_changes_its_address_and_weft_follows(lab: Lab) -> None:
 
 def test_stock_device_changes_the_ip_version_and_weft_follows(lab: Lab) -> None:
     meeting = meet(lab, "IPv4", "stock")
-    meeting.stock.wg_set("peer", meeting.node.public_key, "endpoint", endpoint(meeting.cable.left, PORT, "IPv6"))
+    meeting.stock.wg_set(
+        "peer", meeting.node.info.wireguard_public_key, "endpoint", endpoint(meeting.cable.left, PORT, "IPv6")
+    )
     assert meeting.crosses(from_stock=True)
     assert meeting.node.peer().endpoint == endpoint(meeting.cable.right, meeting.stock.port, "IPv6")
     assert meeting.crosses(from_stock=False)
@@ -82,4 +84,4 @@ def move_stock(meeting: Meeting, number: int) -> None:
     This wireguard-go keeps the address that it last sent from; when that is gone, it fails until it is told.
     """
     meeting.cable = replace(meeting.cable, right=meeting.cable.right.moved(number + 100))
-    meeting.stock.wg_set("peer", meeting.node.public_key, "endpoint", meeting.stock.shown().endpoint)
+    meeting.stock.wg_set("peer", meeting.node.info.wireguard_public_key, "endpoint", meeting.stock.shown().endpoint)
