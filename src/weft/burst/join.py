@@ -53,6 +53,8 @@ class Whole(NamedTuple):
     sealed: bytes | bytearray
     """Ciphertext and tag."""
     pieces: int
+    met_congestion: bool = False
+    """Whether a router marked any of the pieces (CE)."""
 
 
 class Budget:
@@ -68,7 +70,8 @@ class _Unfinished:
     """One burst that lacks pieces."""
 
     __slots__ = (
-        "buffer", "count", "first_at", "got", "last_at", "next_number", "prefix", "present", "proven", "size", "source"
+        "buffer", "count", "first_at", "got", "last_at", "met_congestion", "next_number", "prefix", "present", "proven",
+        "size", "source",
     )  # fmt: skip
 
     def __init__(self, prefix: bytes, source: Hashable, total: int, count: int, proven: bool, now: int) -> None:
@@ -80,6 +83,7 @@ class _Unfinished:
         self.got = 0
         self.size = 0
         self.next_number = 0
+        self.met_congestion = False
         self.proven = proven
         self.first_at = self.last_at = now
 
@@ -134,14 +138,22 @@ class Joiner:
             and burst.source == source
         )
 
-    def receive_next(self, datagram: memoryview, now: int) -> Whole | None:
+    def receive_next(self, datagram: memoryview, now: int, *, met_congestion: bool = False) -> Whole | None:
         """Put a piece that `continues` the latest burst into its place; see `receive`."""
         burst = self._latest
         assert burst is not None
+        burst.met_congestion |= met_congestion
         return self._put(burst, burst.next_number, datagram[PIECE_HEADER_BYTES:], now)
 
     def receive(
-        self, header: PieceHeader, datagram: memoryview, source: Hashable, now: int, *, proven: bool
+        self,
+        header: PieceHeader,
+        datagram: memoryview,
+        source: Hashable,
+        now: int,
+        *,
+        proven: bool,
+        met_congestion: bool = False,
     ) -> Whole | None:
         """Put one piece into its place.
 
@@ -151,6 +163,7 @@ class Joiner:
             source: endpoint that it came from.
             now: monotonic ns.
             proven: whether that endpoint is known to be the peer's.
+            met_congestion: whether a router marked the datagram (CE).
 
         Returns:
             The burst if this was its last missing piece. It is forgotten here, whatever its tag says.
@@ -172,6 +185,7 @@ class Joiner:
             self.drops["join: other size"] += 1
             return None
         burst.size = size
+        burst.met_congestion |= met_congestion
         return self._put(burst, number, piece, now)
 
     def _put(self, burst: _Unfinished, number: int, piece: memoryview, now: int) -> Whole | None:
@@ -190,7 +204,7 @@ class Joiner:
             return None
         _, index, counter, total = BURST_PREFIX.unpack(burst.prefix)
         self._forget((index, counter, burst.source, total, burst.count), burst)
-        return Whole(index, counter, burst.prefix, burst.buffer, burst.count)
+        return Whole(index, counter, burst.prefix, burst.buffer, burst.count, burst.met_congestion)
 
     def handle_timer(self, now: int) -> None:
         """Give up what is overdue."""

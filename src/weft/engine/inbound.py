@@ -18,7 +18,7 @@ from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 
-from weft.burst.ecn import CE, mark_ce
+from weft.burst.ecn import CE, NOT_ECT, mark_ce
 from weft.burst.header import (
     DATA_HEADER,
     DATA_HEADER_BYTES,
@@ -172,7 +172,7 @@ class Inbound:
                 datagram = buffer[start:end]
                 joiner = self._joiner
                 if joiner is not None and end - start > PIECE_HEADER_BYTES and joiner.continues(datagram, endpoint):
-                    self._take_whole(endpoint, joiner.receive_next(datagram, now), ecn, now)
+                    self._take_whole(endpoint, joiner.receive_next(datagram, now, met_congestion=ecn == CE), now)
                 else:
                     whole = whole_in_buffer(buffer, start, length, segment)
                     if whole is not None and self._open_whole(endpoint, whole, ecn, now):
@@ -225,11 +225,12 @@ class Inbound:
         peer = self._peers[keypair.tunnel]
         proven = peer.path.is_proven and peer.path.endpoint == endpoint
         self._joiner = peer.joiner
-        self._take_whole(endpoint, peer.joiner.receive(header, datagram, endpoint, now, proven=proven), ecn, now)
+        whole = peer.joiner.receive(header, datagram, endpoint, now, proven=proven, met_congestion=ecn == CE)
+        self._take_whole(endpoint, whole, now)
         if peer.armed_at is None or peer.armed_at > now + QUIET_NS:
             self._attendant.attend(peer)
 
-    def _take_whole(self, endpoint: Endpoint, whole: Whole | None, ecn: int, now: int) -> None:
+    def _take_whole(self, endpoint: Endpoint, whole: Whole | None, now: int) -> None:
         """Open a burst whose last missing piece came."""
         if whole is None:
             return
@@ -240,7 +241,7 @@ class Inbound:
         if length < 0:
             self._handle_bad_tag(self._peers[keypair.tunnel], endpoint, now)
         else:
-            self._deliver_burst(endpoint, keypair, whole, length, ecn, now)
+            self._deliver_burst(endpoint, keypair, whole, length, CE if whole.met_congestion else NOT_ECT, now)
 
     def _handle_bad_tag(self, peer: Peer, endpoint: Endpoint, now: int) -> None:
         self._drops["burst: bad tag"] += 1
