@@ -30,6 +30,8 @@ KIND_MULTIGRAM: Final = 3
 FLAG_CHECKSUM_PARTIAL: Final = 1
 """The transport checksum is not computed."""
 
+MAX_RECORDS = 256
+"""So that a burst of tiny records costs its receiver no more than as many small packets would."""
 MIN_SEGMENT_BYTES = 256
 MAX_UDP_SEGMENTS = 64
 
@@ -60,8 +62,8 @@ def decode_records(plain: memoryview) -> list[Record]:
         The records in their order, unknown kinds and flags among them.
 
     Raises:
-        DecodeError: lengths that do not end exactly, an empty list, padding that is not zero or 16 bytes and more, or
-            no multiple of 16 bytes.
+        DecodeError: lengths that do not end exactly, an empty list, more than MAX_RECORDS, padding that is not zero or
+            16 bytes and more, or no multiple of 16 bytes.
 
     Source: wire.md section 4.
     Not done here: whether a super-packet is one (see `super_packet_fault`).
@@ -79,6 +81,8 @@ def decode_records(plain: memoryview) -> list[Record]:
         start = first + length
         if start > end:
             raise DecodeError("a record that ends inside its burst", offset=first - RECORD_HEADER_BYTES)
+        if len(records) == MAX_RECORDS:
+            raise DecodeError(f"at most {MAX_RECORDS} records", offset=first - RECORD_HEADER_BYTES)
         records.append(Record(kind, flags, segment, first, start))
     if end - start >= 16 or any(plain[start:end]):
         raise DecodeError("fewer than 16 zero bytes behind the last record", offset=start)
