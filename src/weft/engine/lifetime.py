@@ -108,6 +108,7 @@ class Lifetime:
         self._saving = asyncio.Lock()
         self._opening = asyncio.Lock()
         self._keeper: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
         self.addresses: list[str] = []
 
     async def start(self) -> None:
@@ -330,7 +331,17 @@ class Lifetime:
         session = self.session
         session.inbound.tun = interface.tun
         session.say_hello(frozenset({"uso"} if interface.tun.takes_udp else ()))
-        self.stage.start("tun", partial(read_tun, interface.tun, session))
+        self.stage.start("tun", partial(self._read_interface, interface, session))
+
+    async def _read_interface(self, interface: OverlayInterface, session: Session) -> None:
+        """Send what the interface gives; if somebody removed it, the node goes on without one."""
+        try:
+            await read_tun(interface.tun, session)
+        except OSError as error:
+            log.error("%s is gone (%s); `weft fc00 start` makes it again", interface.tun.name, error.strerror)
+            # Not awaited here, for it ends this task.
+            self._closing = asyncio.create_task(self.close_interface())
+            await asyncio.get_running_loop().create_future()
 
     def endpoint_of(self, address: Multiaddr) -> Endpoint | None:
         """The socket that reaches an address, and the address as that socket takes it."""
