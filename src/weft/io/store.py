@@ -100,6 +100,9 @@ class _KeyFile(Struct):
     peer_id: str
     address: str
 
+    def __repr__(self) -> str:
+        return f"_KeyFile(peer_id={self.peer_id!r}, …)"
+
 
 class _Version(Struct):
     version: int
