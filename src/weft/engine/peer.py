@@ -55,6 +55,7 @@ class Peer:
     """A weft node or a stock WireGuard device.
 
     Attributes:
+        address: of a weft node, which nothing else can have; empty for a stock device.
         tunnel: handshakes, keypairs, timers.
         path: endpoint, path MTU, burst size.
         joiner: its unfinished bursts.
@@ -126,7 +127,7 @@ class Peer:
         self.notices = notices
         self.prober = prober
         self.allowed = allowed
-        self.address = allowed[0].network_address.packed if allowed else b""
+        self.address = allowed[0].network_address.packed if notices is not None else b""
         self.name = name
         self.peer_id = peer_id
         self.is_wanted = is_wanted

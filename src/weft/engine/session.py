@@ -191,14 +191,12 @@ class Session:
     def handle_unroutable(self, packet: memoryview, now: int) -> None:
         """No peer has the destination: say so, but not to neighbour discovery and multicast."""
         self.drops["no peer has the destination"] += 1
-        if self._answers.allows(now):
-            self._answer(destination_unreachable(packet, Unreachable.ADDRESS, self._own_address(packet)))
+        self._answer(destination_unreachable(packet, Unreachable.ADDRESS, self._own_address(packet)), now)
 
     def handle_too_big(self, packet: memoryview, room: int, now: int) -> None:
         """A packet is too big for the path to a peer that takes no bursts: say how big it may be."""
         self.drops["too big for the path"] += 1
-        if self._answers.allows(now):
-            self._answer(packet_too_big(packet, room, self._own_address(packet)))
+        self._answer(packet_too_big(packet, room, self._own_address(packet)), now)
 
     def handle_refused(self, peer: Peer, packet: memoryview, now: int) -> None:
         """Tell the sender of a rejected packet."""
@@ -431,8 +429,8 @@ class Session:
     def _own_address(self, packet: memoryview) -> bytes:
         return self._terms.identity.address if packet[0] >> 4 == 6 else packet[16:20].tobytes()
 
-    def _answer(self, packet: bytes | None) -> None:
-        if packet is not None and self.inbound.tun is not None:
+    def _answer(self, packet: bytes | None, now: int) -> None:
+        if packet is not None and self.inbound.tun is not None and self._answers.allows(now):
             self.inbound.tun.write([packet])
 
 

@@ -298,6 +298,7 @@ class Node:
         self.identity = identity(name)
         self.drops: Counter[str] = Counter()
         self.firewall = Firewall([decode_rule(rule) for rule in rules])
+        self.firewall.expire(net.now)
         self.changes = 0
         random = Random(f"random {name}")
         keywords: dict[str, Any] = {
