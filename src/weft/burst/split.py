@@ -20,6 +20,7 @@ from __future__ import annotations
 from struct import Struct
 
 from weft.packet.checksum import sum16
+from weft.packet.ipv6 import HEADER_BYTES, decode_ipv6_upper_layer
 from weft.packet.protocols import TCP
 
 _U16 = Struct(">H")
@@ -33,7 +34,7 @@ def split(packet: memoryview, transport: int, segment: int, per_run: int) -> lis
     """Split a super-packet into runs.
 
     Args:
-        packet: a plain IPv4 or IPv6 packet with TCP or UDP; its transport checksum is not computed.
+        packet: an IPv4 or IPv6 packet with TCP or UDP, and no fragment; its transport checksum is not computed.
         transport: offset of the transport header.
         segment: payload bytes of each segment but the last.
         per_run: segments that go into one run, 1 or more.
@@ -43,7 +44,11 @@ def split(packet: memoryview, transport: int, segment: int, per_run: int) -> lis
         and their checksum field is as it was.
     """
     is_ipv4 = packet[0] >> 4 == 4
-    is_tcp = (packet[9] if is_ipv4 else packet[6]) == TCP
+    if is_ipv4:
+        protocol = packet[9]
+    else:
+        protocol = packet[6] if transport == HEADER_BYTES else decode_ipv6_upper_layer(packet).protocol
+    is_tcp = protocol == TCP
     first = transport + ((packet[transport + 12] >> 4) * 4 if is_tcp else 8)
     header = bytearray(packet[:first])
     end = len(packet)
@@ -52,7 +57,7 @@ def split(packet: memoryview, transport: int, segment: int, per_run: int) -> lis
     sequence = _U32.unpack_from(packet, transport + 4)[0] if is_tcp else 0
     identification = _U16.unpack_from(packet, 4)[0]
     checksum_at = transport + (16 if is_tcp else 6)
-    sums = _header_sums(header, transport, is_ipv4=is_ipv4, is_tcp=is_tcp) if per_run == 1 else None
+    sums = _header_sums(header, transport, protocol, is_ipv4=is_ipv4) if per_run == 1 else None
     constant = 0
     runs: list[bytearray] = []
     for start in range(first, end, step):
@@ -88,17 +93,16 @@ def segments_in_run(room: int, headers: int, segment: int) -> int:
     return max(1, (room - headers) // segment)
 
 
-def _header_sums(header: bytearray, transport: int, *, is_ipv4: bool, is_tcp: bool) -> int:
+def _header_sums(header: bytearray, transport: int, protocol: int, *, is_ipv4: bool) -> int:
     """The checksum over what all segments share: pseudo-header without length, and the constant header fields."""
     same = header[transport:]
-    if is_tcp:
+    if protocol == TCP:
         same[4:8] = bytes(4)
         same[13] = 0
         same[16:18] = b"\0\0"
     else:
         same[4:8] = bytes(4)
-    addresses = header[12:20] if is_ipv4 else header[8:40]
-    return sum16(same) + sum16(addresses) + (header[9] if is_ipv4 else header[6])
+    return sum16(same) + sum16(header[12:20] if is_ipv4 else header[8:40]) + protocol
 
 
 def _write_lengths(header: bytearray, transport: int, length: int, *, is_ipv4: bool, is_tcp: bool) -> None:

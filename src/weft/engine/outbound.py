@@ -30,12 +30,14 @@ from weft.burst.records import (
 from weft.burst.seal import MAX_SEND_BYTES, BurstSealer, PacketSealer, padding_of
 from weft.burst.split import segments_in_run, split
 from weft.engine.peer import MAX_BURST_PACKED_PIECES, Endpoint, Peer, Queued
+from weft.errors import DecodeError
 from weft.firewall.firewall import Firewall
 from weft.io.tun import MAX_PACKET_BYTES, Read, Tun
 from weft.io.udp import MAX_SEGMENTS
 from weft.noise.allowed import AllowedSources
 from weft.noise.keypair import Keypair
 from weft.packet.checksum import FIELD, complete
+from weft.packet.ip import decode_upper_layer
 
 MAX_READS = 64
 """Packets taken from the TUN in one wake-up, so that timers and the API get their turn."""
@@ -180,11 +182,16 @@ class Outbound:
         return end
 
     def _partial(self, packet: memoryview) -> tuple[int, int] | None:
+        """Protocol and offset of the transport header, whose checksum may stay as it is; else it is computed here."""
         layout = transport_of(packet)
+        if layout is not None and layout[0] in FIELD:
+            return layout
+        layout = _behind_extensions(packet)
         if layout is None or layout[0] not in FIELD:
             self._drops["tun: checksum of an odd packet"] += 1
-            return None
-        return layout
+        else:
+            complete(packet, layout[1], layout[0])
+        return None
 
     def _flush(self, now: int) -> None:
         """Send the batch: several records as one burst, where bursts may go, else packet by packet."""
@@ -251,7 +258,7 @@ class Outbound:
             ecn = ECT_0 if ecn_of(packet) else NOT_ECT
             self._seal_records(peer, keypair, first, in_buffer + length, now, ecn)
             return
-        layout = transport_of(packet)
+        layout = transport_of(packet) or _behind_extensions(packet)
         if layout is None:
             self._drops["tun: odd super-packet"] += 1
             return
@@ -410,6 +417,15 @@ class Outbound:
             self._drops["queue for a session full"] += 1
         peer.queue.append(Queued(bytes(packet), kind, segment))
         self._attendant.attend(peer)
+
+
+def _behind_extensions(packet: memoryview) -> tuple[int, int] | None:
+    """As `transport_of`, but behind IPv6 extension headers too: such packets are no records of a super-packet."""
+    try:
+        upper = decode_upper_layer(packet)
+    except DecodeError:
+        return None
+    return (upper.protocol, upper.start) if upper.fragment is None else None
 
 
 class _Run:
