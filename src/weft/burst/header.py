@@ -111,7 +111,7 @@ def piece_size(total: int, number: int, count: int, length: int) -> int:
         size = length
     else:
         size, rest = divmod(total - length, count - 1)
-        if rest or length > size:
+        if rest:
             return 0
     if size < MIN_PIECE_BYTES or -(-total // size) != count:
         return 0

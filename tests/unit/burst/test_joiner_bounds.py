@@ -200,7 +200,7 @@ class JoinerAgainstModel(RuleBasedStateMachine):
 
 
 TestJoinerAgainstModel = JoinerAgainstModel.TestCase
-TestJoinerAgainstModel.settings = settings(max_examples=settings().max_examples * 2, stateful_step_count=60)
+TestJoinerAgainstModel.settings = settings(stateful_step_count=60)
 
 
 def receive(joiner: Joiner, datagram: bytes, source: str = "proven", now: int = 0) -> bool:

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weft.burst.records import Record, decode_records
+from weft.burst.records import (
+    FLAG_CHECKSUM_PARTIAL,
+    KIND_MULTIGRAM,
+    KIND_PACKET,
+    KIND_TCP,
+    KIND_UDP,
+    Record,
+    decode_records,
+)
 from weft.errors import DecodeError
 
 Written = tuple[int, int, int, bytes]
@@ -36,6 +44,11 @@ def read(plain: bytes) -> list[Written]:
 @given(WRITTEN)
 def test_what_is_encoded_is_decoded(records: list[Written]) -> None:
     assert read(encode(records)) == records
+
+
+def test_the_kinds_and_flags_are_those_of_the_table() -> None:
+    assert (KIND_PACKET, KIND_TCP, KIND_UDP, KIND_MULTIGRAM) == (0, 1, 2, 3)
+    assert FLAG_CHECKSUM_PARTIAL == 1
 
 
 def test_the_layout_is_that_of_the_table() -> None:

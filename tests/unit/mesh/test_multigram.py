@@ -26,6 +26,11 @@ def test_codecs_are_those_of_the_table(codec: int, bytes_: str) -> None:
     assert decode_multigram(bytes.fromhex(bytes_) + b"body") == (codec, b"body")
 
 
+def test_a_multigram_begins_with_its_codec() -> None:
+    assert encode_multigram(PROBE, b"body") == bytes.fromhex("85c09000") + b"body"
+    assert encode_multigram(NOTICE, b"body") == bytes.fromhex("87c09000") + b"body"
+
+
 @given(st.integers(0, 2**28 - 1), st.binary(max_size=50))
 @example(0, b"")
 @example(2**28 - 1, b"")

@@ -72,6 +72,11 @@ def test_a_pong_is_that_of_the_wire_format_and_its_signature_any_ed25519s() -> N
     assert decode_probe(body_of(multigram)) == Pong(3, b"8 bytes!", BOB_KEY, 0x1234, 0x89ABCDEF, multigram[-64:])
 
 
+def test_a_pong_tells_the_time_in_microseconds() -> None:
+    _, _, pong = pinged(5_000_000_123_456)
+    assert pong[46:50] == (5_000_000_123 % 2**32).to_bytes(4, "big")
+
+
 def test_a_ping_is_answered_with_round_trip_and_size() -> None:
     prober, probe_id, pong = pinged(5 * S, 1400)
     prober.receive(pong, BOB_KEY, LARGEST, 5 * S + 20_000_000)

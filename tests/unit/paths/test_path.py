@@ -140,6 +140,20 @@ def test_pieces_are_those_of_the_wire_format(is_ipv6: bool, mtu: int, piece: int
     assert path.datagram_bytes - 20 == piece
 
 
+def test_a_new_path_knows_nothing() -> None:
+    path = Path(can_probe=True)
+    assert (path.endpoint, path.is_proven, path.rtt_ns) == (None, False, None)
+    assert (path.mtu.mtu, path.size.pieces, path.tx_bytes, path.rx_bytes) == (1280, 64, 0, 0)
+    assert path.datagram_bytes == 1252
+
+
+def test_a_round_trip_counts_an_eighth() -> None:
+    path = moved(proven=True)
+    path.handle_rtt(800)
+    path.handle_rtt(1600)
+    assert path.rtt_ns == 900
+
+
 @given(st.lists(st.integers(1, 10**9), min_size=1, max_size=50))
 def test_the_round_trip_is_smoothed_and_stays_between_the_extremes(samples: list[int]) -> None:
     path = moved(proven=True)
