@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -77,7 +78,19 @@ class Node:
         said = self.host.run(*self.command("up", "--json", **environment))
         self.info = msgspec.json.decode(said, type=Info)
         if allow:
-            self.client.call(routes.FC00_ALLOW, ChangePorts(rules=list(allow)))
+            self.allow(*allow)
+
+    def allow(self, *rules: str) -> None:
+        self.client.call(routes.FC00_ALLOW, ChangePorts(rules=list(rules)))
+
+    @contextmanager
+    def allowing(self, *rules: str) -> Iterator[None]:
+        """Let something in while the block runs."""
+        self.weft("fc00", "allow", *rules)
+        try:
+            yield
+        finally:
+            self.weft("fc00", "deny", *rules)
 
     def down(self) -> None:
         self.weft("down")
@@ -91,6 +104,11 @@ class Node:
     def pids(self) -> list[int]:
         """What runs in its host."""
         return [int(pid) for pid in self.host.run("ip", "netns", "pids", self.host.namespace).split()]
+
+    @property
+    def age_s(self) -> float:
+        """How long its daemon runs."""
+        return time.time() - Path(f"/proc/{self.info.pid}").stat().st_mtime
 
     def status(self) -> Status:
         return self.client.call(routes.STATUS)
@@ -147,6 +165,31 @@ class Pair:
     def transfer(self, size: int, **how: object) -> None:
         """Send so many bytes, both ways at once if nothing else is said, and check that each arrives."""
         transfer(self.alice.host, self.bob.host, self.bob.address, size, **how)  # type: ignore[arg-type]
+
+
+@dataclass
+class Trio:
+    """Alice lets everything in, Bob and Carol nothing, and Carol tells nobody; Alice is connected with both."""
+
+    lab: Lab
+    alice: Node
+    bob: Node
+    carol: Node
+
+
+@contextmanager
+def connected_trio() -> Iterator[Trio]:
+    with Lab() as lab:
+        hosts = [lab.host(name) for name in ("alice", "bob", "carol")]
+        to_bob, to_carol = lab.veth(hosts[0], hosts[1]), lab.veth(hosts[0], hosts[2])
+        configs = "", "", '[fc00]\nrefuse = "drop"\n'
+        nodes = [Node(host, lab.directory(host.name), config) for host, config in zip(hosts, configs, strict=True)]
+        at_once(Node.up, *nodes)
+        alice, bob, carol = nodes
+        alice.allow(*EVERYTHING)
+        alice.connect(bob, to_bob.right)
+        alice.connect(carol, to_carol.right)
+        yield Trio(lab, alice, bob, carol)
 
 
 @contextmanager
