@@ -6,8 +6,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 from scapy.layers.inet import IP, TCP, UDP, IPOption_NOP
-from scapy.layers.inet6 import IPv6
-from scapy.packet import Packet, Raw
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrHopByHop, PadN
+from scapy.packet import NoPayload, Packet, Raw
 
 from tests.unit.burst.keys import plain_text
 
@@ -17,13 +17,23 @@ TIMESTAMPS: list[tuple[str, Any]] = [("NOP", None), ("NOP", None), ("Timestamp",
 SACK: list[tuple[str, Any]] = [("NOP", None), ("NOP", None), ("SAck", (1, 2))]
 
 
+def transport_of(data: bytes) -> tuple[int, int]:
+    """Protocol and offset of the transport header, behind whatever extension headers of IPv6."""
+    if data[0] >> 4 == 4:
+        return data[9], (data[0] & 15) * 4
+    protocol, start = data[6], 40
+    while protocol in {0, 43, 60}:
+        protocol, start = data[start], start + 8 + data[start + 1] * 8
+    return protocol, start
+
+
 def transport_offset(data: bytes) -> int:
-    return (data[0] & 15) * 4 if data[0] >> 4 == 4 else 40
+    return transport_of(data)[1]
 
 
 def payload_offset(data: bytes) -> int:
-    transport = transport_offset(data)
-    is_tcp = (data[9] if data[0] >> 4 == 4 else data[6]) == 6
+    protocol, transport = transport_of(data)
+    is_tcp = protocol == 6
     return transport + (data[transport + 12] >> 4) * 4 if is_tcp else transport + 8
 
 
@@ -34,14 +44,18 @@ def parse(data: bytes) -> Packet:
     return headers / Raw(data[start:])
 
 
+EXTENSIONS = (IPv6ExtHdrHopByHop(), IPv6ExtHdrDestOpt() / IPv6ExtHdrDestOpt(options=[PadN(optdata=b"x" * 12)]))
 ANY_FLAGS = st.sampled_from(["A", "PA", "FA", "FPA", "CA", "EA", "CEPA", "FPCEA"])
 
 
 @st.composite
 def super_packets(
-    draw: st.DrawFn, *, tcp_only: bool = False, flags: st.SearchStrategy[str] = ANY_FLAGS
+    draw: st.DrawFn, *, tcp_only: bool = False, plain: bool = False, flags: st.SearchStrategy[str] = ANY_FLAGS
 ) -> tuple[bytes, int]:
-    """A TCP or UDP super-packet with up to 10 segments, its transport checksum garbage; and its segment size."""
+    """A TCP or UDP super-packet with up to 10 segments, its transport checksum garbage; and its segment size.
+
+    Over IPv6 it may have extension headers, unless it shall be plain.
+    """
     segment = draw(st.one_of(st.integers(256, 1500), st.sampled_from([256, 257, 1448, 1460])))
     payload = draw(st.integers(segment + 1, 10 * segment))
     if draw(st.booleans()):
@@ -55,6 +69,8 @@ def super_packets(
         )
     else:
         network = IPv6(**V6, tc=draw(st.integers(0, 255)), fl=draw(st.integers(0, 2**20 - 1)), hlim=64)
+        if not plain:
+            network /= draw(st.sampled_from([*EXTENSIONS, NoPayload(), NoPayload()]))
     ports = {"sport": draw(st.integers(1, 65_535)), "dport": draw(st.integers(1, 65_535))}
     transport: Packet
     if tcp_only or draw(st.booleans()):

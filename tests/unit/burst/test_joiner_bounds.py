@@ -46,6 +46,7 @@ class ModelBurst:
     proven: bool
     first_at: int
     last_at: int
+    met_congestion: bool = False
     pieces: dict[int, bytes] = field(default_factory=dict)
 
     @property
@@ -79,7 +80,9 @@ class ModelPeer:
             len(self.bursts) < 8 and self.held() + total <= 512 * 1024 and self.node.held() + total <= self.node.limit
         )
 
-    def receive(self, datagram: bytes, size: int, source: str, now: int, *, proven: bool) -> bytes | None:
+    def receive(
+        self, datagram: bytes, size: int, source: str, now: int, *, proven: bool, marked: bool
+    ) -> tuple[bytes, bool] | None:
         _, index, counter, total, number, count = PIECE_HEADER.unpack_from(datagram)
         key = (index, counter, source, total, count)
         burst = next((burst for burst in self.bursts if burst.key == key), None)
@@ -97,6 +100,7 @@ class ModelPeer:
         if burst.size != size:
             self.drops["join: other size"] += 1
             return None
+        burst.met_congestion |= marked
         if number in burst.pieces:
             self.drops["join: twice"] += 1
             return None
@@ -105,7 +109,7 @@ class ModelPeer:
         if len(burst.pieces) < count:
             return None
         self.bursts.remove(burst)
-        return b"".join(burst.pieces[number] for number in range(count))
+        return b"".join(burst.pieces[number] for number in range(count)), burst.met_congestion
 
     def handle_timer(self, now: int) -> None:
         for burst in [burst for burst in self.bursts if burst.deadline() <= now]:
@@ -149,18 +153,34 @@ class JoinerAgainstModel(RuleBasedStateMachine):
         first=st.integers(0, 63),
         many=st.sampled_from([1, 1, 1, 2, 64]),
         source=st.sampled_from(["proven", "proven", "proven", "other", "third"]),
+        quickly=st.booleans(),
+        marked=st.sampled_from([-1, -1, 0, 5]),
     )
     def pieces_come(
-        self, peer: int, index: int, counter: int, shape: tuple[int, int], first: int, many: int, source: str
+        self,
+        peer: int,
+        index: int,
+        counter: int,
+        shape: tuple[int, int],
+        first: int,
+        many: int,
+        source: str,
+        quickly: bool,
+        marked: int,
     ) -> None:
+        joiner = self.joiners[peer]
         datagrams = datagrams_of(index, counter, *shape)
         for number in range(first, first + min(many, len(datagrams))):
             datagram = datagrams[number % len(datagrams)]
-            proven = source == "proven"
-            expected = self.model.peers[peer].receive(datagram, shape[1], source, self.now, proven=proven)
-            header = decode_piece_header(datagram)
-            whole = self.joiners[peer].receive(header, memoryview(datagram), source, self.now, proven=proven)
-            assert (None if whole is None else bytes(whole.sealed)) == expected
+            proven, ce = source == "proven", number == marked
+            expected = self.model.peers[peer].receive(datagram, shape[1], source, self.now, proven=proven, marked=ce)
+            view = memoryview(datagram)
+            if quickly and joiner.continues(view, source):
+                whole = joiner.receive_next(view, self.now, met_congestion=ce)
+            else:
+                header = decode_piece_header(datagram)
+                whole = joiner.receive(header, view, source, self.now, proven=proven, met_congestion=ce)
+            assert (None if whole is None else (bytes(whole.sealed), whole.met_congestion)) == expected
             if whole is not None:
                 assert (whole.receiver_index, whole.counter, whole.prefix) == (index, counter, datagram[:18])
                 assert whole.pieces == len(datagrams)
@@ -206,6 +226,80 @@ TestJoinerAgainstModel.settings = settings(stateful_step_count=60)
 def receive(joiner: Joiner, datagram: bytes, source: str = "proven", now: int = 0) -> bool:
     header = decode_piece_header(datagram)
     return joiner.receive(header, memoryview(datagram), source, now, proven=source == "proven") is not None
+
+
+def begun() -> tuple[Joiner, list[bytes]]:
+    """A joiner that has the first of three pieces of 600, 600 and 300 bytes."""
+    joiner = Joiner(Budget(), LossMeter(), Counter())
+    burst = datagrams_of(1, 7, 1500, 600)
+    receive(joiner, burst[0])
+    return joiner, burst
+
+
+def test_the_piece_that_follows_continues_a_burst() -> None:
+    joiner, burst = begun()
+    for datagram in burst[1:]:
+        assert joiner.continues(memoryview(datagram), "proven")
+        whole = joiner.receive_next(memoryview(datagram), 1)
+    assert whole is not None
+    assert bytes(whole.sealed) == plain_text(1500, 7)
+    assert not joiner.continues(memoryview(burst[0]), "proven")
+
+
+FOLLOWS = PIECE_HEADER.pack(5, 1, 7, 1500, 1, 3)
+
+
+@pytest.mark.parametrize(
+    "datagram",
+    [
+        PIECE_HEADER.pack(4, 1, 7, 1500, 1, 3) + bytes(600),
+        PIECE_HEADER.pack(5, 2, 7, 1500, 1, 3) + bytes(600),
+        PIECE_HEADER.pack(5, 1, 8, 1500, 1, 3) + bytes(600),
+        PIECE_HEADER.pack(5, 1, 7 + (1 << 56), 1500, 1, 3) + bytes(600),
+        PIECE_HEADER.pack(5, 1, 7, 1501, 1, 3) + bytes(600),
+        PIECE_HEADER.pack(5, 1, 7, 1500, 0, 3) + bytes(600),
+        PIECE_HEADER.pack(5, 1, 7, 1500, 2, 3) + bytes(300),
+        PIECE_HEADER.pack(5, 1, 7, 1500, 1, 2) + bytes(600),
+        FOLLOWS + bytes(599),
+        FOLLOWS + bytes(601),
+        FOLLOWS,
+    ],
+)
+def test_whatever_is_not_the_piece_that_follows_does_not_continue_a_burst(datagram: bytes) -> None:
+    joiner, _ = begun()
+    assert joiner.continues(memoryview(FOLLOWS + bytes(600)), "proven")
+    assert not joiner.continues(memoryview(datagram), "proven")
+
+
+def test_the_piece_that_follows_from_another_source_does_not_continue_a_burst() -> None:
+    joiner, burst = begun()
+    assert not joiner.continues(memoryview(burst[1]), "other")
+
+
+@pytest.mark.parametrize("length", [299, 301, 600])
+def test_a_last_piece_of_a_wrong_length_does_not_continue_a_burst(length: int) -> None:
+    joiner, burst = begun()
+    receive(joiner, burst[1])
+    assert joiner.continues(memoryview(burst[2]), "proven")
+    assert not joiner.continues(memoryview(burst[2][:20] + bytes(length)), "proven")
+
+
+def test_nothing_continues_a_burst_that_was_given_up() -> None:
+    joiner, burst = begun()
+    joiner.handle_timer(2000 * MS)
+    assert not joiner.continues(memoryview(burst[1]), "proven")
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+@pytest.mark.parametrize("marked", [None, 0, 1, 2])
+def test_a_mark_of_any_piece_is_one_of_the_burst(order: tuple[int, ...], marked: int | None) -> None:
+    joiner = Joiner(Budget(), LossMeter(), Counter())
+    burst = datagrams_of(1, 7, 1500, 600)
+    for number in order:
+        header = decode_piece_header(burst[number])
+        whole = joiner.receive(header, memoryview(burst[number]), "a", 0, proven=True, met_congestion=number == marked)
+    assert whole is not None
+    assert whole.met_congestion is (marked is not None)
 
 
 def test_the_ninth_burst_takes_the_place_of_the_oldest() -> None:

@@ -119,6 +119,12 @@ def test_each_amount_of_padding_below_16_is_taken(length: int) -> None:
     assert read(encode([(0, 0, 0, b"x" * length)])) == [(0, 0, 0, b"x" * length)]
 
 
+def test_a_burst_has_at_most_256_records() -> None:
+    assert len(read(encode([(0, 0, 0, b"x")] * 256))) == 256
+    with pytest.raises(DecodeError):
+        read(encode([(0, 0, 0, b"x")] * 257))
+
+
 def test_unknown_kinds_and_flags_are_decoded_for_the_caller_to_skip() -> None:
     records = [(200, 0, 0, b"a"), (0, 0x80, 0, b"b"), (0, 0, 0, b"c")]
     assert read(encode(records)) == records

@@ -297,6 +297,15 @@ def test_a_search_that_begins_anew_forgets_the_probe_before() -> None:
     assert mtu.probe_due(7 * S, in_use=True) == 1500, "it was lost once since"
 
 
+def test_a_search_that_begins_anew_waits_for_no_probe_of_the_one_before() -> None:
+    mtu = PathMtu()
+    mtu.start(S)
+    assert mtu.probe_due(S, in_use=True) == 1500
+    mtu.start(S + 1)
+    assert mtu.next_timer() == S + 1
+    assert mtu.probe_due(S + 1, in_use=True) == 1500
+
+
 def test_nothing_is_probed_before_the_start() -> None:
     mtu = PathMtu()
     assert mtu.next_timer() is None
