@@ -139,7 +139,9 @@ class Outbound:
             return False
         self._packets.clear()
         length = self._packets.add(keypair, counter, plain)
-        self._transmit(peer, [self._packets.take()], length, length, 1, now, NOT_ECT)
+        # A larger one than the path is known to carry is no sign of life, and its loss says nothing of the peer.
+        arrives = length <= peer.path.datagram_bytes
+        self._transmit(peer, [self._packets.take()], length, length, 1, now, NOT_ECT, arrives=arrives)
         return True
 
     def send_raw(self, peer: Peer, datagram: bytes) -> None:
@@ -391,7 +393,16 @@ class Outbound:
             self._attendant.handle_too_big(memoryview(packet), room, now)
 
     def _transmit(
-        self, peer: Peer, parts: Sequence[memoryview], segment: int, length: int, count: int, now: int, ecn: int
+        self,
+        peer: Peer,
+        parts: Sequence[memoryview],
+        segment: int,
+        length: int,
+        count: int,
+        now: int,
+        ecn: int,
+        *,
+        arrives: bool = True,
     ) -> None:
         """Send datagrams of one peer in one call, and note it in its machines."""
         path = peer.path
@@ -408,7 +419,7 @@ class Outbound:
             return
         path.tx_bytes += length
         path.size.datagrams_sent += count
-        if peer.tunnel.handle_sent(now, data=True):
+        if arrives and peer.tunnel.handle_sent(now, data=True):
             self._attendant.attend(peer)
 
     def _hold(self, peer: Peer, packet: memoryview | bytearray, kind: int, segment: int) -> None:

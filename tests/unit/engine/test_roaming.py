@@ -246,6 +246,18 @@ def test_path_that_carries_less_is_found_out_and_nothing_is_lost_for_long(mtu: i
         assert bob.tun.received == packets.segments(packet, 1292)
 
 
+def test_search_of_the_path_mtu_begins_no_handshakes_and_ends() -> None:
+    with Net() as net:
+        net.faults.mtu = 1340
+        alice, bob = net.node("alice"), net.node("bob")
+        alice.call(bob)
+        net.run(30)
+        before = len(net.wire)
+        net.run(60)
+        assert {len(datagram.data) for datagram in net.wire[before:]} == {32}
+        assert alice.peer(bob).path.mtu.mtu == bob.peer(alice).path.mtu.mtu == 1340
+
+
 def test_path_mtu_that_shrinks_is_lowered_by_lost_probes_while_data_flows() -> None:
     with Net() as net:
         alice, bob = up_and_down(net)
