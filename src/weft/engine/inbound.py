@@ -18,7 +18,7 @@ from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 
-from weft.burst.ecn import CE, NOT_ECT, mark_ce
+from weft.burst.ecn import CE, CHANGING, NOT_ECT, decapsulate, mark_ce
 from weft.burst.header import (
     DATA_HEADER,
     DATA_HEADER_BYTES,
@@ -380,7 +380,7 @@ class Inbound:
             self._drops["replayed"] += 1
             return
         self._hear(endpoint, keypair, counter, len(datagram), now, data=length > 0)
-        if keypair.tunnel is self._merging and ecn != CE and (merged := self._merger.extend(plain)):
+        if keypair.tunnel is self._merging and ecn not in CHANGING and (merged := self._merger.extend(plain)):
             self._position += merged
         elif length:
             self._deliver_plain(self._peers[keypair.tunnel], plain, ecn, now)
@@ -399,7 +399,7 @@ class Inbound:
         self._heard.packets = True
         if not self._may_enter(peer, packet, now):
             return
-        if ecn == CE and not mark_ce(packet):
+        if ecn in CHANGING and not decapsulate(packet, ecn):
             self._drops["data: congestion met, not ECN-capable"] += 1
             return
         if self.tun is not None and self.tun.takes_tcp:
