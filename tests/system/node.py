@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -21,7 +21,7 @@ from tests.system.process import Outcome
 from tests.system.traffic import transfer
 from tests.system.waiting import until
 from weft.api import routes
-from weft.api.client import Client
+from weft.api.client import Client, NoDaemon
 from weft.api.messages import ChangePorts
 from weft.api.unix_socket import FILE_NAME
 from weft.engine.status import Info, PeerStatus, Status
@@ -79,6 +79,17 @@ class Node:
         self.info = msgspec.json.decode(said, type=Info)
         if allow:
             self.allow(*allow)
+
+    def run_daemon(self) -> None:
+        """`weft daemon`, which makes no interface; returns when it answers."""
+        self.weft("init")
+        self.host.daemon(self.directory)
+        until(self._answers, f"the daemon in {self.directory} answers")
+
+    def _answers(self) -> bool:
+        with suppress(NoDaemon):
+            self.info = self.client.call(routes.INFO)
+        return hasattr(self, "info")
 
     def allow(self, *rules: str) -> None:
         self.client.call(routes.FC00_ALLOW, ChangePorts(rules=list(rules)))
