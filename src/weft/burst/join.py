@@ -58,12 +58,35 @@ class Whole(NamedTuple):
 
 
 class Budget:
-    """The bytes that all unfinished bursts of a node may hold."""
+    """The bytes that all unfinished bursts of a node may hold, and who holds them.
 
-    __slots__ = ("free",)
+    When they are used up, whoever holds most gives up its oldest: many that hoard can't take the place of one that
+    does not.
+    """
+
+    __slots__ = ("_held", "free")
 
     def __init__(self, limit: int = MAX_BYTES_PER_NODE) -> None:
         self.free = limit
+        self._held: dict[Joiner, int] = {}
+
+    def take(self, joiner: Joiner, length: int) -> None:
+        """Count bytes as held."""
+        self.free -= length
+        self._held[joiner] = self._held.get(joiner, 0) + length
+
+    def give_back(self, joiner: Joiner, length: int) -> None:
+        """Count bytes as free."""
+        self.free += length
+        self._held[joiner] -= length
+        if not self._held[joiner]:
+            del self._held[joiner]
+
+    def make_room(self, length: int) -> bool:
+        """Free so many bytes; False only if they are more than there are in all."""
+        while self.free < length and self._held:
+            max(self._held, key=self._held.__getitem__).give_up_oldest()
+        return self.free >= length
 
 
 class _Unfinished:
@@ -178,7 +201,7 @@ class Joiner:
             prefix = bytes(datagram[:PREFIX_BYTES])
             burst = self._bursts[key] = _Unfinished(prefix, source, total, count, proven, now)
             self._bytes += total
-            self._budget.free -= total
+            self._budget.take(self, total)
         piece = datagram[PIECE_HEADER_BYTES:]
         size = piece_size(total, number, count, len(piece))
         if burst.size not in {0, size}:
@@ -239,16 +262,16 @@ class Joiner:
             for key, burst in list(self._bursts.items()):
                 if not burst.proven:
                     self._give_up(key, burst)
-        while self._bursts and (
-            len(self._bursts) >= MAX_BURSTS_PER_PEER
-            or self._bytes + total > MAX_BYTES_PER_PEER
-            or total > self._budget.free
-        ):
+        while self._bursts and (len(self._bursts) >= MAX_BURSTS_PER_PEER or self._bytes + total > MAX_BYTES_PER_PEER):
             if not proven:
                 return False
-            oldest = next(iter(self._bursts))
-            self._give_up(oldest, self._bursts[oldest])
-        return total <= self._budget.free
+            self.give_up_oldest()
+        return self._budget.make_room(total) if proven else total <= self._budget.free
+
+    def give_up_oldest(self) -> None:
+        """Give up the burst that began first."""
+        oldest = next(iter(self._bursts))
+        self._give_up(oldest, self._bursts[oldest])
 
     def _give_up(self, key: _Key, burst: _Unfinished) -> None:
         self._forget(key, burst)
@@ -260,7 +283,7 @@ class Joiner:
         if burst is self._latest:
             self._latest = None
         self._bytes -= len(burst.buffer)
-        self._budget.free += len(burst.buffer)
+        self._budget.give_back(self, len(burst.buffer))
 
 
 def whole_in_buffer(buffer: memoryview, start: int, end: int, segment: int) -> Whole | None:

@@ -64,8 +64,16 @@ class Contacts:
         timestamp_floor: the highest TAI64N that was ever sent, as far as the store and the peers that went know.
     """
 
-    def __init__(self, terms: Terms, table: KeypairTable, drops: Counter[str], timestamp_floor: bytes) -> None:
+    def __init__(
+        self,
+        terms: Terms,
+        table: KeypairTable,
+        drops: Counter[str],
+        timestamp_floor: bytes,
+        when_removed: Callable[[Peer], None],
+    ) -> None:
         self._terms = terms
+        self._when_removed = when_removed
         self._table = table
         self._drops = drops
         self._budget = Budget()
@@ -184,6 +192,7 @@ class Contacts:
         peer.queue.clear()
         del self.by_tunnel[peer.tunnel]
         del self._by_key[peer.tunnel.peer_public]
+        self._when_removed(peer)
 
     def stored(self) -> list[StoredPeer]:
         """What the store keeps: who was asked for, and strangers who proved that they are weft nodes."""

@@ -32,6 +32,8 @@ from weft.noise.primitives import KEY_BYTES
 log = logging.getLogger("weft.engine")
 
 UNSPECIFIED = {"0.0.0.0", "::"}
+PROBE_S = 2.0
+"""How long a peer that is to be connected again may take to show that its session still stands."""
 MAX_PING_BYTES = 65_507 - DATA_OVERHEAD_BYTES
 """What the largest datagram of UDP over IPv4 carries inside the tunnel."""
 
@@ -121,17 +123,28 @@ class Engine:
         endpoint = self._life.endpoint_of(address)
         if endpoint is None:
             raise UsageError(f"no listener of this node can reach {address}; see [peer] listen in weft.toml")
-        is_new = session.contacts.by_key(peer_id.noise_public_key) is None
+        old = session.contacts.by_key(peer_id.noise_public_key)
+        was_wanted = old is not None and old.is_wanted
         peer = session.contacts.add_weft(peer_id.noise_public_key, peer_id, is_wanted=True)
-        if not (peer.path.endpoint == endpoint and peer.path.is_proven and peer.tunnel.is_up(monotonic_ns())):
+        if peer.path.endpoint != endpoint or not await self._answers(session, peer):
             try:
                 await self._call(session, peer, endpoint, timeout_s)
             except (TimeoutError, PeerError):
-                if is_new and peer.tunnel in session.contacts.by_tunnel:
+                peer.is_wanted = was_wanted
+                if old is None and peer.tunnel in session.contacts.by_tunnel:
                     session.remove(peer)
                 raise
         await self._life.save()
         return describe(peer, monotonic_ns())
+
+    @staticmethod
+    async def _answers(session: Session, peer: Peer) -> bool:
+        """Whether the session with a peer is of use: the peer answers a probe."""
+        if not (peer.is_known and peer.path.is_proven and peer.tunnel.is_up(monotonic_ns())):
+            return False
+        pong = session.ping(peer, MIN_PING_BYTES)
+        await asyncio.wait({pong}, timeout=PROBE_S)
+        return pong.done() and not pong.cancelled()
 
     async def _call(self, session: Session, peer: Peer, endpoint: Endpoint, timeout_s: float) -> None:
         waiter = session.wait_until_up(peer)

@@ -163,6 +163,10 @@ class Inbound:
         buffer = socket.buffer
         endpoint = self._endpoint
         if endpoint is None or endpoint.address != source or endpoint.socket is not socket:
+            if socket.is_ipv6 and source[0][4:5] == ":" and source[0].startswith("fc"):
+                # fc00::/8: it came through the overlay to our own port; to answer would send the tunnel into itself.
+                self._drops["source is of the overlay"] += -(-length // segment)
+                return
             endpoint = self._endpoint = Endpoint(socket, source)
         start = 0
         while start < length:

@@ -23,7 +23,7 @@ from pathlib import Path
 from weft.engine.config import Config, load_network_psk
 from weft.engine.contacts import Terms
 from weft.engine.interface import INTERFACE_MTU, OverlayInterface
-from weft.engine.peer import Endpoint, Peer
+from weft.engine.peer import Endpoint, Network, Peer
 from weft.engine.readers import read_socket, read_tun
 from weft.engine.session import Session
 from weft.engine.stage import Stage
@@ -37,6 +37,7 @@ from weft.io.store import State, Store
 from weft.io.udp import UdpSocket
 from weft.multiaddr import Multiaddr, decode_multiaddr
 from weft.noise.primitives import KEY_BYTES, StaticKey
+from weft.noise.tai64n import later_timestamp
 
 log = logging.getLogger("weft.engine")
 
@@ -46,6 +47,8 @@ _FAMILY_MISSING = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 SAVE_DELAY_S = 1.0
 HOUSEKEEPING_S = 1.0
 SESSION_RETRY_S = 2.0
+FLOOR_AHEAD_S = 60
+"""How far the stored timestamp is ahead of the last one that was sent."""
 ADDRESSES_S = 60
 """How often this machine's own addresses are looked up."""
 
@@ -214,10 +217,19 @@ class Lifetime:
             name = await asyncio.shield(self.stage.failed)
             log.error("task %s keeps dying; building the session anew", name)
             await self._save_if_possible()
-            await self._drop_session()
             self.session_restarts += 1
+            await self._rebuild_session()
+
+    async def _rebuild_session(self) -> None:
+        while True:
+            await self._drop_session()
             await asyncio.sleep(SESSION_RETRY_S)
-            self._build_session()
+            try:
+                self._build_session()
+            except Exception:
+                log.exception("the session could not be built; trying again")
+            else:
+                return
 
     async def _drop_session(self) -> None:
         if self.stage is not None:
@@ -263,13 +275,14 @@ class Lifetime:
         """
         async with self._saving:
             session = self.session
-            floor = self._state.timestamp_floor
+            floor = bytes.fromhex(self._state.timestamp_floor)
+            if session is not None and session.contacts.last_timestamp_sent > floor:
+                # Ahead of time, so that it need not be written at each handshake and a crash loses nothing.
+                floor = later_timestamp(session.contacts.last_timestamp_sent, FLOOR_AHEAD_S)
             self._state = State(
                 peers=session.contacts.stored() if session is not None else self._state.peers,
                 allow=[encode_rule(rule) for rule in self.firewall.rules()],
-                timestamp_floor=max(floor, session.contacts.last_timestamp_sent.hex())
-                if session is not None
-                else floor,
+                timestamp_floor=floor.hex(),
             )
             await asyncio.to_thread(self._store.save_state, self._state)
 
@@ -289,13 +302,14 @@ class Lifetime:
         async with self._opening:
             if self.interface is None:
                 offloads = "tun" in _allowed_offloads()
-                self.interface = await OverlayInterface.open(ifname, self.identity.address, offloads=offloads)
+                interface = await OverlayInterface.open(ifname, self.identity.address, offloads=offloads)
                 try:
-                    await self.set_routes()
+                    await interface.set_routes(self._stock_networks())
+                    self._attach(interface)
                 except BaseException:
-                    await self._close_interface()
+                    await interface.close()
                     raise
-                self._attach(self.interface)
+                self.interface = interface
             return self.interface
 
     async def close_interface(self) -> None:
@@ -310,9 +324,10 @@ class Lifetime:
             UsageError: one of them has a route already.
         """
         if self.interface is not None:
-            await self.interface.set_routes(
-                {network for peer in self.running.contacts if not peer.is_weft for network in peer.allowed}
-            )
+            await self.interface.set_routes(self._stock_networks())
+
+    def _stock_networks(self) -> set[Network]:
+        return {network for peer in self.running.contacts if not peer.is_weft for network in peer.allowed}
 
     async def _close_interface(self) -> None:
         interface, self.interface = self.interface, None
@@ -326,9 +341,8 @@ class Lifetime:
 
     def _attach(self, interface: OverlayInterface) -> None:
         """Join the interface to the session."""
-        assert self.session is not None
+        session = self.running
         assert self.stage is not None
-        session = self.session
         session.inbound.tun = interface.tun
         session.say_hello(frozenset({"uso"} if interface.tun.takes_udp else ()))
         self.stage.start("tun", partial(self._read_interface, interface, session))

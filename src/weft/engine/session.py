@@ -35,11 +35,14 @@ from weft.multiaddr import Multiaddr
 from weft.noise.gate import Gate
 from weft.noise.rates import Rate
 from weft.noise.tunnel import HandshakeFailed, KeypairReady, Tunnel
-from weft.packet.answers import Unreachable, destination_unreachable, packet_too_big
+from weft.packet.answers import Unreachable, destination_unreachable, echo_reply, packet_too_big
 from weft.paths.mtu import PathMtu
 from weft.paths.path import IP_UDP_BYTES
 
 log = logging.getLogger("weft.engine")
+
+NODE_ITSELF = bytes.fromhex("fc000000000000000000000000000001")
+"""fc00::1, which answers pings and is never routed (wire.md section 1)."""
 
 ANSWERS_PER_SECOND = 100
 """ICMP errors into the TUN."""
@@ -82,7 +85,7 @@ class Session:
         self.drops = drops
         self._clock, self._wall_clock = terms.clock, terms.wall_clock
         self.gate = Gate(terms.static, tunnel_for=self._tunnel_for, random_bytes=terms.random_bytes)
-        self.contacts = Contacts(terms, self.gate.table, drops, timestamp_floor)
+        self.contacts = Contacts(terms, self.gate.table, drops, timestamp_floor, self._handle_removed)
         routes = self.contacts.routes
         self.outbound = Outbound(routes, firewall, self, terms.clock, drops)
         self.inbound = Inbound(self.gate.keypairs, self.contacts.by_tunnel, routes, firewall, self, terms.clock, drops)
@@ -139,7 +142,9 @@ class Session:
     def wait_until_up(self, peer: Peer) -> Waiter:
         """A future that is done with the next session of a peer, or fails when the peer goes."""
         waiter: Waiter = asyncio.get_running_loop().create_future()
-        self._up_waiters.setdefault(peer, []).append(waiter)
+        waiting = self._up_waiters.setdefault(peer, [])
+        waiting[:] = [other for other in waiting if not other.done()]
+        waiting.append(waiter)
         return waiter
 
     def ping(self, peer: Peer, size: int) -> PingWaiter:
@@ -152,6 +157,10 @@ class Session:
 
     def remove(self, peer: Peer) -> None:
         """Forget a peer; whoever waits for it is told."""
+        self.contacts.remove(peer)
+
+    def _handle_removed(self, peer: Peer) -> None:
+        """A peer was forgotten, by whatever way."""
         waiters: list[Waiter | PingWaiter] = [
             *self._up_waiters.pop(peer, []),
             *self._ping_waiters.pop(peer, {}).values(),
@@ -160,7 +169,6 @@ class Session:
             waiter.cancel()
         self._attention.discard(peer)
         peer.armed_at = None
-        self.contacts.remove(peer)
 
     def say_hello(self, capabilities: frozenset[str]) -> None:
         """The node's abilities changed: tell every peer."""
@@ -190,6 +198,9 @@ class Session:
 
     def handle_unroutable(self, packet: memoryview, now: int) -> None:
         """No peer has the destination: say so, but not to neighbour discovery and multicast."""
+        if packet[24:40] == NODE_ITSELF and packet[0] >> 4 == 6:
+            self._answer(echo_reply(packet), now)
+            return
         self.drops["no peer has the destination"] += 1
         self._answer(destination_unreachable(packet, Unreachable.ADDRESS, self._own_address(packet)), now)
 
@@ -297,6 +308,11 @@ class Session:
             elif isinstance(event, HandshakeFailed):
                 self.drops["no answer to handshakes"] += len(peer.queue)
                 peer.queue.clear()
+                if not peer.is_wanted:
+                    # It called by itself and will do so again; who was asked for is called until it is disconnected.
+                    self.remove(peer)
+                    self._when_changed()
+                    return
         if peer.notices is not None and peer.prober is not None:
             self._drain_notices(peer, now)
             if peer.tunnel not in self.contacts.by_tunnel:

@@ -40,6 +40,12 @@ def encode_timestamp(wall_ns: int) -> bytes:
     return _LAYOUT.pack(EPOCH + seconds, nanoseconds & _WHITENING)
 
 
+def later_timestamp(timestamp: bytes, seconds: int) -> bytes:
+    """The timestamp so many seconds after another one; 12 bytes."""
+    whole, nanoseconds = _LAYOUT.unpack(timestamp)
+    return _LAYOUT.pack(whole + seconds, nanoseconds)
+
+
 def next_timestamp(wall_ns: int, floor: bytes) -> bytes:
     """The timestamp to send now: of the wall clock, or the one after `floor` if the clock is not past it.
 
