@@ -18,12 +18,12 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from random import Random
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 from unittest.mock import patch
 
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -51,6 +51,7 @@ OVERLAY_MTU = 1352
 EVERYTHING = ("/tcp/0", "/udp/0", "/icmp")
 
 Buffer = bytes | bytearray | memoryview
+T = TypeVar("T")
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -513,3 +514,12 @@ class Net:
         """Take what was held; nothing is held any more."""
         held, self.held = self.held or [], None
         return held
+
+
+def in_virtual_time(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end in a loop of its own, whose time moves only when there is nothing to do."""
+    loop = VirtualLoop()
+    try:
+        return loop.run_until_complete(main)
+    finally:
+        loop.close()
