@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tests.interop.pinging import Pinging
 from tests.interop.stock import StockDevice
-from tests.system.lab import Cable, Host, Interface, Lab, Ping
+from tests.system.lab import Cable, Host, Interface, Lab
 from tests.system.node import EVERYTHING, PORT, Family, Node, at_once
 from tests.system.waiting import until
 
@@ -99,23 +100,25 @@ class Meeting:
 
     def crosses(self, *, from_stock: bool = True) -> bool:
         """Whether one packet crosses the tunnel and is answered."""
-        return self.ping(from_stock=from_stock, count=1, wait_s=1).received == 1
+        host, (address, _) = self.way(from_stock=from_stock)
+        return host.ping(address, count=1, wait_s=1).received == 1
 
-    def ping(
-        self,
-        *,
-        from_stock: bool,
-        ip4: bool = False,
-        count: int = 3,
-        interval_s: float = 0.02,
-        size: int = 56,
-        wait_s: int = 2,
-    ) -> Ping:
-        """Ping one end from the other, by the overlay."""
-        host, addresses = (
-            (self.stock_host, self.weft_addresses) if from_stock else (self.weft_host, self.stock_addresses)
-        )
-        return host.ping(addresses[ip4], count=count, interval_s=interval_s, size=size, wait_s=wait_s)
+    def loses_nothing(self, *, from_stock: bool, ip4: bool = False, count: int = 3) -> bool:
+        """Whether as many packets cross the tunnel and are answered, at least, and none is lost."""
+        host, addresses = self.way(from_stock=from_stock)
+        pinging = Pinging(host, addresses[ip4])
+        pinging.wait_for_more(count - 1)
+        ping = pinging.stop()
+        return ping.received == ping.sent
+
+    def counters_agree(self) -> bool:
+        """Whether each end has counted the bytes that the other one has, so that none are on their way."""
+        shown, peer = self.stock.shown(), self.node.peer()
+        return (shown.rx_bytes, shown.tx_bytes) == (peer.tx_bytes, peer.rx_bytes)
+
+    def way(self, *, from_stock: bool) -> tuple[Host, tuple[str, str]]:
+        """One end, and the addresses of the other, in the overlay."""
+        return (self.stock_host, self.weft_addresses) if from_stock else (self.weft_host, self.stock_addresses)
 
 
 def endpoint(end: Interface, port: int, family: Family) -> str:

@@ -28,7 +28,8 @@ def test_everything_played_again_is_dropped_and_moves_nothing(lab: Lab, caller: 
     with tapped(meeting.cable.right) as tap:
         meeting.introduce(caller)
         meeting.wait_until_up()
-        meeting.ping(from_stock=True, count=20)
+        assert meeting.loses_nothing(from_stock=True, count=20)
+        until(meeting.counters_agree, "nothing is on its way", 2)
         sent = tap.sent()
         state, before = meeting.node.peer(), drops(meeting)
         assert tap.send_again() == len(sent) > 20
