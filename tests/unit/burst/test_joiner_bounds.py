@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -65,6 +66,8 @@ class ModelPeer:
         self.bursts: list[ModelBurst] = []
         self.given_up: list[tuple[int, int]] = []
         self.drops: Counter[str] = Counter()
+        self.since = 0
+        """Since when it has held bursts without a break; decides among those that hold the same."""
 
     def held(self) -> int:
         return sum(burst.total for burst in self.bursts)
@@ -76,9 +79,7 @@ class ModelPeer:
             self.given_up.append((len(burst.pieces), count - len(burst.pieces)))
 
     def fits(self, total: int) -> bool:
-        return (
-            len(self.bursts) < 8 and self.held() + total <= 512 * 1024 and self.node.held() + total <= self.node.limit
-        )
+        return len(self.bursts) < 8 and self.held() + total <= 512 * 1024
 
     def receive(
         self, datagram: bytes, size: int, source: str, now: int, *, proven: bool, marked: bool
@@ -92,10 +93,15 @@ class ModelPeer:
                     self.give_up(other)
             while proven and self.bursts and not self.fits(total):
                 self.give_up(self.bursts[0])
-            if not self.fits(total):
+            while proven and self.node.held() + total > self.node.limit and self.node.held():
+                greedy = max(self.node.holders(), key=ModelPeer.held)
+                greedy.give_up(greedy.bursts[0])
+            if not self.fits(total) or self.node.held() + total > self.node.limit:
                 self.drops["join: no room"] += 1
                 return None
             burst = ModelBurst(key, size, proven, now, now)
+            if not self.bursts:
+                self.since = next(self.node.moments)
             self.bursts.append(burst)
         if burst.size != size:
             self.drops["join: other size"] += 1
@@ -119,7 +125,11 @@ class ModelPeer:
 class ModelNode:
     def __init__(self, limit: int, peers: int) -> None:
         self.limit = limit
+        self.moments = itertools.count()
         self.peers = [ModelPeer(self) for _ in range(peers)]
+
+    def holders(self) -> list[ModelPeer]:
+        return sorted((peer for peer in self.peers if peer.bursts), key=lambda peer: peer.since)
 
     def held(self) -> int:
         return sum(peer.held() for peer in self.peers)
