@@ -13,7 +13,7 @@ from pathlib import Path
 SOURCE = Path(__file__).parent.parent / "src" / "weft"
 
 FLOORS: dict[str, int] = {
-    **dict.fromkeys(("errors", "identity", "multiaddr", "packet", "burst"), 0),
+    **dict.fromkeys(("errors", "rates", "identity", "multiaddr", "packet", "burst"), 0),
     **dict.fromkeys(("noise", "paths", "mesh", "stack", "switch", "swarm", "ledger", "firewall"), 1),
     "io": 2,
     "engine": 3,

@@ -33,11 +33,11 @@ from weft.mesh.notices import Hello, HelloReceived
 from weft.mesh.probe import Answered, Lost
 from weft.multiaddr import Multiaddr
 from weft.noise.gate import Gate
-from weft.noise.rates import Rate
 from weft.noise.tunnel import HandshakeFailed, KeypairReady, Tunnel
 from weft.packet.answers import Unreachable, destination_unreachable, echo_reply, packet_too_big
 from weft.paths.mtu import PathMtu
 from weft.paths.path import IP_UDP_BYTES
+from weft.rates import Rate
 
 log = logging.getLogger("weft.engine")
 

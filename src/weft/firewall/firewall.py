@@ -44,7 +44,7 @@ from weft.errors import DecodeError, UsageError
 from weft.firewall.flows import ENDING, OPENING, FlowTable, State
 from weft.firewall.fragments import Fragments, fragment_key
 from weft.firewall.glance import steady_flow
-from weft.firewall.rejections import TokenBucket, rejection_of
+from weft.firewall.rejections import BURST, PER_SECOND, rejection_of
 from weft.firewall.rules import Rule, RuleSet
 from weft.firewall.summary import IcmpKind, Summary, decode_summary
 from weft.packet import icmp
@@ -53,6 +53,7 @@ from weft.packet.ip import addresses, decode_upper_layer, is_one_host
 from weft.packet.protocols import TCP, UDP
 from weft.packet.tcp import ACK, FIN, RST, SYN
 from weft.packet.upper import UpperLayer
+from weft.rates import Rate
 
 ADOPTION_NS: Final = 60_000_000_000
 
@@ -102,7 +103,7 @@ class Firewall:
         self._refusal = Verdict.REJECT if refuse == "reject" else Verdict.DROP
         self._flows = FlowTable(max_flows)
         self._fragments = Fragments()
-        self._tokens = TokenBucket()
+        self._rejections = Rate(PER_SECOND, burst=BURST)
         self._adopts_until: int | None = None
 
     def allow(self, rule: Rule) -> None:
@@ -166,7 +167,7 @@ class Firewall:
             A whole IP packet with its checksums; None where nothing may be sent, or too much was sent lately.
         """
         answer = rejection_of(packet)
-        if answer is not None and not self._tokens.take(now):
+        if answer is not None and not self._rejections.allows(now):
             self.drops["rejection_rate"] += 1
             return None
         return answer

@@ -1,6 +1,6 @@
 """Rejections: the answers that tell a peer at once that something is not allowed here, so that it need not wait.
 
-Their number is limited for the node as a whole, by a token bucket: a scan gets silence for the rest of it.
+Their number is limited for the node as a whole, `PER_SECOND` in the long run and `BURST` at once: a scan gets silence for the rest of it.
 
 Source: RFC 4443 section 2.4 (f) (rate), RFC 9293 section 3.10.7.1 (reset).
 """
@@ -17,23 +17,6 @@ from weft.packet.protocols import TCP, UDP
 
 PER_SECOND: Final = 100
 BURST: Final = 100
-
-_TOKEN_NS: Final = 1_000_000_000 // PER_SECOND
-
-
-class TokenBucket:
-    """`PER_SECOND` in the long run, `BURST` at once."""
-
-    def __init__(self) -> None:
-        self._full_at = 0
-
-    def take(self, now: int) -> bool:
-        """Take a token, and say whether there was one."""
-        full_at = max(self._full_at, now) + _TOKEN_NS
-        if full_at - now > BURST * _TOKEN_NS:
-            return False
-        self._full_at = full_at
-        return True
 
 
 def rejection_of(packet: Buffer) -> bytes | None:

@@ -43,9 +43,9 @@ from weft.noise.messages import (
     decode_response,
 )
 from weft.noise.primitives import StaticKey
-from weft.noise.rates import Rate, SourceRates
 from weft.noise.timers import SECOND_NS
 from weft.noise.tunnel import Tunnel
+from weft.rates import Rate, SourceRates
 
 CALM_INITIATIONS_PER_SECOND = 50
 HANDSHAKES_PER_SECOND = 250

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weft.noise.rates import Rate, SourceRates
 from weft.noise.timers import MILLISECOND_NS, SECOND_NS
+from weft.rates import Rate, SourceRates
 
 START_NS = 500 * SECOND_NS
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from weft.noise.timers import SECOND_NS
+SECOND_NS = 1_000_000_000
 
 
 class Rate:
