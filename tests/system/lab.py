@@ -118,7 +118,7 @@ class Host:
         self.name = name
         self.namespace = f"{lab.prefix}-{name}"
         self.interfaces: list[Interface] = []
-        self._lab = lab
+        self.lab = lab
         command("ip", "netns", "add", self.namespace)
         self.ip("link", "set", "lo", "up")
 
@@ -136,7 +136,7 @@ class Host:
 
     def start(self, *arguments: str, name: str = "", env: dict[str, str] | None = None) -> Process:
         """Start a program that runs until it is stopped, at the latest at the end of the lab."""
-        return self._lab._start(f"{self.name}: {name or arguments[0]}", [*self._enter, *arguments], env)
+        return self.lab._start(f"{self.name}: {name or arguments[0]}", [*self._enter, *arguments], env)
 
     def daemon(self, directory: Path, *arguments: str) -> Process:
         """Start `weft daemon` with a directory."""

@@ -130,9 +130,11 @@ class Node:
 
     def peer(self, other: Node | None = None) -> PeerStatus:
         """What it says about a peer, by default its only one."""
-        peers = self.client.call(routes.PEER_LIST).peers
-        (peer,) = [peer for peer in peers if other is None or other.address in peer.addresses]
+        (peer,) = [peer for peer in self.peers() if other is None or other.address in peer.addresses]
         return peer
+
+    def peers(self) -> list[PeerStatus]:
+        return self.client.call(routes.PEER_LIST).peers
 
     def remembers(self, other: Node) -> bool:
         """Whether another node is in its store, with the endpoint that it has now."""

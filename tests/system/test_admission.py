@@ -9,7 +9,6 @@ import re
 import secrets
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 
@@ -81,4 +82,4 @@ def test_burst_size_rests_at_steady_loss(running: Running, one_in: int) -> None:
     with running.pair.bob.host.losing(1 / one_in):
         time.sleep(5 * SETTLE_S)
         changes = running.changes(60)
-    assert all(later - earlier > WINDOW_S for earlier, later in zip(changes, changes[1:], strict=False)), changes
+    assert all(later - earlier > WINDOW_S for earlier, later in pairwise(changes)), changes
