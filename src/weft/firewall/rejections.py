@@ -1,6 +1,7 @@
 """Rejections: the answers that tell a peer at once that something is not allowed here, so that it need not wait.
 
-Their number is limited for the node as a whole, `PER_SECOND` in the long run and `BURST` at once: a scan gets silence for the rest of it.
+Their number is limited for the node as a whole, `PER_SECOND` in the long run and `BURST` at once: a scan gets silence
+for the rest of it.
 
 Source: RFC 4443 section 2.4 (f) (rate), RFC 9293 section 3.10.7.1 (reset).
 """
