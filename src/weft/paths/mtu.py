@@ -93,8 +93,6 @@ class PathMtu:
 
     def handle_answered(self, size: int, now: int) -> None:
         """A probe of that size was answered."""
-        if size >= self._failed_at:
-            self._failed_at = self.ceiling + 1
         self.mtu = max(self.mtu, min(size, self.ceiling))
         self._end(size, now)
 
@@ -137,10 +135,9 @@ class PathMtu:
 
     def _next_size(self) -> int | None:
         """The next size above the one in use and below the smallest that failed; None when the search is over."""
-        top = min(self._failed_at - 1, self.ceiling)
-        if top <= self.mtu:
-            return None
-        if self._failed_at > self.ceiling:
-            return min(USUAL_MTU, top) if self.mtu < USUAL_MTU else top
-        between = [size for size in SIZES if self.mtu < size < self._failed_at]
-        return between[len(between) // 2] if between else None
+        if self._failed_at <= self.ceiling:
+            between = [size for size in SIZES if self.mtu < size < self._failed_at]
+            return between[len(between) // 2] if between else None
+        if self.mtu < self.ceiling:
+            return min(USUAL_MTU, self.ceiling) if self.mtu < USUAL_MTU else self.ceiling
+        return None

@@ -100,9 +100,6 @@ BAD: dict[str, tuple[Packet | bytes, int]] = {
     "urg": (V4 / TCP(flags="UA", urgptr=1) / DATA, KIND_TCP),
     "tcp header of 16 bytes": (V4 / TCP(flags="A", dataofs=4) / DATA, KIND_TCP),
     "tcp header beyond the packet": (V4 / TCP(flags="A", dataofs=15) / Raw(bytes(39)), KIND_TCP),
-    "tcp header cut off": (V4 / Raw(b"x" * 19), KIND_TCP),
-    "ipv6 tcp header cut off": (IPv6(nh=6) / Raw(b"x" * 19), KIND_TCP),
-    "udp header cut off": (IP(proto=17) / Raw(b"x" * 7), KIND_UDP),
     "udp where tcp is said": (UDP4, KIND_TCP),
     "tcp where udp is said": (TCP6, KIND_UDP),
     "icmp where udp is said": (V4 / ICMP() / DATA, KIND_UDP),
@@ -198,11 +195,39 @@ def test_random_headers_are_delivered_only_by_the_rules(
     assert (fault(packet, kind, segment) is None) is good
 
 
+@pytest.mark.parametrize("length", range(20))
+def test_a_transport_header_that_is_cut_off_is_not_delivered(length: int) -> None:
+    for base in (IP(proto=6), IPv6(nh=6)):
+        assert fault(base / Raw(b"\x50" * length), KIND_TCP)
+    for base in (IP(proto=17), IPv6(nh=17)):
+        assert fault(base / Raw(b"x" * min(length, 7)), KIND_UDP)
+
+
 @given(st.binary(max_size=120), st.sampled_from([KIND_TCP, KIND_UDP]), st.integers(0, 65_535))
 def test_random_bytes_raise_nothing(data: bytes, kind: int, segment: int) -> None:
     for packet in (data, b"\x45" + data, b"\x60" + data):
         verdict = super_packet_fault(memoryview(packet), kind, segment)
         assert verdict is None or isinstance(verdict, str)
+
+
+@pytest.mark.parametrize("name", [name for name in BAD if "fragment" in name or name.startswith("ipv6")])
+def test_of_a_packet_that_is_not_plain_nothing_is_known(name: str) -> None:
+    assert transport_of(memoryview(bytes(BAD[name][0]))) is None
+
+
+@pytest.mark.parametrize("first", [0x44, 0x40, 0x46, 0x4F])
+def test_an_ipv4_header_that_is_too_short_or_longer_than_its_packet_is_not_plain(first: int) -> None:
+    data = bytearray(bytes(IP(proto=6)))
+    assert transport_of(memoryview(data)) == (6, 20)
+    data[0] = first
+    assert transport_of(memoryview(data)) is None
+
+
+@pytest.mark.parametrize(("header", "length"), [(IP(proto=17), 20), (IPv6(nh=17), 40)])
+def test_a_header_alone_is_plain_but_no_byte_less(header: Packet, length: int) -> None:
+    data = bytes(header)
+    assert transport_of(memoryview(data)) == (17, length)
+    assert transport_of(memoryview(data[:-1])) is None
 
 
 def test_the_transport_header_is_behind_the_options() -> None:

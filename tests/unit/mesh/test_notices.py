@@ -110,6 +110,26 @@ def test_a_new_session_begins_anew_to_tell_a_peer_that_never_acknowledged() -> N
         assert [body_of(datagram)["n"] for datagram in machine.datagrams_to_send()] == [1] * 6
 
 
+def test_a_newer_hello_is_repeated_as_often_as_the_first() -> None:
+    machine = notices()
+    machine.start(S)
+    for _ in range(3):
+        machine.handle_timer(machine.next_timer() or 0)
+    machine.datagrams_to_send()
+    machine.say(ALICE, 100 * S)
+    while (due := machine.next_timer()) is not None:
+        machine.handle_timer(due)
+    assert [body_of(datagram)["n"] for datagram in machine.datagrams_to_send()] == [2] * 6
+
+
+def test_the_first_notice_has_number_1_and_acknowledges_nothing() -> None:
+    machine = notices()
+    machine.say(BOB, S)
+    (datagram,) = machine.datagrams_to_send()
+    fields = body_of(datagram)
+    assert (fields["n"], fields.get("a", 0), fields.get("of")) == (1, 0, None)
+
+
 def test_a_new_session_tells_nothing_to_a_peer_that_acknowledged() -> None:
     pair, left, _ = ends(Faults(latency_ns=10 * MS))
     pair.advance(S)
@@ -216,6 +236,7 @@ def test_an_acknowledgement_for_another_boot_is_ignored() -> None:
     machine.start(S)
     receive(machine, a=1, of=b"notmine!")
     receive(machine, a=1)
+    receive(machine, of=b"bootbob1")
     assert machine.next_timer() == 2 * S
     receive(machine, a=1, of=b"bootbob1")
     assert machine.next_timer() is None

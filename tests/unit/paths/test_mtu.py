@@ -207,6 +207,17 @@ def test_one_lost_confirmation_changes_nothing() -> None:
     assert mtu.mtu == 1500, "lost ones count in a row"
 
 
+def test_a_lost_probe_of_another_size_changes_nothing() -> None:
+    mtu = PathMtu()
+    mtu.start(S)
+    mtu.probe_due(S, in_use=True)
+    for _ in range(5):
+        mtu.handle_lost(1280, 2 * S)
+        mtu.handle_lost(1492, 2 * S)
+    mtu.handle_lost(1500, 3 * S)
+    assert mtu.probe_due(4 * S, in_use=True) == 1500
+
+
 def test_a_path_that_grows_is_found_with_the_next_session() -> None:
     path = ModelPath(1400, 1500)
     path.start()
@@ -284,6 +295,7 @@ def test_while_a_probe_is_on_its_way_no_timer_is_due() -> None:
     assert mtu.next_timer() is None
     mtu.handle_too_big(9000, S)
     assert mtu.next_timer() is None
+    assert mtu.probe_due(100 * S, in_use=True) is None
 
 
 def test_a_search_that_begins_anew_forgets_the_probe_before() -> None:
