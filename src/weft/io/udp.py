@@ -19,6 +19,7 @@ import socket
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from struct import Struct
 from typing import Any, Final, NamedTuple
 
@@ -126,7 +127,7 @@ class UdpSocket:
             TransportError: the address is in use or not of this machine, in one line.
         """
         self.is_ipv6 = ":" in host
-        self._socket = socket.socket(socket.AF_INET6 if self.is_ipv6 else socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket = _bound(host, port, is_ipv6=self.is_ipv6)
         self.drops: Counter[str] = Counter()
         self.when_blocked: Callable[[], None] | None = None
         self._queue: deque[tuple[bytes, int, Address, int]] = deque()
@@ -135,15 +136,6 @@ class UdpSocket:
         self._has_recvmsg = hasattr(self._socket, "recvmsg_into")
         self._storage = bytearray(RECEIVE_BYTES)
         self.buffer = memoryview(self._storage)
-        try:
-            self._socket.setblocking(False)
-            if self.is_ipv6:
-                self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            self._socket.bind((host, port))
-        except OSError as error:
-            self._socket.close()
-            where = f"[{host}]:{port}" if self.is_ipv6 else f"{host}:{port}"
-            raise TransportError(f"can't listen on UDP {where}: {error.strerror}") from error
         self.gso = self.gro = False
         self._raise_limits()
         if sys.platform == "linux":
@@ -349,6 +341,23 @@ class UdpSocket:
         self._queued_bytes += len(data)
         if len(self._queue) == 1 and self.when_blocked is not None:
             self.when_blocked()
+
+
+def _bound(host: str, port: int, *, is_ipv6: bool) -> socket.socket:
+    """A socket that doesn't block, bound to an address; raises as `UdpSocket` does."""
+    with ExitStack() as stack:
+        try:
+            made = socket.socket(socket.AF_INET6 if is_ipv6 else socket.AF_INET, socket.SOCK_DGRAM)
+            stack.callback(made.close)
+            made.setblocking(False)
+            if is_ipv6:
+                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            made.bind((host, port))
+        except OSError as error:
+            where = f"[{host}]:{port}" if is_ipv6 else f"{host}:{port}"
+            raise TransportError(f"can't listen on UDP {where}: {error.strerror}") from error
+        stack.pop_all()
+    return made
 
 
 def _cut(data: bytes, segment: int) -> list[memoryview]:
