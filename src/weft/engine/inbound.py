@@ -165,7 +165,7 @@ class Inbound:
         if endpoint is None or endpoint.address != source or endpoint.socket is not socket:
             if socket.is_ipv6 and source[0][4:5] == ":" and source[0].startswith("fc"):
                 # fc00::/8: it came through the overlay to our own port; to answer would send the tunnel into itself.
-                self._drops["source is of the overlay"] += -(-length // segment)
+                self._drops["source is of the overlay"] += -(-length // segment) if segment else 1
                 return
             endpoint = self._endpoint = Endpoint(socket, source)
         start = 0

@@ -68,6 +68,18 @@ def test_datagrams_of_strangers_change_nothing(given_datagrams: list[tuple[bytes
         assert works(net, alice, bob)
 
 
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [("2001:db8::66", None), ("fcaa::66", "source is of the overlay"), ("fdaa::1", None)],
+)
+@pytest.mark.parametrize("data", [b"", b"\4", b"\1\0\0\0" + bytes(144)])
+def test_datagrams_from_the_overlay_and_empty_ones_do_no_harm(data: bytes, host: str, reason: str | None) -> None:
+    with Net() as net:
+        bob = net.node("bob", "2001:db8::1")
+        forge.deliver(net, Datagram(data, (host, 7, 0, 0), bob.socket.source))
+        assert bob.drops == ({reason: 1} if reason else {"unknown": 1} if data == b"\4" else {})
+
+
 def test_every_truncation_of_a_genuine_datagram_is_dropped() -> None:
     with Net() as net:
         alice, bob = joined(net)
