@@ -15,7 +15,7 @@ from typing import Literal
 from tests.interop.pinging import Pinging
 from tests.interop.stock import StockDevice
 from tests.system.lab import Cable, Host, Interface, Lab
-from tests.system.node import EVERYTHING, PORT, Family, Node, at_once
+from tests.system.node import EVERYTHING, PORT, Family, Node
 from tests.system.waiting import until
 
 Role = Literal["weft", "stock"]
@@ -111,6 +111,11 @@ class Meeting:
         ping = pinging.stop()
         return ping.received == ping.sent
 
+    def handshakes(self, caller: Role) -> int:
+        """How many handshakes one side has begun, as the stock device tells."""
+        wording = {"weft": "Received handshake initiation", "stock": "Sending handshake initiation"}[caller]
+        return self.stock.process.output().count(wording)
+
     def counters_agree(self) -> bool:
         """Whether each end has counted the bytes that the other one has, so that none are on their way."""
         shown, peer = self.stock.shown(), self.node.peer()
@@ -131,7 +136,8 @@ def prepare(lab: Lab, family: Family = "IPv4", cable: Cable | None = None, **env
     cable = cable or lab.veth(lab.host("weft"), lab.host("stock"))
     node = Node(cable.left.host, lab.directory("node"))
     stock = StockDevice(cable.right.host, (f"{STOCK_IP4}/32", f"{STOCK_IP6}/128"), lab.directory("keys"))
-    at_once(lambda start: start(), stock.start, lambda: node.up(*EVERYTHING, **environment))
+    stock.start()
+    node.up(*EVERYTHING, **environment)
     meeting = Meeting(lab, cable, node, stock, family)
     meeting.give_ip4()
     return meeting

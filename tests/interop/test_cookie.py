@@ -31,10 +31,10 @@ def test_stock_device_gets_through_weft_under_load_with_its_cookie(lab: Lab) -> 
         meeting.introduce("stock")
         meeting.wait_until_up(15)
         assert is_under_load(meeting)
-        first, second = (datagram for datagram in tap.sent() if datagram[:4] == INITIATION)
+        first, *_, last = (datagram for datagram in tap.sent() if datagram[:4] == INITIATION)
     meeting.stock.process.wait_for(f"Receiving cookie response from {meeting.weft_endpoint()}")
     assert first[-16:] == NO_MAC
-    assert second[-16:] != NO_MAC
+    assert last[-16:] != NO_MAC
 
 
 def test_weft_gets_through_a_stock_device_under_load_with_its_cookie(lab: Lab) -> None:
@@ -48,11 +48,11 @@ def test_weft_gets_through_a_stock_device_under_load_with_its_cookie(lab: Lab) -
         stock.process.wait_for("Sending cookie response")
         meeting.add_stock(calls=True)
         meeting.wait_until_up(15)
-        first, second = (datagram for datagram in tap.received() if datagram[:4] == INITIATION)
-        assert [datagram[:4] for datagram in tap.sent()].count(COOKIE_REPLY) == 1
+        first, *_, last = (datagram for datagram in tap.received() if datagram[:4] == INITIATION)
+        assert COOKIE_REPLY in [datagram[:4] for datagram in tap.sent()]
     stock.process.wait_for(f"Sending cookie response for denied handshake message for {meeting.weft_endpoint()}")
     assert first[-16:] == NO_MAC
-    assert second[-16:] != NO_MAC
+    assert last[-16:] != NO_MAC
 
 
 def is_under_load(meeting: Meeting) -> bool:

@@ -4,8 +4,9 @@ import re
 
 import pytest
 
-from tests.interop.meeting import Family, meet
+from tests.interop.meeting import meet
 from tests.system.lab import Cable, Lab
+from tests.system.node import Family
 from tests.system.traffic import MB, transfer
 
 pytestmark = [pytest.mark.system, pytest.mark.interop("wireguard-go", "wg")]

@@ -4,9 +4,10 @@ import time
 
 import pytest
 
-from tests.interop.meeting import Family, Role, meet
+from tests.interop.meeting import Role, meet
 from tests.interop.tap import tapped
 from tests.system.lab import Host, Lab, bits_per_second, iperf3
+from tests.system.node import Family
 from tests.system.traffic import MB, transfer
 from tests.system.waiting import until
 
