@@ -354,6 +354,82 @@ def test_packets_of_interleaved_flows_keep_their_bytes_and_order(
     assert [*map(without_identification, expand(outputs))] == [*map(without_identification, packets)]
 
 
+@given(STEPS, st.lists(st.integers(0, 50), max_size=3), st.sampled_from([b"", bytes(5), bytes(15), b"junk"]))
+def test_the_quick_way_gives_what_the_slow_one_gives(
+    steps: list[tuple[int, str, int]], flushes: list[int], padding: bytes
+) -> None:
+    flows = [Flow(number, is_ipv6=number != 2, has_df=False) for number in range(4)]
+    packets = [flows[flow].packet(event, payload) for flow, event, payload in steps]
+    quick, slow = Merger(), Merger()
+    outputs: list[list[Merged]] = [[], []]
+    for number, packet in enumerate(packets):
+        plain = memoryview(bytearray(packet + padding))
+        taken = quick.extend(plain)
+        assert taken in {0, len(packet)}
+        if not taken:
+            outputs[0] += quick.add(plain[: len(packet)])
+        outputs[1] += slow.add(memoryview(bytearray(packet)))
+        if number in flushes:
+            outputs[0] += quick.flush()
+            outputs[1] += slow.flush()
+    outputs[0] += quick.flush()
+    outputs[1] += slow.flush()
+    written = [[(joined(merged), merged.segment, merged.transport) for merged in way] for way in outputs]
+    assert written[0] == written[1]
+
+
+def opened() -> Merger:
+    """A merger with an open super-packet of one IPv6 segment."""
+    merger = Merger()
+    merger.add(memoryview(bytearray(segment_of(v6(), 1000, options=TIMESTAMPS))))
+    return merger
+
+
+def test_the_next_full_segment_is_taken_quickly() -> None:
+    merger = opened()
+    packets = [segment_of(v6(), seq, options=TIMESTAMPS) for seq in (2000, 3000)]
+    assert [merger.extend(memoryview(bytearray(packet + bytes(8)))) for packet in packets] == [1072, 1072]
+    (merged,) = merger.flush()
+    assert expand([merged]) == [segment_of(v6(), 1000, options=TIMESTAMPS), *packets]
+    assert merger.extend(memoryview(bytearray(segment_of(v6(), 4000, options=TIMESTAMPS)))) == 0
+
+
+def test_a_segment_with_any_byte_altered_is_not_taken_quickly() -> None:
+    merger = opened()
+    packet = segment_of(v6(), 2000, options=TIMESTAMPS)
+    assert [merger.extend(memoryview(bytearray(flipped(packet, at)))) for at in range(1072)] == [0] * 1072
+    assert merger.extend(memoryview(bytearray(packet))) == 1072
+
+
+@pytest.mark.parametrize("at", [0, 6, 43, 47, 51, 52, 53, 55, 59, 62, 71])
+def test_another_header_with_a_right_checksum_is_not_taken_quickly(at: int) -> None:
+    packet = bytearray(flipped(segment_of(v6(), 2000, options=TIMESTAMPS), at))
+    complete(packet, 40, 6)
+    assert opened().extend(memoryview(packet)) == 0
+
+
+@pytest.mark.parametrize("payload", [999, 1001, 1])
+def test_a_segment_of_another_length_is_not_taken_quickly(payload: int) -> None:
+    packet = segment_of(v6(), 2000, payload, options=TIMESTAMPS)
+    assert opened().extend(memoryview(bytearray(packet))) == 0
+
+
+def test_a_segment_that_is_cut_off_is_not_taken_quickly() -> None:
+    packet = segment_of(v6(), 2000, options=TIMESTAMPS)
+    for length in (0, 1, 55, 60, 72, 1071):
+        assert opened().extend(memoryview(bytearray(packet[:length]))) == 0
+
+
+def test_the_quick_way_too_stays_below_64_kib() -> None:
+    merger = Merger()
+    packets = [segment_of(v6(), 1000 + 1448 * number, 1448) for number in range(60)]
+    merger.add(memoryview(bytearray(packets[0])))
+    taken = [merger.extend(memoryview(bytearray(packet))) for packet in packets[1:]]
+    assert taken == [1508] * 44 + [0] * 15
+    (merged,) = merger.flush()
+    assert len(joined(merged)) == 60 + 45 * 1448 <= 65_535
+
+
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=6))
 def test_runs_of_several_flows_are_merged_run_by_run(runs: list[int]) -> None:
     flows = [Flow(number, is_ipv6=number % 2 == 1, has_df=False) for number in range(2)]
