@@ -230,7 +230,7 @@ class FakeTun:
                 continue
             is_whole = packet[0] >> 4 == 6 or not int.from_bytes(packet[6:8], "big") & 0x3FFF
             may_be_partial = protocol == packets.TCP or (protocol == packets.UDP and any(packet[at + 6 : at + 8]))
-            if self.takes_partial and may_be_partial and is_whole and at in {20, 40}:
+            if self.takes_partial and may_be_partial and is_whole:
                 self.put(packets.as_partial(packet), Read(len(packet), KIND_PACKET, 0, True))
             else:
                 self.put(packet, Read(len(packet), KIND_PACKET, 0, False))

@@ -59,7 +59,9 @@ class Programs:
                 self.sequences[item.flow] = (sequence + item.size) & 0xFFFFFFFF
                 segments = -(-item.size // item.segment) if item.size else 1
                 self.identifications[item.flow] = (self.identifications[item.flow] + segments) & 0xFFFF
-                more = {"tcp_options": TIMESTAMPS} if item.fields & 1024 else {}
+                more: dict[str, bytes] = {"tcp_options": TIMESTAMPS} if item.fields & 1024 else {}
+                if item.fields & 2048 and not item.v4:
+                    more["extension"] = bytes((packets.TCP,)) + DESTINATION_OPTIONS[1:]
                 packet = packets.tcp(*ends, payload, ports=ports, sequence=sequence, flags=item.flags, **more, **fields)
                 return packet, item.segment
             case "udp":
@@ -97,7 +99,7 @@ def items(draw: st.DrawFn) -> Item:
         size=size,
         segment=segment,
         flags=flags,
-        fields=draw(st.sampled_from([0, 0, 0, 256, 1024, draw(st.integers(0, 2047))])),
+        fields=draw(st.sampled_from([0, 0, 0, 256, 1024, 2048, draw(st.integers(0, 4095))])),
         pause=draw(st.integers(0, 4)) == 0,
     )
 
