@@ -246,13 +246,16 @@ def begun() -> tuple[Joiner, list[bytes]]:
     return joiner, burst
 
 
-def test_the_piece_that_follows_continues_a_burst() -> None:
+@pytest.mark.parametrize("number", [None, 1, 2])
+def test_the_piece_that_follows_continues_a_burst(number: int | None) -> None:
     joiner, burst = begun()
+    marked = None if number is None else burst[number]
     for datagram in burst[1:]:
         assert joiner.continues(memoryview(datagram), "proven")
-        whole = joiner.receive_next(memoryview(datagram), 1)
+        whole = joiner.receive_next(memoryview(datagram), 1, met_congestion=marked is datagram)
     assert whole is not None
     assert bytes(whole.sealed) == plain_text(1500, 7)
+    assert whole.met_congestion is (marked is not None)
     assert not joiner.continues(memoryview(burst[0]), "proven")
 
 

@@ -246,6 +246,31 @@ def test_a_cleared_sealer_begins_anew() -> None:
     assert bytes(sealer.take()) == seal_packet(KEY, 2, b"y" * 16)
 
 
+@given(st.integers(1, 1500), st.integers(1, 1500), st.integers(1, 40), st.integers(0, 2**60))
+def test_segments_are_sealed_with_counters_that_follow_each_other(size: int, last: int, count: int, first: int) -> None:
+    segments = [plain_text(size, number) for number in range(count - 1)] + [plain_text(min(size, last), 99)]
+    paddings = [padding_of(len(segment), 1420) for segment in segments]
+    sealer = PacketSealer()
+    sealer.add(KEY, 5, b"before")
+    sealed = sealer.seal_segments(KEY, first, segments, paddings[0], paddings[-1])
+    assert bytes(sealed) == b"".join(
+        seal_packet(KEY, first + number, segment + padding)
+        for number, (segment, padding) in enumerate(zip(segments, paddings, strict=True))
+    )
+    assert sealer.take() == sealed
+    sealer.add(KEY, 6, b"behind")
+    assert bytes(sealer.take()) == bytes(sealed) + seal_packet(KEY, 6, b"behind")
+
+
+def test_what_leaves_in_one_call_has_at_most_65000_bytes() -> None:
+    sealer = PacketSealer()
+    assert sealer.takes(65_000)
+    assert not sealer.takes(65_001)
+    sealer.add(KEY, 1, bytes(1000 - 32))
+    assert sealer.takes(64_000)
+    assert not sealer.takes(64_001)
+
+
 def test_a_probe_of_the_largest_datagram_can_be_sealed() -> None:
     """65,507 bytes of UDP payload over IPv4."""
     sealer = PacketSealer()
