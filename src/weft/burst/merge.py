@@ -23,7 +23,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from weft.burst.records import MIN_SEGMENT_BYTES
-from weft.packet.checksum import verify, verify_ipv4_header
+from weft.packet.checksum import sum16, verify, verify_ipv4_header
 from weft.packet.protocols import TCP
 
 _U16 = Struct(">H")
@@ -84,7 +84,9 @@ class Merger:
         if not front or plain[: len(front)] != front or plain[len(front) + 2 : self._first_payload] != self._tail:
             return 0
         packet = plain[:length]
-        if len(packet) < length or self._total + self._segment > _MAX_PACKET_BYTES or not verify(packet, 40, TCP):
+        if len(packet) < length or self._total + self._segment > _MAX_PACKET_BYTES:
+            return 0
+        if (sum16(packet[8:]) + TCP + length - 40) % 0xFFFF:
             return 0
         self._parts.append(packet[self._first_payload :])
         self._total += self._segment

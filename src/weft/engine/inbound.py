@@ -20,9 +20,11 @@ from cryptography.exceptions import InvalidTag
 
 from weft.burst.ecn import CE, CHANGING, NOT_ECT, decapsulate, mark_ce
 from weft.burst.header import (
+    COUNTER,
     DATA_HEADER,
     DATA_HEADER_BYTES,
     DATA_OVERHEAD_BYTES,
+    DATA_PREFIX,
     MAX_TOTAL_BYTES,
     NONCE,
     PIECE_HEADER_BYTES,
@@ -186,6 +188,8 @@ class Inbound:
                         self._take_piece(endpoint, datagram, ecn, now)
             elif kind == TYPE_DATA:
                 self._take_data(endpoint, buffer[start:end], ecn, now)
+                if end < length and self._merging is not None and ecn not in CHANGING:
+                    end = self._follow(buffer, end, length, segment, ecn, now)
             else:
                 self._attendant.receive_control(endpoint, buffer[start:end], now)
             start = end
@@ -388,6 +392,47 @@ class Inbound:
             self._position += merged
         elif length:
             self._deliver_plain(self._peers[keypair.tunnel], plain, ecn, now)
+
+    def _follow(self, buffer: memoryview, start: int, length: int, segment: int, ecn: int, now: int) -> int:
+        """Open the messages behind one that was just opened, while they are of the same keypair.
+
+        This is the loop in which Python pays per packet, so all that can be is looked up before it.
+
+        Returns:
+            Where the first datagram begins that somebody else has to look at: of another kind or keypair, or bad.
+        """
+        heard, position, plains = self._heard, self._position, self._plain
+        keypair = heard.keypair
+        if keypair is None or keypair.tunnel is not self._merging:
+            return start
+        prefix = DATA_PREFIX.pack(TYPE_DATA, keypair.local_index)
+        window, decrypt_into, extend = keypair.window, keypair.opener.decrypt_into, self._merger.extend
+        while start < length:
+            end = min(start + segment, length)
+            size = end - start - DATA_OVERHEAD_BYTES
+            if size <= 0 or buffer[start : start + 8] != prefix or position + size > _PLAIN_BYTES:
+                break
+            (counter,) = COUNTER.unpack_from(buffer, start + 8)
+            plain = plains[position : position + size]
+            if not window.is_fresh(counter):
+                break
+            try:
+                decrypt_into(NONCE.pack(counter), buffer[start + DATA_HEADER_BYTES : end], None, plain)
+            except InvalidTag:
+                break
+            window.accept(counter)
+            heard.messages += 1
+            heard.bytes += end - start
+            heard.highest = max(heard.highest, counter)
+            start = end
+            if merged := extend(plain):
+                position += merged
+                continue
+            self._position = position
+            self._deliver_plain(self._peers[keypair.tunnel], plain, ecn, now)
+            position = self._position
+        self._position = position
+        return start
 
     def _deliver_plain(self, peer: Peer, plain: memoryview, ecn: int, now: int) -> None:
         """Deliver the plain text of a type 4 message: an IP packet with its padding, or a multigram."""
