@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.system.lab import Host, Lab
-from tests.system.node import Node, at_once
+from tests.system.node import Node, at_once, pair_of
 from tests.system.waiting import until
 from weft.api import routes
 from weft.engine.status import Info
@@ -126,3 +126,12 @@ def test_power_cut_leaves_nothing_that_the_next_start_minds(node: Node) -> None:
     node.kill()
     node.up()
     node.down()
+
+
+def test_machines_with_ipv6_switched_off_have_it_in_the_overlay_all_the_same(lab: Lab) -> None:
+    cable = lab.veth(lab.host("alice"), lab.host("bob"))
+    for end in (cable.left, cable.right):
+        end.host.run("sysctl", "-q", "-w", "net.ipv6.conf.all.disable_ipv6=1")
+    pair = pair_of(lab, cable.left, cable.right)
+    pair.connect()
+    assert pair.crosses()

@@ -17,6 +17,7 @@ import sys
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -84,7 +85,7 @@ class Netlink:
             gso_max_size: largest super-packet that the kernel makes for it, of both IP versions; at most 65,536 bytes.
 
         Raises:
-            UsageError: no such interface, no permission, or another interface owns the route fc00::/8.
+            UsageError: no such interface, no permission, no IPv6, or another interface owns the route fc00::/8.
             TransportError: the kernel refused for another reason.
         """
         owner = await self.owner_of(OVERLAY)
@@ -101,6 +102,7 @@ class Netlink:
             await self._ask("link", "set", index=index, IFLA_GSO_MAX_SIZE=gso_max_size)
             await self._ask("link", "set", index=index, IFLA_AF_SPEC=no_link_local)
             await self._ask("link", "set", index=index, state="up")
+        _switch_ipv6_on(ifname)
         await self._add("addr", "replace", {"address": str(IPv6Address(address)), "prefixlen": 128, "index": index})
         if owner is None:
             await self.add_route(OVERLAY, ifname)
@@ -196,6 +198,21 @@ class Netlink:
             return [item async for item in answer] if command == "dump" else list(answer)
         except _pyroute2().NetlinkError as error:
             raise OSError(error.code, os.strerror(error.code)) from None
+
+
+def _switch_ipv6_on(ifname: str) -> None:
+    """Let an interface have IPv6 on a machine that has it switched off for all; the kernel would only say EACCES."""
+    switch = Path("/proc/sys/net/ipv6/conf", ifname, "disable_ipv6")
+    try:
+        if switch.read_text().strip() != "0":
+            switch.write_text("0")
+    except FileNotFoundError:
+        raise UsageError("this system has no IPv6, which the network needs") from None
+    except OSError as error:
+        raise UsageError(
+            f"IPv6 is switched off on this machine, and can't be switched on for {ifname}: {error.strerror}; "
+            f"see the sysctl net.ipv6.conf.{ifname}.disable_ipv6"
+        ) from error
 
 
 class _NoSuchInterface(UsageError):  # noqa: N818 - for this file: a caller sees a UsageError
