@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from tests.system.lab import bits_per_second, iperf3
-from tests.system.node import Family, Pair, connected_pair
-from tests.system.traffic import MB, SOL_UDP, UDP_SEGMENT, Echo, socket_of
+from tests.system.node import Family, Node, Pair, connected_pair
+from tests.system.traffic import MB, SOL_UDP, UDP_SEGMENT, Echo, flowing, socket_of
 from tests.system.waiting import until
 
 pytestmark = pytest.mark.system
@@ -41,6 +42,28 @@ def test_probe_is_answered_by_the_endpoint_that_was_dialled(pair: Pair) -> None:
 def test_streams_arrive_as_they_were_sent(pair: Pair) -> None:
     for direction in ("up", "down", "both"):
         pair.transfer(20 * MB, direction=direction)
+
+
+def test_stream_arrives_in_order(pair: Pair) -> None:
+    before = [out_of_order(node) for node in (pair.alice, pair.bob)]
+    pair.transfer(50 * MB)
+    assert [out_of_order(node) for node in (pair.alice, pair.bob)] == before
+
+
+def out_of_order(node: Node) -> int:
+    """TCP segments that a host was given before those that precede them."""
+    names, values = (line.split() for line in node.host.run("cat", "/proc/net/netstat").splitlines()[:2])
+    return int(values[names.index("TCPOFOQueue")])
+
+
+def test_daemon_answers_its_person_under_full_load(pair: Pair) -> None:
+    with flowing(pair.alice.host, pair.bob.host, pair.bob.address) as flows:
+        until(lambda: min(flow.received for flow in flows) > 5 * MB, "the transfer runs")
+        for node in (pair.alice, pair.bob):
+            began = time.monotonic()
+            for _ in range(20):
+                assert node.status().peers[0].state == "up"
+            assert (time.monotonic() - began) / 20 < 0.25
 
 
 def test_fifty_streams_at_once_arrive_as_they_were_sent(pair: Pair) -> None:
