@@ -31,6 +31,7 @@ from weft.noise.tunnel import Tunnel
 from weft.paths.path import Path
 
 MAX_STRANGERS = 1024
+BOOT_BYTES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +40,6 @@ class Terms:
 
     identity: Identity
     static: StaticKey
-    boot: bytes
-    """8 random bytes of this process."""
     network_psk: bytes = field(repr=False)
     """Of the shared network secret; zeros without one."""
     keepalive_ns: int
@@ -218,7 +217,8 @@ class Contacts:
         notices = prober = None
         if weft:
             hello = Hello(terms.identity.peer_id.public_key, MAX_TOTAL_BYTES, terms.mtu, self.capabilities)
-            notices = Notices(terms.boot, hello, self._drops)
+            # Not of the process: what a peer remembers of us is void when we have forgotten what it said.
+            notices = Notices(terms.random_bytes(BOOT_BYTES), hello, self._drops)
             prober = Prober(terms.identity, terms.random_bytes, self._drops)
         peer = Peer(
             tunnel,

@@ -53,11 +53,17 @@ def decode_endpoint(text: str) -> Multiaddr:
         if text.startswith("/"):
             address = decode_multiaddr(text)
             address.endpoint()
+            if address.transport != "udp":
+                raise DecodeError("UDP, which is all that WireGuard speaks")
             return address
-        host, separator, port = text.rpartition(":")
-        if not separator or not port.isdigit():
+        host, _, port = text.rpartition(":")
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        elif ":" in host:
+            raise DecodeError("an IPv6 address in brackets, such as [2001:db8::1]:51820")
+        if not host or not (port.isascii() and port.isdigit()):
             raise DecodeError("an address and a port, such as 192.0.2.1:51820")
-        return Multiaddr.from_endpoint(host.removeprefix("[").removesuffix("]"), int(port))
+        return Multiaddr.from_endpoint(host, int(port))
     except DecodeError as error:
         raise UsageError(f"{text}: {error}") from error
 

@@ -90,7 +90,6 @@ class Lifetime:
         self._terms = Terms(
             identity=self.identity,
             static=StaticKey(self.identity.noise_private),
-            boot=random_bytes(8),
             network_psk=psk or bytes(KEY_BYTES),
             keepalive_ns=config.peer.keepalive_s * 1_000_000_000,
             mtu=INTERFACE_MTU,

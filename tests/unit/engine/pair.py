@@ -47,6 +47,8 @@ START_NS = 1_000 * S
 WALL_NS = 1_750_000_000 * S
 LIVELOCK = 20_000
 """So many turns of the loop without time moving are no work but a timer that is never served."""
+THREAD_S = 10
+"""What a thread may take, real seconds."""
 OVERLAY_MTU = 1352
 EVERYTHING = ("/tcp/0", "/udp/0", "/icmp")
 
@@ -59,10 +61,21 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self.now_ns = START_NS
+        self.in_threads = 0
         super().__init__(_VirtualSelector(self))
 
     def time(self) -> float:
         return self.now_ns / S
+
+    def run_in_executor(self, *arguments: Any) -> asyncio.Future[Any]:
+        """What a thread does takes no virtual time, but is waited for."""
+        future = super().run_in_executor(*arguments)
+        self.in_threads += 1
+        future.add_done_callback(self._end_thread)
+        return future
+
+    def _end_thread(self, _: asyncio.Future[Any]) -> None:
+        self.in_threads -= 1
 
 
 class _VirtualSelector(selectors.SelectSelector):
@@ -72,7 +85,7 @@ class _VirtualSelector(selectors.SelectSelector):
         self._turns = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(0)
+        ready = super().select(THREAD_S if self._loop.in_threads and (timeout is None or timeout > 0) else 0)
         if ready or (timeout is not None and timeout <= 0):
             self._turns += 1
             assert self._turns < LIVELOCK, "livelock: the loop turns and time stands still"
@@ -301,11 +314,10 @@ class Node:
         self.firewall = Firewall([decode_rule(rule) for rule in rules])
         self.firewall.expire(net.now)
         self.changes = 0
-        random = Random(f"random {name}")
+        random = Random(f"random {name} {len(net.nodes)}")
         keywords: dict[str, Any] = {
             "identity": self.identity,
             "static": StaticKey(self.identity.noise_private),
-            "boot": random.randbytes(8),
             "network_psk": bytes(32),
             "keepalive_ns": 25 * S,
             "mtu": OVERLAY_MTU,

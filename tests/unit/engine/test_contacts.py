@@ -29,7 +29,6 @@ def make(*, floor: bytes = bytes(12), removed: list[Peer] | None = None, **terms
     keywords: dict[str, Any] = {
         "identity": own,
         "static": StaticKey(own.noise_private),
-        "boot": bytes(8),
         "network_psk": b"\5" * 32,
         "keepalive_ns": 25 * S,
         "mtu": 1352,

@@ -170,10 +170,25 @@ def test_node_that_starts_anew_is_told_again_who_the_other_one_is() -> None:
         alice, bob = net.node("alice"), net.node("bob")
         net.connect(alice, bob)
         alice.task.cancel()
-        again = net.node("alice", "10.0.0.1", boot=b"rebooted")
+        again = net.node("alice", "10.0.0.1")
         net.connect(again, bob)
         assert again.peer(bob).peer_id == bob.identity.peer_id
         assert again.peer(bob).takes_udp
+
+
+@pytest.mark.parametrize("forgetful", ["the one that calls", "both"])
+def test_peer_that_is_disconnected_and_connected_again_is_known_again(forgetful: str) -> None:
+    with Net() as net:
+        alice, bob = net.node("alice"), net.node("bob")
+        net.connect(alice, bob)
+        alice.session.remove(alice.peer(bob))
+        if forgetful == "both":
+            bob.session.remove(bob.peer(alice))
+        net.run(1)
+        net.connect(alice, bob)
+        assert alice.peer(bob).is_known
+        assert bob.peer(alice).is_known
+        assert alice.peer(bob).path.rtt_ns is not None
 
 
 def test_hello_that_says_nothing_of_bursts_asks_for_type_4_only() -> None:

@@ -219,7 +219,7 @@ def test_restarted_session_never_seals_with_an_old_key() -> None:
         old = {key for key, _ in net.sealed}
         alice.session.close()
         alice.task.cancel()
-        again = net.node("alice", "10.0.0.1", boot=b"rebooted")
+        again = net.node("alice", "10.0.0.1")
         net.connect(again, bob)
         before = set(net.sealed)
         again.tun.program_sends(numbered(again, bob, 2), segment=1000)

@@ -1,0 +1,125 @@
+"""What people write to say where a peer is."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.engine.pair import identity
+from weft.engine.dial import check_underlay, decode_endpoint, decode_target, resolve
+from weft.errors import PeerError, UsageError
+from weft.multiaddr import decode_multiaddr
+
+PEER = str(identity("alice").peer_id)
+
+
+def test_target_is_an_address_and_whom_to_expect_there() -> None:
+    address, peer = decode_target(f"/ip4/192.0.2.1/udp/1312/p2p/{PEER}")
+    assert address.endpoint() == ("192.0.2.1", 1312)
+    assert str(peer) == PEER
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "expected"),
+        ("192.0.2.1:1312", "expected"),
+        ("/ip4/192.0.2.1/udp/1312", "has no /p2p/ID at its end; `weft info` on the other machine"),
+        (f"/ip4/192.0.2.1/tcp/80/ws/p2p/{PEER}", "this version dials UDP only"),
+        (f"/ip4/1.2/udp/1312/p2p/{PEER}", "expected"),
+        (f"/ip4/192.0.2.1/udp/70000/p2p/{PEER}", "port"),
+        ("/ip4/192.0.2.1/udp/1312/p2p/12D3Koo", "expected"),
+    ],
+)
+def test_target_that_can_not_be_dialled_is_told_in_one_line(text: str, reason: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        decode_target(text)
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("192.0.2.1:51820", ("192.0.2.1", 51820)),
+        ("[2001:db8::1]:51820", ("2001:db8::1", 51820)),
+        ("/ip4/192.0.2.1/udp/51820", ("192.0.2.1", 51820)),
+        ("/ip6/2001:db8::1/udp/1", ("2001:db8::1", 1)),
+    ],
+)
+def test_endpoint_is_read_as_wg_and_multiaddrs_write_it(text: str, expected: tuple[str, int]) -> None:
+    assert decode_endpoint(text).endpoint() == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", ":", "192.0.2.1", "192.0.2.1:", "192.0.2.1:x", "192.0.2.1:-1", "192.0.2.1:70000", "host.example:1"),
+        *(
+            "192.0.2.1:²",
+            "192.0.2.1:١٢",
+            "192.0.2.1:1 ",
+            "[::1:1",
+            "::1:1",
+            "]:1",
+            "/",
+            "/ip4/192.0.2.1",
+            "/dns/a.example/udp/1",
+        ),
+        *("/ip4/192.0.2.1/tcp/80/ws", "/ip4/192.0.2.1/udp/99999"),
+    ],
+)
+def test_endpoint_that_is_none_is_told_in_one_line(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        decode_endpoint(text)
+    assert "\n" not in str(caught.value)
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_an_endpoint_or_a_usage_error(text: str) -> None:
+    for decode in (decode_endpoint, decode_target):
+        try:
+            decode(text)
+        except UsageError:
+            continue
+
+
+@pytest.mark.parametrize("text", ["/ip6/fc00::1/udp/1", "/ip6/fcff:1::2/udp/1"])
+def test_endpoint_inside_the_overlay_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="an address of the overlay itself"):
+        check_underlay(decode_multiaddr(text))
+
+
+@pytest.mark.parametrize("text", ["/ip6/fd00::1/udp/1", "/ip4/10.0.0.1/udp/1", "/ip6/2001:db8::1/udp/1"])
+def test_endpoint_outside_the_overlay_is_fine(text: str) -> None:
+    check_underlay(decode_multiaddr(text))
+
+
+async def test_name_becomes_an_address_of_a_family_that_a_listener_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def found(*_: Any, **__: Any) -> list[Any]:
+        return [(10, 2, 17, "", ("2001:db8::1", 7, 0, 0)), (2, 2, 17, "", ("192.0.2.1", 7))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", found)
+    name = decode_multiaddr(f"/dns/host.example/udp/7/p2p/{PEER}")
+    assert (await resolve(name, [False, True])).endpoint() == ("2001:db8::1", 7)
+    assert (await resolve(name, [False])).endpoint() == ("192.0.2.1", 7)
+    with pytest.raises(PeerError, match=r"host\.example has no address that a listener of this node can reach"):
+        await resolve(name, [])
+
+
+async def test_name_that_nobody_knows_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: Any, **__: Any) -> list[Any]:
+        raise OSError(-2, "Name or service not known")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", fail)
+    with pytest.raises(PeerError, match=r"^can't resolve host\.example: Name or service not known$"):
+        await resolve(decode_multiaddr(f"/dns/host.example/udp/7/p2p/{PEER}"), [False])
+
+
+async def test_address_stays_as_it_is() -> None:
+    address = decode_multiaddr(f"/ip4/192.0.2.1/udp/7/p2p/{PEER}")
+    assert await resolve(address, [True]) is address

@@ -1,0 +1,266 @@
+"""Whole nodes on the loopback interface, without a TUN: tasks that die, sessions that are built anew, ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.engine import packets
+from tests.unit.engine.pair import FakeTun, VirtualLoop, identity
+from weft.engine import lifetime as lifetime_module
+from weft.engine.config import Config, PeerSection
+from weft.engine.lifetime import Lifetime
+from weft.engine.readers import read_socket
+from weft.engine.stage import MAX_DEATHS
+from weft.errors import ConfigError, TransportError
+from weft.io.store import Store
+from weft.multiaddr import Multiaddr
+
+LISTEN = "/ip4/127.0.0.1/udp/0"
+
+
+def directory(path: Path, name: str) -> Path:
+    """What `weft init` makes."""
+    made = path / name
+    made.mkdir(mode=0o700)
+    Store(made).create_key(identity(name))
+    return made
+
+
+class Nodes:
+    """The nodes of a test; all are ended with it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.running: list[Lifetime] = []
+
+    async def start(self, name: str, *listen: str) -> Lifetime:
+        """Start one; its directory is made the first time."""
+        where = self.path / name
+        if not where.exists():
+            directory(self.path, name)
+        node = Lifetime(where, Config(peer=PeerSection(listen=listen or (LISTEN,))))
+        await node.start()
+        self.running.append(node)
+        return node
+
+    async def stop(self) -> None:
+        for node in self.running:
+            await node.stop()
+
+    async def connect(self, one: Lifetime, other: Lifetime) -> None:
+        session = one.running
+        peer = session.contacts.add_weft(other.identity.noise_public, other.identity.peer_id, is_wanted=True)
+        up = session.wait_until_up(peer)
+        endpoint = one.endpoint_of(multiaddr_of(other))
+        session.call(peer, endpoint)
+        await asyncio.wait_for(up, 5)
+        await asyncio.sleep(0.2)
+
+
+def multiaddr_of(node: Lifetime) -> Multiaddr:
+    return Multiaddr.from_endpoint(*node.sockets[0].address)
+
+
+async def ping(one: Lifetime, other: Lifetime) -> bool:
+    """Whether a probe is answered."""
+    session = one.running
+    peer = session.contacts.by_key(other.identity.noise_public)
+    if peer is None:
+        return False
+    pong = session.ping(peer, 118)
+    await asyncio.wait({pong}, timeout=3)
+    return pong.done() and not pong.cancelled()
+
+
+Test = Callable[[Nodes], Coroutine[Any, Any, None]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Test], None]:
+    """Runs a test in virtual time: what takes none of it is done before a timer is looked at."""
+
+    def in_loop(test: Test) -> None:
+        loop = VirtualLoop()
+        monkeypatch.setattr(lifetime_module, "monotonic_ns", lambda: loop.now_ns)
+
+        async def main() -> None:
+            nodes = Nodes(tmp_path)
+            try:
+                await test(nodes)
+            finally:
+                await nodes.stop()
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+
+        try:
+            with ThreadPoolExecutor() as executor:
+                loop.set_default_executor(executor)
+                loop.run_until_complete(main())
+        finally:
+            loop.close()
+
+    return in_loop
+
+
+def test_each_task_that_is_killed_by_name_comes_back_and_the_tunnel_stays(run: Callable[[Test], None]) -> None:
+    async def test(nodes: Nodes) -> None:
+        alice, bob = await nodes.start("alice"), await nodes.start("bob")
+        await nodes.connect(alice, bob)
+        assert await ping(alice, bob)
+        assert alice.stage is not None
+        names = [task.name for task in alice.stage.tasks()]
+        assert {name.split("/")[0] for name in names} == {"peers", "udp", "store", "housekeeping"}
+        session = alice.running
+        for name in names:
+            alice.stage.kill(name)
+            await asyncio.sleep(1)
+            assert await ping(alice, bob), name
+            assert await ping(bob, alice), name
+        assert [(task.state, task.restarts) for task in alice.stage.tasks()] == [("running", 1)] * len(names)
+        assert alice.running is session
+        assert alice.session_restarts == 0
+
+    run(test)
+
+
+def test_packets_that_came_while_their_task_was_dead_are_taken_later(run: Callable[[Test], None]) -> None:
+    async def test(nodes: Nodes) -> None:
+        alice, bob = await nodes.start("alice"), await nodes.start("bob")
+        await nodes.connect(alice, bob)
+        assert bob.stage is not None
+        tun = FakeTun(None)  # type: ignore[arg-type]
+        bob.running.inbound.tun = tun  # type: ignore[assignment]
+        bob.firewall.allow(lifetime_module.decode_rule("/udp/0"))
+        bob.stage.kill(next(task.name for task in bob.stage.tasks() if task.name.startswith("udp")))
+        await asyncio.sleep(0)
+        packet = packets.udp(alice.identity.address, bob.identity.address, b"while you were away")
+        peer = alice.running.contacts.by_key(bob.identity.noise_public)
+        assert peer is not None
+        alice.running.outbound.send_packet(peer, packet, lifetime_module.monotonic_ns())
+        await asyncio.sleep(1)
+        assert tun.received == [packet]
+
+    run(test)
+
+
+def test_task_that_can_not_be_helped_gives_a_new_session_with_the_old_peers(
+    run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deaths = 0
+
+    async def read_badly(*arguments: Any) -> None:
+        nonlocal deaths
+        if 0 < deaths <= MAX_DEATHS:
+            deaths += 1
+            raise OSError("the socket is cursed")
+        await read_socket(*arguments)
+
+    async def test(nodes: Nodes) -> None:
+        nonlocal deaths
+        alice, bob = await nodes.start("alice"), await nodes.start("bob")
+        await nodes.connect(alice, bob)
+        assert alice.stage is not None
+        old = alice.running
+        deaths = 1
+        alice.stage.kill(next(task.name for task in alice.stage.tasks() if task.name.startswith("udp")))
+        await asyncio.sleep(7)
+        assert alice.session is None or alice.session is not old
+        await asyncio.sleep(10)
+        assert alice.session_restarts == 1
+        assert alice.running is not old
+        assert len(old.contacts) == 0
+        assert await ping(alice, bob)
+        assert await ping(bob, alice)
+
+    monkeypatch.setattr(lifetime_module, "read_socket", read_badly)
+    run(test)
+
+
+def test_session_that_can_not_be_built_is_tried_again(
+    run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(nodes: Nodes) -> None:
+        alice = await nodes.start("alice")
+        build = alice._build_session
+        failures = 3
+
+        def fail() -> None:
+            nonlocal failures
+            failures -= 1
+            if failures >= 0:
+                raise RuntimeError("not now")
+            build()
+
+        monkeypatch.setattr(alice, "_build_session", fail)
+        assert alice.stage is not None
+        alice.stage.handle_hopeless("peers")
+        await asyncio.sleep(60)
+        assert alice.running is not None
+        assert alice.session_restarts == 1
+
+    run(test)
+
+
+def test_peers_are_stored_and_called_again_at_the_next_start(run: Callable[[Test], None]) -> None:
+    async def test(nodes: Nodes) -> None:
+        alice, bob = await nodes.start("alice"), await nodes.start("bob")
+        await nodes.connect(alice, bob)
+        await alice.stop()
+        nodes.running.remove(alice)
+        again = await nodes.start("alice")
+        await asyncio.sleep(1)
+        assert await ping(again, bob)
+
+    run(test)
+
+
+def test_stopping_leaves_no_task_and_gives_directory_and_port_back(run: Callable[[Test], None]) -> None:
+    async def test(nodes: Nodes) -> None:
+        alice = await nodes.start("alice")
+        port = alice.sockets[0].address[1]
+        with pytest.raises(ConfigError, match="alice"):
+            Lifetime(nodes.path / "alice", Config())
+        await alice.stop()
+        nodes.running.clear()
+        assert alice.session is None
+        assert alice.stage is None
+        await nodes.start("alice", f"/ip4/127.0.0.1/udp/{port}")
+
+    run(test)
+
+
+def test_busy_port_is_told_and_nothing_is_left_open(run: Callable[[Test], None]) -> None:
+    async def test(nodes: Nodes) -> None:
+        alice = await nodes.start("alice")
+        busy = f"/ip4/127.0.0.1/udp/{alice.sockets[0].address[1]}"
+        with pytest.raises(TransportError, match=r"can't listen on UDP 127\.0\.0\.1:\d+: Address already in use"):
+            await nodes.start("bob", LISTEN, busy)
+        await nodes.start("bob")
+
+    run(test)
+
+
+def test_machine_without_one_family_listens_on_the_other(
+    run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = lifetime_module.UdpSocket
+
+    def without_ipv6(host: str, port: int, **options: bool) -> Any:
+        if ":" in host:
+            raise TransportError("can't listen on UDP [::]:0") from OSError(97, "Address family not supported")
+        return make(host, port, **options)
+
+    monkeypatch.setattr(lifetime_module, "UdpSocket", without_ipv6)
+
+    async def test(nodes: Nodes) -> None:
+        alice = await nodes.start("alice", "/ip6/::/udp/0", LISTEN)
+        assert [socket.is_ipv6 for socket in alice.sockets] == [False]
+        with pytest.raises(TransportError):
+            await nodes.start("bob", "/ip6/::/udp/0")
+
+    run(test)
