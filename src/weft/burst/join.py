@@ -134,31 +134,25 @@ class Joiner:
         self._bursts: dict[_Key, _Unfinished] = {}
         self._bytes = 0
         self._latest: _Unfinished | None = None
+        self._next_header = b""
+        self._next_length = 0
+        self._next_source: Hashable = None
         self.drops = drops
 
     def continues(self, datagram: memoryview, source: Hashable) -> bool:
         """Whether a datagram is the piece that follows the one before it: nearly all pieces that come alone are.
 
         Args:
-            datagram: 20 bytes or more of type 5; anything else in it may be wrong.
+            datagram: whatever came.
             source: endpoint that it came from.
 
         Returns:
             True if `receive_next` takes it.
         """
-        burst = self._latest
         return (
-            burst is not None
-            and datagram[18] == burst.next_number
-            and datagram[:PREFIX_BYTES] == burst.prefix
-            and datagram[19] == burst.count
-            and len(datagram) - PIECE_HEADER_BYTES
-            == (
-                burst.size
-                if burst.next_number + 1 < burst.count
-                else len(burst.buffer) - burst.size * burst.next_number
-            )
-            and burst.source == source
+            datagram[:PIECE_HEADER_BYTES] == self._next_header
+            and len(datagram) == self._next_length
+            and source == self._next_source
         )
 
     def receive_next(self, datagram: memoryview, now: int, *, met_congestion: bool = False) -> Whole | None:
@@ -223,11 +217,20 @@ class Joiner:
         burst.last_at = now
         burst.next_number = number + 1
         if burst.got < burst.count:
-            self._latest = burst
+            self._foretell(burst)
             return None
         _, index, counter, total = BURST_PREFIX.unpack(burst.prefix)
         self._forget((index, counter, burst.source, total, burst.count), burst)
         return Whole(index, counter, burst.prefix, burst.buffer, burst.count, burst.met_congestion)
+
+    def _foretell(self, burst: _Unfinished) -> None:
+        """Note what the next datagram looks like if it carries on this burst."""
+        number = burst.next_number
+        self._latest = burst
+        self._next_source = burst.source
+        self._next_header = burst.prefix + _NUMBERS[number : number + 1] + _NUMBERS[burst.count : burst.count + 1]
+        is_last = number + 1 == burst.count
+        self._next_length = PIECE_HEADER_BYTES + (len(burst.buffer) - number * burst.size if is_last else burst.size)
 
     def handle_timer(self, now: int) -> None:
         """Give up what is overdue."""
@@ -282,6 +285,7 @@ class Joiner:
         del self._bursts[key]
         if burst is self._latest:
             self._latest = None
+            self._next_header = b""
         self._bytes -= len(burst.buffer)
         self._budget.give_back(self, len(burst.buffer))
 

@@ -173,19 +173,22 @@ class Inbound:
         start = 0
         while start < length:
             end = min(start + segment, length)
-            kind = int.from_bytes(buffer[start : start + 4], "little") if end - start >= 4 else 0
+            datagram = buffer[start:end]
+            joiner = self._joiner
+            if joiner is not None and joiner.continues(datagram, endpoint):
+                whole = joiner.receive_next(datagram, now, met_congestion=ecn == CE)
+                if whole is not None:
+                    self._take_whole(endpoint, whole, now)
+                start = end
+                continue
+            kind = int.from_bytes(datagram[:4], "little") if end - start >= 4 else 0
             if kind == TYPE_BURST:
-                datagram = buffer[start:end]
-                joiner = self._joiner
-                if joiner is not None and end - start > PIECE_HEADER_BYTES and joiner.continues(datagram, endpoint):
-                    self._take_whole(endpoint, joiner.receive_next(datagram, now, met_congestion=ecn == CE), now)
-                else:
-                    whole = whole_in_buffer(buffer, start, length, segment)
-                    if whole is not None and self._open_whole(endpoint, whole, ecn, now):
-                        start += len(whole.sealed) + whole.pieces * PIECE_HEADER_BYTES
-                        continue
-                    if whole is None or whole.pieces > 1:
-                        self._take_piece(endpoint, datagram, ecn, now)
+                whole = whole_in_buffer(buffer, start, length, segment)
+                if whole is not None and self._open_whole(endpoint, whole, ecn, now):
+                    start += len(whole.sealed) + whole.pieces * PIECE_HEADER_BYTES
+                    continue
+                if whole is None or whole.pieces > 1:
+                    self._take_piece(endpoint, datagram, ecn, now)
             elif kind == TYPE_DATA:
                 self._take_data(endpoint, buffer[start:end], ecn, now)
                 if end < length and self._merging is not None and ecn not in CHANGING:

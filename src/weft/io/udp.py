@@ -46,6 +46,8 @@ _PMTUDISC_PROBE = 3
 _U16 = Struct("=H")
 _INT = Struct("=i")
 _ANCILLARY_BYTES = 64
+_NEW = tuple.__new__
+"""Makes a named tuple without the call in Python that its class would add to each receive."""
 
 _NO_SEGMENTATION = frozenset({errno.EIO, errno.EOPNOTSUPP, errno.EINVAL})
 """Some devices promise segmentation and fail at it with one of these; so do routes that refuse every datagram."""
@@ -234,7 +236,7 @@ class UdpSocket:
                 segment = _INT.unpack_from(data)[0]
             elif kind in {_IP_TOS, _IPV6_TCLASS}:
                 ecn = data[0] & 3
-        return Received(length, segment or length, source, ecn)
+        return _NEW(Received, (length, segment or length, source, ecn))
 
     def send(self, parts: Sequence[Buffer], segment: int, address: Address, ecn: int = 0) -> bool:
         """Send one or many datagrams to one address.
