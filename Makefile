@@ -26,7 +26,8 @@ demo: $(READY) peers  ## two hosts, one network: connect, ping, fetch, throughpu
 
 test: $(READY) peers  ## all tests, in under ten minutes on two cores
 	$(BIN)/python -m pytest tests/unit tests/sim -n 2
-	$(BIN)/python -m pytest tests/system tests/interop
+	$(BIN)/python -m pytest tests/system
+	$(BIN)/python -m pytest tests/interop -n 2
 
 check: $(READY)  ## lint, types, floors
 	$(BIN)/ruff check .
