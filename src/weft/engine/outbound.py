@@ -203,7 +203,7 @@ class Outbound:
         self._batch = []
         start, end = batch[0].start, batch[-1].end
         if len(batch) > 1 and end - start + _BURST_OVERHEAD <= self._burst_room(peer):
-            keypair = peer.tunnel.keypair_for_sending(now)
+            keypair = self._keypair(peer, now)
             if keypair is not None:
                 self._seal_batch(peer, keypair, batch, now)
                 return
@@ -244,7 +244,7 @@ class Outbound:
             now: monotonic ns.
             in_buffer: its offset in the buffer, if it lies there behind room for a record header.
         """
-        keypair = peer.tunnel.keypair_for_sending(now)
+        keypair = self._keypair(peer, now)
         if keypair is None:
             self._hold(peer, packet, kind, segment)
             return
@@ -343,7 +343,7 @@ class Outbound:
             packets: in their order, their checksums computed.
             now: monotonic ns.
         """
-        keypair = peer.tunnel.keypair_for_sending(now)
+        keypair = self._keypair(peer, now)
         if keypair is None:
             for packet in packets:
                 self._hold(peer, packet, KIND_PACKET, 0)
@@ -421,6 +421,12 @@ class Outbound:
         path.size.datagrams_sent += count
         if arrives and peer.tunnel.handle_sent(now, data=True):
             self._attendant.attend(peer)
+
+    @staticmethod
+    def _keypair(peer: Peer, now: int) -> Keypair | None:
+        """What packets are sealed with; None while older packets wait for it, which must not be overtaken."""
+        keypair = peer.tunnel.keypair_for_sending(now)
+        return None if peer.queue else keypair
 
     def _hold(self, peer: Peer, packet: memoryview | bytearray, kind: int, segment: int) -> None:
         """Keep a packet until there is a session; the oldest makes room."""

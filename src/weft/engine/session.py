@@ -313,6 +313,8 @@ class Session:
                     self.remove(peer)
                     self._when_changed()
                     return
+        if peer.queue and peer.tunnel.is_up(now):
+            self.outbound.send_queued(peer, now)
         if peer.notices is not None and peer.prober is not None:
             self._drain_notices(peer, now)
             if peer.tunnel not in self.contacts.by_tunnel:
@@ -353,7 +355,6 @@ class Session:
             self._prove(peer, now)
         if peer.notices is not None:
             peer.notices.start(now)
-        self.outbound.send_queued(peer, now)
         for waiter in self._up_waiters.pop(peer, []):
             if not waiter.done():
                 waiter.set_result(None)

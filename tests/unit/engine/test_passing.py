@@ -324,6 +324,24 @@ def test_packets_wait_for_the_session_and_are_sent_in_order_when_it_comes_up() -
         assert packets.by_flow(bob.tun.received) == packets.by_flow(sent)
 
 
+def test_packets_that_come_with_the_session_do_not_overtake_those_that_wait() -> None:
+    with Net() as net:
+        alice, bob = net.node("alice"), net.node("bob")
+        sent = [packets.udp(alice.address, bob.address, bytes((number,))) for number in range(20)]
+        alice.call(bob)
+        alice.tun.program_sends(*sent[:5])
+        net.run(0.0005)
+        net.hold()
+        net.run(0.001)
+        (response,) = net.release()
+        net.deliver(response)
+        alice.tun.program_sends(*sent[5:15])
+        net.run(0.01)
+        alice.tun.program_sends(*sent[15:])
+        net.run(0.01)
+        assert bob.tun.received == sent
+
+
 def test_queue_for_a_session_is_bounded_and_keeps_the_newest() -> None:
     with Net() as net:
         alice, bob = net.node("alice"), net.node("bob")
