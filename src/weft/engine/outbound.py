@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from weft.burst.ecn import ECT_0, NOT_ECT, ecn_of
-from weft.burst.header import DATA_OVERHEAD_BYTES, PIECE_HEADER_BYTES, TAG_BYTES
+from weft.burst.header import DATA_OVERHEAD_BYTES, MAX_PIECES, PIECE_HEADER_BYTES, TAG_BYTES
 from weft.burst.records import (
     FLAG_CHECKSUM_PARTIAL,
     KIND_PACKET,
@@ -387,7 +387,7 @@ class Outbound:
 
     def _send_large(self, peer: Peer, packet: memoryview | bytearray, room: int, now: int) -> None:
         """A packet that fits no datagram of the path goes as a burst of several pieces, or its sender is told."""
-        if len(packet) + _BURST_OVERHEAD <= peer.burst_limit:
+        if len(packet) + _BURST_OVERHEAD <= min(peer.burst_limit, MAX_PIECES * peer.piece):
             self._seal_record(peer, packet, KIND_PACKET, 0, 0, now)
         else:
             self._attendant.handle_too_big(memoryview(packet), room, now)

@@ -130,7 +130,7 @@ class FakeSocket:
         self.source: Address = (host, port, 0, 0) if self.is_ipv6 else (host, port)
         self.address = (host, port)
         self.gro = gro
-        self.link_mtu = 1500
+        self.link_mtu = net.link_mtu
         self.buffer = memoryview(bytearray(70_000))
         self.calls: list[Call] = []
         self._inbox: deque[Datagram] = deque()
@@ -389,7 +389,8 @@ class Faults:
 class Net:
     """The wire, the clock, and all nodes."""
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, *, link_mtu: int = 1500) -> None:
+        self.link_mtu = link_mtu
         self.loop = VirtualLoop()
         self.random = Random(seed)
         self.faults = Faults()
@@ -420,7 +421,7 @@ class Net:
                 return self._aead.encrypt_into(nonce, data, associated_data, buf)
 
         self._patches = (
-            patch.object(weft.engine.session, "link_mtu", lambda host, port: 1500),
+            patch.object(weft.engine.session, "link_mtu", lambda host, port: self.link_mtu),
             patch.object(weft.noise.keypair, "ChaCha20Poly1305", RecordingAead),
         )
         for each in self._patches:

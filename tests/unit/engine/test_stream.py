@@ -110,10 +110,15 @@ SCRIPTS = st.tuples(st.lists(items(), min_size=1, max_size=12), st.integers(0, 2
 def joined(net: Net, pieces: int | None = None) -> tuple[Node, Node]:
     """Two weft nodes with IPv4 addresses of the overlay too."""
     alice, bob = net.node("alice", fixed_pieces=pieces), net.node("bob", fixed_pieces=pieces)
+    join(net, alice, bob)
+    return alice, bob
+
+
+def join(net: Net, alice: Node, bob: Node) -> None:
+    """Connect them and give them IPv4 addresses of the overlay."""
     net.connect(alice, bob)
     for one, other in ((alice, bob), (bob, alice)):
         one.session.contacts.routes.insert(ip_network(V4[other.name]), one.peer(other))
-    return alice, bob
 
 
 def stock(net: Net) -> tuple[Node, Node]:
@@ -174,6 +179,23 @@ def test_stock_peer_gets_all_flows_as_they_were(script: tuple[list[Item], int]) 
         check(net, *stock(net), script)
 
 
+@pytest.mark.parametrize("link_mtu", [576, 1280, 9000, 16_384, 65_535, 65_536])
+@pytest.mark.parametrize("host", ["10.0.0.1", "2001:db8::1"])
+@settings(max_examples=8)
+@given(script=SCRIPTS, pieces=st.sampled_from([None, 0, 3]))
+def test_any_link_carries_all_flows_as_they_were(
+    host: str, link_mtu: int, script: tuple[list[Item], int], pieces: int | None
+) -> None:
+    if link_mtu < 1280 and ":" in host:
+        return
+    with Net(link_mtu=link_mtu) as net:
+        alice, bob = (
+            net.node(name, f"{host}{last}", fixed_pieces=pieces) for last, name in enumerate(("alice", "bob"))
+        )
+        join(net, alice, bob)
+        check(net, alice, bob, script)
+
+
 LEVELS = {
     "no offloads": {"csum": False},
     "checksums only": {"tso": False},
@@ -229,3 +251,14 @@ def test_super_packet_that_no_receiver_takes_goes_in_single_packets(size: int, s
             alice.tun.program_sends(packet, segment=segment)
             net.run()
             assert bob.tun.received == packets.segments(packet, segment)
+
+
+@pytest.mark.parametrize("size", [30_000, 40_000, 60_000])
+def test_single_packet_that_64_small_pieces_do_not_carry_is_answered(size: int) -> None:
+    with Net(link_mtu=600) as net:
+        alice, bob = joined(net)
+        packet = packets.udp(alice.address, bob.address, bytes(size))
+        alice.tun.program_sends(packet)
+        net.run()
+        assert bob.tun.received == ([packet] if size == 30_000 else [])
+        assert len(alice.tun.received) == (size != 30_000)
