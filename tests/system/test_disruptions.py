@@ -10,7 +10,7 @@ import pytest
 
 from tests.system.lab import Interface
 from tests.system.node import Family, Node, Pair, connected_pair
-from tests.system.traffic import MB, Flow, connected, flowing
+from tests.system.traffic import Flow, connected, flowing, wait_until_all_go_on
 from tests.system.waiting import until
 from weft.api import routes
 from weft.api.messages import RestartTask
@@ -26,15 +26,6 @@ BACK_S = 5
 def pair() -> Iterator[Pair]:
     with connected_pair() as pair:
         yield pair
-
-
-def wait_until_all_go_on(flows: tuple[Flow, ...], timeout_s: float = 10) -> None:
-    before = [flow.received for flow in flows]
-    until(
-        lambda: all(flow.received > old + MB for flow, old in zip(flows, before, strict=True)),
-        f"all directions go on from {before}",
-        timeout_s,
-    )
 
 
 def move(end: Interface, number: int, family: Family) -> str:

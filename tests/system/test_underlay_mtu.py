@@ -14,7 +14,7 @@ import pytest
 
 from tests.system.lab import Host, Interface, Lab
 from tests.system.node import Family, Node, connected_pair, nodes_on
-from tests.system.traffic import MB, flowing, transfer
+from tests.system.traffic import MB, flowing, transfer, wait_until_all_go_on
 from tests.system.waiting import until
 
 pytestmark = pytest.mark.system
@@ -73,11 +73,10 @@ def test_link_that_narrows_under_a_transfer_is_followed_at_once() -> None:
     with connected_pair() as pair:
         until(lambda: pair.alice.peer().path_mtu == 1500, "the path MTU is found")
         with flowing(pair.alice.host, pair.bob.host, pair.bob.address) as flows:
-            until(lambda: min(flow.received for flow in flows) > MB, "the transfer runs")
+            wait_until_all_go_on(flows)
             for end in (pair.left, pair.right):
                 end.set_mtu(1300)
-            before = [flow.received for flow in flows]
-            until(lambda: all(f.received > b + MB for f, b in zip(flows, before, strict=True)), "it goes on", 5)
+            wait_until_all_go_on(flows, 5)
         assert pair.alice.peer().path_mtu <= 1300
         assert pair.bob.peer().path_mtu <= 1300
 
@@ -86,11 +85,10 @@ def test_link_that_narrows_under_a_transfer_is_followed_at_once() -> None:
 def test_path_that_narrows_far_away_is_followed(star: Star) -> None:
     alice, other = star.alice, star.others[9000]
     until(lambda: path_mtus(alice, other) == (9000, 9000), "both sides find the path MTU", 20)
-    with flowing(alice.host, other.host, other.address) as (up, _):
-        until(lambda: up.received > MB, "the transfer runs")
+    with flowing(alice.host, other.host, other.address) as flows:
+        wait_until_all_go_on(flows)
         for end in (star.lab.hosts["router"].interfaces[-1], other.host.interfaces[0]):
             end.set_mtu(1400)
-        before = up.received
         # Nobody tells: the size in use is probed each 15 s, and TCP has slept longer and longer meanwhile.
-        until(lambda: up.received > before + MB, "it goes on", 60)
+        wait_until_all_go_on(flows, 60)
     until(lambda: path_mtus(alice, other) == (1400, 1400), "both sides find the path MTU", 30)

@@ -10,12 +10,13 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from hashlib import sha256
 from typing import Literal, NamedTuple
 
 from tests.system.lab import Host
+from tests.system.waiting import until
 from weft.testing.device import inside_namespace
 
 MB = 1_000_000
@@ -145,6 +146,16 @@ def flowing(client: Host, server: Host, address: str) -> Iterator[tuple[Flow, Fl
         yield flows
         for flow in flows:
             assert flow.finish() > 0
+
+
+def wait_until_all_go_on(flows: Sequence[Flow], timeout_s: float = 10) -> None:
+    """Return when more has arrived of each than was on its way until now."""
+    sent = [flow.sent for flow in flows]
+
+    def go_on() -> bool:
+        return all(flow.received > before + MB for flow, before in zip(flows, sent, strict=True))
+
+    until(go_on, f"more arrives than {sent}", timeout_s)
 
 
 def transfer(
