@@ -74,7 +74,7 @@ class _Actor:
             self.state = "stopped"
             if self._inner is not None and not self._inner.done():
                 self._inner.cancel()
-                await asyncio.wait({self._inner})
+                await asyncio.gather(self._inner, return_exceptions=True)
 
     async def _run(self) -> None:
         await self._work()

@@ -20,7 +20,7 @@ import selectors
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, wraps
 from random import Random
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
@@ -536,3 +536,13 @@ def in_virtual_time(main: Coroutine[Any, Any, T]) -> T:
         return loop.run_until_complete(main)
     finally:
         loop.close()
+
+
+def virtual(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Let a test that is a coroutine run in virtual time."""
+
+    @wraps(test)
+    def run(*arguments: object, **keywords: object) -> None:
+        in_virtual_time(test(*arguments, **keywords))
+
+    return run

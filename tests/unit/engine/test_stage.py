@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
-from functools import wraps
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
 
-from tests.unit.engine.pair import in_virtual_time
+from tests.unit.engine.pair import in_virtual_time, virtual
 from weft.engine.stage import FIRST_DELAY_S, HEALTHY_S, LAST_DELAY_S, MAX_DEATHS, WINDOW_S, Stage
 from weft.engine.status import TaskStatus
 from weft.errors import UsageError
-
-Test = Callable[..., Coroutine[Any, Any, None]]
-
-
-def virtual(test: Test) -> Callable[..., None]:
-    @wraps(test)
-    def run(*arguments: object, **keywords: object) -> None:
-        in_virtual_time(test(*arguments, **keywords))
-
-    return run
 
 
 class Work:
