@@ -18,7 +18,7 @@ import msgspec
 
 from tests.system.lab import Host, Interface, Lab
 from tests.system.process import Outcome
-from tests.system.traffic import transfer
+from tests.system.traffic import Direction, transfer
 from tests.system.waiting import until
 from weft.api import routes
 from weft.api.client import Client, NoDaemon
@@ -175,9 +175,9 @@ class Pair:
         """What both nodes dropped since their start, by reason."""
         return dict(Counter(self.alice.status().drops) + Counter(self.bob.status().drops))
 
-    def transfer(self, size: int, **how: object) -> None:
-        """Send so many bytes, both ways at once if nothing else is said, and check that each arrives."""
-        transfer(self.alice.host, self.bob.host, self.bob.address, size, **how)  # type: ignore[arg-type]
+    def transfer(self, size: int, *, direction: Direction = "both", streams: int = 1) -> None:
+        """Send so many bytes from Alice to Bob and back, and check that each arrives."""
+        transfer(self.alice.host, self.bob.host, self.bob.address, size, direction=direction, streams=streams)
 
 
 @dataclass
@@ -218,7 +218,8 @@ def connected_pair(family: Family = "IPv4", *, mtu: int = 1500) -> Iterator[Pair
 def pair_of(lab: Lab, left: Interface, right: Interface, family: Family = "IPv4") -> Pair:
     """Nodes on the hosts of two interfaces that are up, but do not know each other yet."""
 
-    return Pair(lab, *nodes_on(lab, left, right), left, right, family)
+    alice, bob = nodes_on(lab, left, right)
+    return Pair(lab, alice, bob, left, right, family)
 
 
 def nodes_on(lab: Lab, *ends: Interface) -> list[Node]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 
 import pytest
 
@@ -36,6 +37,14 @@ def move(end: Interface, number: int, family: Family) -> str:
     return f"{network}{number}:1312" if family == "IPv4" else f"[{network}{number}]:1312"
 
 
+def has_peer_at(node: Node, endpoint: str) -> bool:
+    return node.peer().endpoint == endpoint
+
+
+def was_restarted(node: Node, task: str, times: int) -> bool:
+    return node.restarts()[task] == times
+
+
 @pytest.mark.parametrize("family", ["IPv4", "IPv6"])
 def test_both_ends_move_one_after_the_other(family: Family) -> None:
     with connected_pair(family) as pair, flowing(pair.alice.host, pair.bob.host, pair.bob.address) as flows:
@@ -44,7 +53,7 @@ def test_both_ends_move_one_after_the_other(family: Family) -> None:
                 wait_until_all_go_on(flows)
                 endpoint = move(end, number + 10 * (there is pair.bob), family)
                 wait_until_all_go_on(flows)
-                until(lambda there=there, endpoint=endpoint: there.peer().endpoint == endpoint, "the peer has moved")
+                until(partial(has_peer_at, there, endpoint), f"the peer is at {endpoint}")
         until(lambda: pair.alice.peer().mode == pair.bob.peer().mode == "burst", "there are bursts again")
 
 
@@ -81,10 +90,11 @@ def test_each_task_that_is_killed_starts_again(pair: Pair, victim: str) -> None:
     with flowing(pair.alice.host, pair.bob.host, pair.bob.address) as flows:
         for name in before:
             node.weft("task", "restart", name)
-            until(lambda name=name: node.restarts()[name] == before[name] + 1, f"{name} has started again")
+            until(partial(was_restarted, node, name, before[name] + 1), f"{name} has started again")
             wait_until_all_go_on(flows)
     assert node.restarts() == {name: count + 1 for name, count in before.items()}
-    assert {task.state for task in node.status().tasks} == {"running"}
+    shown = [line.split() for line in node.weft("task", "list").splitlines()]
+    assert shown == [["TASK", "STATE", "RESTARTS"], *([name, "running", str(before[name] + 1)] for name in before)]
     assert node.status().session_restarts == 0
 
 

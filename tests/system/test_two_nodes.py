@@ -106,7 +106,8 @@ def test_iperf3_gets_through_both_ways(pair: Pair) -> None:
 def test_status_tells_what_the_tunnel_is(pair: Pair) -> None:
     before = pair.alice.peer()
     pair.transfer(5 * MB)
-    peer = until(lambda: found if (found := pair.alice.peer()).path_mtu == 1500 else None, "the path MTU is found")
+    until(lambda: pair.alice.peer().path_mtu == 1500, "the path MTU is found")
+    peer = pair.alice.peer()
     assert (peer.id, peer.kind, peer.state, peer.mode) == (pair.bob.id, "weft", "up", "burst")
     assert peer.addresses == [pair.bob.address]
     assert (peer.burst_pieces, peer.loss) == (64, 0)
