@@ -16,6 +16,8 @@ OUTER_BYTES = {"IPv4": 20 + 8 + 32, "IPv6": 40 + 8 + 32}
 INNER_BYTES = {"IPv4": 20 + 8, "IPv6": 40 + 8}
 """IP and ICMP header of an echo request."""
 SMALL_MTU = 1400
+TINY_MTU = 1300
+"""An inner packet of 1,280 bytes does not fit."""
 
 
 @FAMILIES
@@ -41,6 +43,14 @@ def test_tcp_finds_the_limit_of_the_link(lab: Lab, family: Family) -> None:
     for address in meeting.stock_addresses:
         transfer(meeting.weft_host, meeting.stock_host, address, MB, direction="up")
     assert meeting.dropped("udp: too big") > 0
+
+
+@FAMILIES
+def test_link_below_the_least_mtu_of_ipv6_is_crossed_in_fragments(lab: Lab, family: Family) -> None:
+    meeting = meet(lab, family, cable=lab.veth(lab.host("weft"), lab.host("stock"), mtu=TINY_MTU))
+    meeting.stock_host.ip("link", "set", meeting.stock.ifname, "mtu", "1280")
+    for address in meeting.stock_addresses:
+        transfer(meeting.weft_host, meeting.stock_host, address, MB, direction="up")
 
 
 @FAMILIES

@@ -27,7 +27,7 @@ from weft.burst.records import (
     super_packet_fault,
     transport_of,
 )
-from weft.burst.seal import MAX_SEND_BYTES, BurstSealer, PacketSealer, padding_of
+from weft.burst.seal import MAX_SEND_BYTES, BurstSealer, PacketSealer, padding_of, seal_packet
 from weft.burst.split import segments_in_run, split
 from weft.engine.peer import MAX_BURST_PACKED_PIECES, Endpoint, Peer, Queued
 from weft.errors import DecodeError
@@ -38,6 +38,7 @@ from weft.noise.allowed import AllowedSources
 from weft.noise.keypair import Keypair
 from weft.packet.checksum import FIELD, complete
 from weft.packet.ip import decode_upper_layer
+from weft.paths.mtu import BASE_MTU
 
 MAX_READS = 64
 """Packets taken from the TUN in one wake-up, so that timers and the API get their turn."""
@@ -389,8 +390,24 @@ class Outbound:
         """A packet that fits no datagram of the path goes as a burst of several pieces, or its sender is told."""
         if len(packet) + _BURST_OVERHEAD <= min(peer.burst_limit, MAX_PIECES * peer.piece):
             self._seal_record(peer, packet, KIND_PACKET, 0, 0, now)
+        elif packet[0] >> 4 == 6 and len(packet) <= BASE_MTU:
+            self._send_fragmentable(peer, packet, now)
         else:
             self._attendant.handle_too_big(memoryview(packet), room, now)
+
+    def _send_fragmentable(self, peer: Peer, packet: memoryview | bytearray, now: int) -> None:
+        """Send an IPv6 packet that nobody may be told to make smaller as a type 4 message that IP may fragment."""
+        keypair = self._keypair(peer, now)
+        counter = keypair.take_counter() if keypair is not None else None
+        endpoint = peer.path.endpoint
+        length = len(packet) + DATA_OVERHEAD_BYTES
+        if keypair is None or counter is None or not isinstance(endpoint, Endpoint) or not peer.path.may_send(length):
+            self._drops["no way for a large packet"] += 1
+            return
+        endpoint.socket.send_fragmentable(seal_packet(keypair, counter, packet), endpoint.address)
+        peer.path.tx_bytes += length
+        if peer.tunnel.handle_sent(now, data=True):
+            self._attendant.attend(peer)
 
     def _transmit(
         self,
