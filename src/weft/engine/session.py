@@ -133,10 +133,11 @@ class Session:
     def call(self, peer: Peer, endpoint: Endpoint | None) -> None:
         """Start a handshake with a peer, at an endpoint that a person or the store named."""
         now = self._clock()
-        if endpoint is not None and not (peer.path.endpoint == endpoint and peer.path.is_proven):
+        is_elsewhere = endpoint is not None and peer.path.endpoint != endpoint
+        if endpoint is not None and (is_elsewhere or not peer.path.is_proven):
             self._move(peer, endpoint, proven=True)
             peer.known_endpoint = _multiaddr_of(endpoint)
-        peer.tunnel.initiate(now, self._wall_clock())
+        peer.tunnel.initiate(now, self._wall_clock(), elsewhere=is_elsewhere)
         self.attend(peer)
 
     def wait_until_up(self, peer: Peer) -> Waiter:

@@ -225,21 +225,25 @@ class Tunnel:
 
     # Commands.
 
-    def initiate(self, now: int, wall_ns: int) -> bool:
-        """Begin a handshake, unless one is under way.
+    def initiate(self, now: int, wall_ns: int, *, elsewhere: bool = False) -> bool:
+        """Begin a handshake; one that is under way gets another REKEY_ATTEMPT_TIME instead.
 
         Args:
             now: monotonic ns.
             wall_ns: ns since 1970.
+            elsewhere: the peer has another endpoint now, so what was sent until now counts for nothing.
 
         Returns:
             Whether an initiation is to be sent now. If not, because the last message of a handshake was sent less than
             REKEY_TIMEOUT ago, it will be when the timer says so.
         """
+        if elsewhere:
+            self._forget_handshake()
+            self._handshake_sent_at = now - REKEY_TIMEOUT_NS
         self._want_handshake(now)
+        self._first_initiation_at = now
         if self._handshake_at > now:
             return False
-        self._first_initiation_at = now
         self._send_initiation(now, wall_ns)
         return True
 

@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from tests.unit.engine import forge, packets
-from tests.unit.engine.pair import Datagram, Net, Node, S, identity
+from tests.unit.engine.pair import Datagram, FakeSocket, Net, Node, S, identity
 from weft.engine.report import describe
 from weft.engine.stage import Stage
 from weft.identity import encode_wireguard_key
@@ -95,6 +95,37 @@ def test_lost_handshake_is_tried_again() -> None:
         net.faults.loss = 0
         net.run(6)
         assert alice.peer(bob).tunnel.is_up(net.now)
+
+
+@pytest.mark.parametrize("after_s", [0.5, 4, 30, 88, 89.9, 91])
+@pytest.mark.parametrize("packet", [False, True])
+def test_peer_that_is_called_elsewhere_is_called_at_once(after_s: float, packet: bool) -> None:
+    with Net() as net:
+        alice, bob = net.node("alice"), net.node("bob")
+        nowhere = FakeSocket(net, bob, "10.99.99.99")
+        del net.sockets[nowhere.source]
+        alice.call(bob, nowhere)
+        net.run(after_s)
+        if packet:
+            alice.tun.program_sends(packets.udp(alice.address, bob.address, b"x"))
+        alice.call(bob)
+        net.run(0.1)
+        assert alice.peer(bob).is_known
+        assert len(bob.tun.received) == packet
+
+
+def test_peer_that_is_called_again_gets_another_90_seconds_to_answer() -> None:
+    with Net() as net:
+        alice, bob = net.node("alice"), net.node("bob")
+        net.faults.loss = 1
+        alice.call(bob)
+        net.run(88)
+        alice.call(bob)
+        net.run(80)
+        net.faults.loss = 0
+        net.run(5.5)
+        assert alice.peer(bob).tunnel.is_up(net.now)
+        assert kinds(net.wire)[1] <= 180 / 5
 
 
 def test_peer_that_started_anew_is_back_as_soon_as_it_calls() -> None:
