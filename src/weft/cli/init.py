@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -84,9 +85,16 @@ def ensure_initialised(directory: Path) -> bool:
     store = Store(directory)
     missing = not store.key_path.exists()
     if missing:
-        store.create_key(generate(secrets.token_bytes))
+        try:
+            store.create_key(generate(secrets.token_bytes))
+        except ConfigError:
+            # Another `weft` was faster; its key is as good.
+            if not store.key_path.exists():
+                raise
+            missing = False
     if not (directory / FILE_NAME).exists():
-        create_file(directory / FILE_NAME, render_default().encode())
+        with suppress(FileExistsError):
+            create_file(directory / FILE_NAME, render_default().encode())
     return missing
 
 

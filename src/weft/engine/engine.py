@@ -104,9 +104,10 @@ class Engine:
         )
 
     def peers(self) -> PeerList:
-        """All peers."""
+        """All peers; none while the session is built anew."""
         now = monotonic_ns()
-        return PeerList(peers=[describe(peer, now) for peer in self._life.running.contacts])
+        session = self._life.session
+        return PeerList(peers=[describe(peer, now) for peer in session.contacts] if session is not None else [])
 
     async def connect(self, multiaddr: str, timeout_s: float = 10.0) -> PeerStatus:
         """Call a weft node and return when its tunnel is up.

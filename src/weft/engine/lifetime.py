@@ -44,7 +44,7 @@ log = logging.getLogger("weft.engine")
 _FAMILY_MISSING = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 """A machine without IPv6 is no reason not to start."""
 
-SAVE_DELAY_S = 1.0
+SAVE_DELAY_S = 0.1
 HOUSEKEEPING_S = 1.0
 SESSION_RETRY_S = 2.0
 FLOOR_AHEAD_S = 60

@@ -282,7 +282,11 @@ class Session:
     def _handle_timer(self, peer: Peer, now: int) -> None:
         peer.tunnel.handle_timer(now, self._wall_clock())
         peer.joiner.handle_timer(now)
+        pieces = peer.path.size.pieces
         peer.path.size.handle_timer(now)
+        if peer.path.size.pieces < pieces:
+            # Bursts vanish: the path may have become too small for their pieces.
+            peer.path.mtu.suspect(now)
         if peer.notices is not None and peer.prober is not None:
             peer.notices.handle_timer(now)
             peer.prober.handle_timer(now)

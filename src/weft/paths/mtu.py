@@ -91,6 +91,11 @@ class PathMtu:
         self._due_at = None
         return size
 
+    def suspect(self, now: int) -> None:
+        """What is sent seems to vanish: confirm the size in use at once, if it is used at all."""
+        if self._due_at is not None:
+            self._due_at = now
+
     def handle_answered(self, size: int, now: int) -> None:
         """A probe of that size was answered."""
         self.mtu = max(self.mtu, min(size, self.ceiling))
