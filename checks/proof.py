@@ -13,8 +13,9 @@ import sys
 import tomllib
 from pathlib import Path
 
-FOLDER = Path(__file__).parent.parent / "docs" / "proof"
-SHOWN_LINES = 40
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "docs" / "proof"
+SHOWN_LINES = 160
 TIMEOUT_S = 3600
 
 
@@ -34,7 +35,8 @@ def run(command: str) -> tuple[int, str]:
         timeout=TIMEOUT_S,
         check=False,
     )
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout).rstrip().splitlines()
+    printed = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout).replace(str(ROOT), ".")
+    lines = printed.rstrip().splitlines()
     if len(lines) > SHOWN_LINES:
         lines = [f"(… {len(lines) - SHOWN_LINES} lines)", *lines[-SHOWN_LINES:]]
     return done.returncode, "\n".join(lines)
