@@ -35,7 +35,7 @@ from weft.multiaddr import Multiaddr
 from weft.noise.gate import Gate
 from weft.noise.tunnel import HandshakeFailed, KeypairReady, Tunnel
 from weft.packet.answers import Unreachable, destination_unreachable, echo_reply, packet_too_big
-from weft.paths.mtu import PathMtu
+from weft.paths.mtu import BASE_MTU, PathMtu
 from weft.paths.path import IP_UDP_BYTES
 from weft.rates import Rate
 
@@ -208,7 +208,9 @@ class Session:
     def handle_too_big(self, packet: memoryview, room: int, now: int) -> None:
         """A packet is too big for the path to a peer that takes no bursts: say how big it may be."""
         self.drops["too big for the path"] += 1
-        self._answer(packet_too_big(packet, room, self._own_address(packet)), now)
+        # No IPv6 host may be told less than 1,280, and so much crosses anyway, in fragments if need be.
+        fits = max(room, BASE_MTU) if packet[0] >> 4 == 6 else room
+        self._answer(packet_too_big(packet, fits, self._own_address(packet)), now)
 
     def handle_refused(self, peer: Peer, packet: memoryview, now: int) -> None:
         """Tell the sender of a rejected packet."""

@@ -157,12 +157,19 @@ class UdpSocket:
     def _ask_linux(self, *, gso: bool, gro: bool) -> None:
         self.gso = gso and self._try_option(_SOL_UDP, _UDP_SEGMENT, 0)
         self.gro = gro and self._try_option(_SOL_UDP, _UDP_GRO, 1)
+        self._discover_mtu(_PMTUDISC_PROBE)
         if self.is_ipv6:
-            self._try_option(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
             self._try_option(socket.IPPROTO_IPV6, _IPV6_RECVTCLASS, 1)
         else:
-            self._try_option(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
             self._try_option(socket.IPPROTO_IP, _IP_RECVTOS, 1)
+
+    def _discover_mtu(self, mode: int) -> None:
+        if sys.platform != "linux":
+            return
+        if self.is_ipv6:
+            self._try_option(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, mode)
+        else:
+            self._try_option(socket.IPPROTO_IP, _IP_MTU_DISCOVER, mode)
 
     def _try_option(self, level: int, option: int, value: int) -> bool:
         try:
@@ -269,12 +276,9 @@ class UdpSocket:
         For what has to cross a link that is too small for it and can't be made smaller: IPv6 packets of 1,280 bytes
         inside (RFC 8200 section 5). Costs two more system calls.
         """
-        level, option = (
-            (socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER) if self.is_ipv6 else (socket.IPPROTO_IP, _IP_MTU_DISCOVER)
-        )
-        self._try_option(level, option, _PMTUDISC_DONT)
+        self._discover_mtu(_PMTUDISC_DONT)
         self.send([datagram], len(datagram), address)
-        self._try_option(level, option, _PMTUDISC_PROBE)
+        self._discover_mtu(_PMTUDISC_PROBE)
 
     def flush(self) -> bool:
         """Send what waits; called when the descriptor is writable.

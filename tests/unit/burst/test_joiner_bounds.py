@@ -284,6 +284,23 @@ def test_whatever_is_not_the_piece_that_follows_does_not_continue_a_burst(datagr
     assert not joiner.continues(memoryview(datagram), "proven")
 
 
+@pytest.mark.parametrize(("total", "size"), [(1500, 600), (1800, 600), (64_400, 1212), (64 * 1006, 1006)])
+def test_nothing_follows_the_last_piece(total: int, size: int) -> None:
+    """A number beyond the count would be written behind the end of the buffer."""
+    budget = Budget()
+    joiner = Joiner(budget, LossMeter(), Counter())
+    burst = datagrams_of(1, 7, total, size)
+    receive(joiner, burst[-1])
+    beyond = PIECE_HEADER.pack(5, 1, 7, total, len(burst), len(burst))
+    for length in (0, 1, total % size, size - 1, size, total):
+        assert not joiner.continues(memoryview(beyond + bytes(length)), "proven")
+    assert budget.free == MAX_BYTES_PER_NODE - total
+    for datagram in burst[:-2]:
+        assert not receive(joiner, datagram)
+    assert receive(joiner, burst[-2])
+    assert budget.free == MAX_BYTES_PER_NODE
+
+
 def test_the_piece_that_follows_from_another_source_does_not_continue_a_burst() -> None:
     joiner, burst = begun()
     assert not joiner.continues(memoryview(burst[1]), "other")

@@ -153,6 +153,10 @@ class FakeSocket:
             self.net.carry(Datagram(datagram, self.source, address, ecn))
         return True
 
+    def send_fragmentable(self, datagram: Buffer, address: Address) -> None:
+        self.calls.append(Call([bytes(datagram)], address, 0))
+        self.net.carry(Datagram(bytes(datagram), self.source, address), fragmentable=True)
+
     def receive(self) -> Received | None:
         if not self._inbox:
             return None
@@ -485,11 +489,11 @@ class Net:
             task.cancel()
         return await asyncio.gather(*tasks, return_exceptions=True)
 
-    def carry(self, datagram: Datagram) -> None:
+    def carry(self, datagram: Datagram, *, fragmentable: bool = False) -> None:
         """Take a datagram from its sender towards its destination."""
         self.wire.append(datagram)
         faults, random = self.faults, self.random
-        if len(datagram.data) + (48 if len(datagram.source) == 4 else 28) > faults.mtu:
+        if not fragmentable and len(datagram.data) + (48 if len(datagram.source) == 4 else 28) > faults.mtu:
             return
         if faults.drops(datagram) or random.random() < faults.loss:
             return

@@ -260,6 +260,29 @@ def test_packet_too_big_for_a_stock_device_is_answered_with_what_fits(length: in
         assert alice.drops == {"too big for the path": 1}
 
 
+@pytest.mark.parametrize("length", [1220, 1221, 1279, 1280])
+def test_stock_device_behind_a_small_link_gets_every_packet_that_ipv6_must_carry(length: int) -> None:
+    with Net(link_mtu=1280) as net:
+        alice, bob = net.node("alice"), net.node("bob")
+        stock(net, alice, bob)
+        sent = [packets.udp(alice.address, bob.address, bytes((number,)) * (length - 48)) for number in range(3)]
+        alice.tun.program_sends(*sent)
+        net.run(0.01)
+        assert bob.tun.received == sent
+        assert alice.tun.received == []
+
+
+@pytest.mark.parametrize("length", [1281, 1352])
+def test_ipv6_packet_is_never_said_to_need_less_than_1280_bytes(length: int) -> None:
+    with Net(link_mtu=1280) as net:
+        alice, bob = net.node("alice"), net.node("bob")
+        stock(net, alice, bob)
+        alice.tun.program_sends(packets.udp(alice.address, bob.address, bytes(length - 48)))
+        net.run(0.01)
+        assert bob.tun.received == []
+        assert struct.unpack("!BB2xI", alice.tun.received[0][40:48]) == (2, 0, 1280)
+
+
 def test_ipv4_packet_too_big_for_a_stock_device_is_answered_with_what_fits() -> None:
     with Net() as net:
         alice, bob = net.node("alice"), net.node("bob")

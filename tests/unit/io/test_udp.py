@@ -526,6 +526,40 @@ def test_kernel_without_the_options_is_used_without_them(host: str, monkeypatch:
 
 @pytest.mark.system
 @pytest.mark.parametrize("version", [4, 6])
+def test_datagram_that_may_be_fragmented_crosses_a_link_that_is_too_small(version: int) -> None:
+    with Lab() as lab:
+        alice, bob = lab.host("alice"), lab.host("bob")
+        cable = lab.veth(alice, bob, mtu=1280)
+        here, there = (end.ip4 if version == 4 else end.ip6 for end in (cable.left, cable.right))
+        with inside_namespace(bob.namespace):
+            receiver = UdpSocket(there, 0)
+        with inside_namespace(alice.namespace):
+            sender = UdpSocket(here, 0)
+        data = os.urandom(1400)
+        sender.send_fragmentable(data, address_of(receiver))
+        assert receive_all(receiver, 1) == [data]
+        assert not sender.drops
+        assert not sender.send([data], 1400, address_of(receiver))
+        assert sender.send([bytes(3000)], 1000, address_of(receiver))
+        assert sender.offloads == ["gso", "gro"]
+        sender.close()
+        receiver.close()
+
+
+def test_other_system_is_asked_for_no_option_of_linux(
+    make: Callable[..., UdpSocket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender, receiver = make(), make()
+    asked: list[tuple[int, int, int]] = []
+    monkeypatch.setattr(udp.sys, "platform", "darwin")
+    monkeypatch.setattr(sender, "_try_option", lambda *option: asked.append(option))
+    sender.send_fragmentable(b"x", address_of(receiver))
+    assert asked == []
+    assert receive_all(receiver, 1) == [b"x"]
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("version", [4, 6])
 def test_link_whose_mtu_shrank_is_told_and_costs_no_segmentation(version: int) -> None:
     with Lab() as lab:
         alice, bob = lab.host("alice"), lab.host("bob")
