@@ -224,10 +224,13 @@ class Joiner:
         return Whole(index, counter, burst.prefix, burst.buffer, burst.count, burst.met_congestion)
 
     def _foretell(self, burst: _Unfinished) -> None:
-        """Note what the next datagram looks like if it carries on this burst."""
+        """Note what the next datagram looks like if it carries on this burst; nothing follows its last piece."""
         number = burst.next_number
         self._latest = burst
         self._next_source = burst.source
+        if number == burst.count:
+            self._next_header = b""
+            return
         self._next_header = burst.prefix + _NUMBERS[number : number + 1] + _NUMBERS[burst.count : burst.count + 1]
         is_last = number + 1 == burst.count
         self._next_length = PIECE_HEADER_BYTES + (len(burst.buffer) - number * burst.size if is_last else burst.size)

@@ -194,6 +194,8 @@ class JoinerAgainstModel(RuleBasedStateMachine):
             if whole is not None:
                 assert (whole.receiver_index, whole.counter, whole.prefix) == (index, counter, datagram[:18])
                 assert whole.pieces == len(datagrams)
+            beyond = PIECE_HEADER.pack(5, index, counter, shape[0], len(datagrams), len(datagrams))
+            assert not joiner.continues(memoryview(beyond + bytes(shape[1])), source)
 
     @rule(span=st.sampled_from([1, 10, 100, 249, 250, 251, 1000, 2000]))
     def time_passes(self, span: int) -> None:
