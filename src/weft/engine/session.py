@@ -320,7 +320,7 @@ class Session:
                     self.remove(peer)
                     self._when_changed()
                     return
-        if peer.queue and peer.tunnel.is_up(now):
+        if peer.queue and peer.tunnel.keypair_for_sending(now) is not None:
             self.outbound.send_queued(peer, now)
         if peer.notices is not None and peer.prober is not None:
             self._drain_notices(peer, now)

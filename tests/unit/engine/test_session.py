@@ -16,6 +16,7 @@ from weft.engine.stage import Stage
 from weft.identity import encode_wireguard_key
 from weft.noise.keypair import KeypairTable
 from weft.noise.primitives import StaticKey
+from weft.noise.timers import REJECT_AFTER_MESSAGES
 from weft.noise.tunnel import Tunnel
 
 
@@ -69,6 +70,21 @@ def test_traffic_for_hours_loses_nothing_over_rekeys_and_uses_each_counter_once(
         assert bob.tun.received == sent["alice"]
         assert alice.tun.received == sent["bob"]
         assert len({key for key, _ in net.sealed}) >= 2 * 1500 * 0.7 / 125
+
+
+def test_keypair_without_counters_left_is_replaced_and_nothing_is_lost() -> None:
+    with Net() as net:
+        alice, bob = net.node("alice"), net.node("bob")
+        net.connect(alice, bob)
+        net.run(6)
+        forge.keypair_of(alice, bob).counter = REJECT_AFTER_MESSAGES - 2
+        sent = [packets.udp(alice.address, bob.address, bytes((number,))) for number in range(6)]
+        for packet in sent:
+            alice.tun.program_sends(packet)
+            net.run(0.0001)
+        net.run(1)
+        assert bob.tun.received == sent
+        assert forge.keypair_of(alice, bob).counter < 100
 
 
 def test_both_that_call_at_once_are_up_at_once() -> None:
