@@ -152,6 +152,24 @@ def test_forged_pieces_with_a_valid_index_stay_within_their_bounds(seed: int, wh
         assert works(net, alice, bob)
 
 
+@pytest.mark.parametrize("length", [0, 1, 3, 4, 17, 18, 19, 20, 21, 1471, 1472, 1473])
+def test_anything_between_the_pieces_of_a_burst_is_told_apart(length: int) -> None:
+    with Net() as net:
+        alice, bob = joined(net)
+        first, second, *rest, _ = genuine(net, alice)
+        noise = [
+            second._replace(data=second.data[:length]),
+            second._replace(data=second.data[:20] + bytes(max(0, length - 20))),
+            first._replace(data=bytes(length)),
+        ]
+        if length in {1472, 1473}:
+            noise = noise[2:]
+        for each in noise:
+            forge.deliver(net, first, each)
+        forge.deliver(net, second, *rest)
+        assert [written.kind for written in bob.tun.written] == ["tcp"]
+
+
 def test_forged_pieces_from_elsewhere_do_not_disturb_a_burst_that_is_being_joined() -> None:
     with Net() as net:
         alice, bob = joined(net)
@@ -253,7 +271,7 @@ HOSTILE_RECORDS = st.builds(
 )
 
 
-@settings(max_examples=250)
+@settings(max_examples=150)
 @given(st.lists(HOSTILE_RECORDS, min_size=1, max_size=4), st.booleans(), st.sampled_from([0, 3]))
 def test_hostile_records_write_nothing_that_the_specification_forbids(
     each: list[bytes], offloads: bool, ecn: int
