@@ -12,7 +12,7 @@ from tests.system.waiting import until
 
 pytestmark = pytest.mark.system
 
-WORDS = ("gso", "gro", "sendmsg", "tun")
+WORDS = ("gso", "gro", "sendmsg", "recvmmsg", "tun")
 SIDES = ("alice", "both")
 PIECES = (0, 3, 64)
 

@@ -47,6 +47,9 @@ MAX_PIECES = 64
 MIN_PIECE_BYTES = 512
 """Of every piece but the last, where there is more than one."""
 
+PIECE_SUFFIXES = [[b"", *(bytes((number, count)) for number in range(count))] for count in range(MAX_PIECES + 1)]
+"""By count: an empty string, then (number, count) of each piece; joined with the common prefix they are all headers."""
+
 NONCE = Struct("<4xQ")
 """ChaCha20-Poly1305's nonce: four zero bytes, then the counter (the paper, section 5.4.6)."""
 

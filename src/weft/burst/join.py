@@ -27,6 +27,7 @@ from weft.burst.header import (
     MIN_PIECE_BYTES,
     PIECE_HEADER,
     PIECE_HEADER_BYTES,
+    PIECE_SUFFIXES,
     PREFIX_BYTES,
     TAG_BYTES,
     PieceHeader,
@@ -93,8 +94,8 @@ class _Unfinished:
     """One burst that lacks pieces."""
 
     __slots__ = (
-        "buffer", "count", "first_at", "got", "last_at", "met_congestion", "next_number", "prefix", "present", "proven",
-        "size", "source",
+        "buffer", "count", "first_at", "got", "last_at", "met_congestion", "next_number", "prefix", "present",
+        "proven", "size", "source",
     )  # fmt: skip
 
     def __init__(self, prefix: bytes, source: Hashable, total: int, count: int, proven: bool, now: int) -> None:
@@ -134,33 +135,52 @@ class Joiner:
         self._bursts: dict[_Key, _Unfinished] = {}
         self._bytes = 0
         self._latest: _Unfinished | None = None
-        self._next_header = b""
-        self._next_length = 0
-        self._next_source: Hashable = None
         self.drops = drops
 
-    def continues(self, datagram: memoryview, source: Hashable) -> bool:
-        """Whether a datagram is the piece that follows the one before it: nearly all pieces that come alone are.
+    def receive_following(
+        self,
+        buffer: memoryview,
+        start: int,
+        end: int,
+        segment: int,
+        source: Hashable,
+        now: int,
+        *,
+        met_congestion: bool = False,
+    ) -> tuple[Whole | None, int]:
+        """Put the pieces into their places that carry on the burst which the last one belonged to: nearly all do.
 
         Args:
-            datagram: whatever came.
-            source: endpoint that it came from.
+            buffer: datagrams that came together.
+            start: of the next one.
+            end: of the last one.
+            segment: bytes of each datagram but the last.
+            source: endpoint that they came from.
+            now: monotonic ns.
+            met_congestion: whether a router marked the datagrams (CE).
 
         Returns:
-            True if `receive_next` takes it.
+            (the burst if these were its last missing pieces, where the first datagram begins that is none of them).
         """
-        return (
-            datagram[:PIECE_HEADER_BYTES] == self._next_header
-            and len(datagram) == self._next_length
-            and source == self._next_source
-        )
-
-    def receive_next(self, datagram: memoryview, now: int, *, met_congestion: bool = False) -> Whole | None:
-        """Put a piece that `continues` the latest burst into its place; see `receive`."""
         burst = self._latest
-        assert burst is not None
+        if burst is None or source != burst.source:
+            return None, start
+        number, last = burst.next_number, burst.count - 1
+        full = min(last - number, (end - start) // segment) if segment == burst.size + PIECE_HEADER_BYTES else 0
+        stop = start + full * segment
+        last_length = len(burst.buffer) - last * burst.size + PIECE_HEADER_BYTES
+        count = full
+        if number + full == last and min(segment, end - stop) == last_length:
+            count, stop = full + 1, stop + last_length
+        count, stop = self._count_following(burst, buffer, start, stop, segment, count)
+        if not count or burst.present >> number & ((1 << count) - 1):
+            return None, start
+        first = start + PIECE_HEADER_BYTES
+        data = b"".join(
+            [buffer[at : min(at - PIECE_HEADER_BYTES + segment, stop)] for at in range(first, stop, segment)]
+        )
         burst.met_congestion |= met_congestion
-        return self._put(burst, burst.next_number, datagram[PIECE_HEADER_BYTES:], now)
+        return self._put(burst, number, count, data, now), stop
 
     def receive(
         self,
@@ -203,37 +223,41 @@ class Joiner:
             return None
         burst.size = size
         burst.met_congestion |= met_congestion
-        return self._put(burst, number, piece, now)
-
-    def _put(self, burst: _Unfinished, number: int, piece: memoryview, now: int) -> Whole | None:
-        bit = 1 << number
-        if burst.present & bit:
+        if burst.present >> number & 1:
             self.drops["join: twice"] += 1
             return None
+        return self._put(burst, number, 1, piece, now)
+
+    @staticmethod
+    def _count_following(
+        burst: _Unfinished, buffer: memoryview, start: int, stop: int, segment: int, count: int
+    ) -> tuple[int, int]:
+        """How many of `count` datagrams have the headers that have to follow, and where these end."""
+        suffixes = PIECE_SUFFIXES[burst.count][burst.next_number + 1 :][:count]
+        wanted = burst.prefix.join((b"", *suffixes))
+        headers = [buffer[at : at + PIECE_HEADER_BYTES] for at in range(start, stop, segment)]
+        if b"".join(headers) == wanted:
+            return count, stop
+        for number, header in enumerate(headers):
+            if header != wanted[number * PIECE_HEADER_BYTES : (number + 1) * PIECE_HEADER_BYTES]:
+                return number, start + number * segment
+        return count, stop
+
+    def _put(self, burst: _Unfinished, number: int, count: int, pieces: bytes | memoryview, now: int) -> Whole | None:
+        """Put pieces that follow each other into their places, none of which is there yet."""
         start = number * burst.size
-        burst.buffer[start : start + len(piece)] = piece
-        burst.present |= bit
-        burst.got += 1
+        burst.buffer[start : start + len(pieces)] = pieces
+        burst.present |= ((1 << count) - 1) << number
+        burst.got += count
         burst.last_at = now
-        burst.next_number = number + 1
+        burst.next_number = number + count
         if burst.got < burst.count:
-            self._foretell(burst)
+            # Nothing follows the last piece.
+            self._latest = burst if burst.next_number < burst.count else None
             return None
         _, index, counter, total = BURST_PREFIX.unpack(burst.prefix)
         self._forget((index, counter, burst.source, total, burst.count), burst)
         return Whole(index, counter, burst.prefix, burst.buffer, burst.count, burst.met_congestion)
-
-    def _foretell(self, burst: _Unfinished) -> None:
-        """Note what the next datagram looks like if it carries on this burst; nothing follows its last piece."""
-        number = burst.next_number
-        self._latest = burst
-        self._next_source = burst.source
-        if number == burst.count:
-            self._next_header = b""
-            return
-        self._next_header = burst.prefix + _NUMBERS[number : number + 1] + _NUMBERS[burst.count : burst.count + 1]
-        is_last = number + 1 == burst.count
-        self._next_length = PIECE_HEADER_BYTES + (len(burst.buffer) - number * burst.size if is_last else burst.size)
 
     def handle_timer(self, now: int) -> None:
         """Give up what is overdue."""
@@ -288,7 +312,6 @@ class Joiner:
         del self._bursts[key]
         if burst is self._latest:
             self._latest = None
-            self._next_header = b""
         self._bytes -= len(burst.buffer)
         self._budget.give_back(self, len(burst.buffer))
 

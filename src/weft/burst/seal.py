@@ -22,6 +22,7 @@ from weft.burst.header import (
     MAX_TOTAL_BYTES,
     NONCE,
     PIECE_HEADER_BYTES,
+    PIECE_SUFFIXES,
     TAG_BYTES,
     TYPE_BURST,
     TYPE_DATA,
@@ -37,8 +38,6 @@ MAX_SEND_BYTES = 65_000
 
 _PACKETS_BYTES = 65_535
 _ZEROS = bytes(PADDING_BYTES)
-_SUFFIXES = [[b"", *(bytes((number, count)) for number in range(count))] for count in range(MAX_PIECES + 1)]
-"""By count: an empty string, then (number, count) of each piece; joined with the common prefix they are all headers."""
 
 
 class SealingKey(Protocol):
@@ -94,7 +93,7 @@ class BurstSealer:
         count = -(-total // piece)
         prefix = BURST_PREFIX.pack(TYPE_BURST, key.remote_index, counter, total)
         key.sealer.encrypt_into(NONCE.pack(counter), plain, prefix, self._sealed[:total])
-        headers = prefix.join(_SUFFIXES[count])
+        headers = prefix.join(PIECE_SUFFIXES[count])
         self._headers[: len(headers)] = headers
         parts = self._parts(piece)[: 2 * count]
         parts[-1] = self._sealed[(count - 1) * piece : total]

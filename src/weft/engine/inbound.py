@@ -51,8 +51,9 @@ from weft.burst.split import split
 from weft.engine.peer import Endpoint, Peer
 from weft.errors import DecodeError
 from weft.firewall.firewall import Firewall, Verdict
+from weft.io.recvmmsg import Address
 from weft.io.tun import Tun
-from weft.io.udp import Address, UdpSocket
+from weft.io.udp import UdpSocket
 from weft.mesh.multigram import FIRST_BYTE
 from weft.noise.allowed import AllowedSources
 from weft.noise.keypair import Keypair
@@ -151,18 +152,17 @@ class Inbound:
         taken = 0
         for _ in range(MAX_RECEIVES):
             received = socket.receive()
-            if received is None:
-                break
-            self._take(socket, *received, now)
-            taken += received.length
-            if taken > MAX_RECEIVED_BYTES:
+            for run in received:
+                self._take(socket, *run, now)
+                taken += len(run.data)
+            if not received or taken > MAX_RECEIVED_BYTES:
                 break
         self._note_heard(now)
         self._flush()
 
-    def _take(self, socket: UdpSocket, length: int, segment: int, source: Address, ecn: int, now: int) -> None:
-        """Classify each datagram of one receive by its first bytes."""
-        buffer = socket.buffer
+    def _take(self, socket: UdpSocket, buffer: memoryview, segment: int, source: Address, ecn: int, now: int) -> None:
+        """Classify each datagram of a run by its first bytes."""
+        length = len(buffer)
         endpoint = self._endpoint
         if endpoint is None or endpoint.address != source or endpoint.socket is not socket:
             if socket.is_ipv6 and source[0][4:5] == ":" and source[0].startswith("fc"):
@@ -172,23 +172,24 @@ class Inbound:
             endpoint = self._endpoint = Endpoint(socket, source)
         start = 0
         while start < length:
-            end = min(start + segment, length)
-            datagram = buffer[start:end]
-            joiner = self._joiner
-            if joiner is not None and joiner.continues(datagram, endpoint):
-                whole = joiner.receive_next(datagram, now, met_congestion=ecn == CE)
-                if whole is not None:
+            if self._joiner is not None:
+                whole, end = self._joiner.receive_following(
+                    buffer, start, length, segment, endpoint, now, met_congestion=ecn == CE
+                )
+                if end > start:
                     self._take_whole(endpoint, whole, now)
-                start = end
-                continue
-            kind = int.from_bytes(datagram[:4], "little") if end - start >= 4 else 0
+                    start = end
+                    continue
+                self._joiner = None
+            end = min(start + segment, length)
+            kind = int.from_bytes(buffer[start : start + 4], "little") if end - start >= 4 else 0
             if kind == TYPE_BURST:
                 whole = whole_in_buffer(buffer, start, length, segment)
                 if whole is not None and self._open_whole(endpoint, whole, ecn, now):
                     start += len(whole.sealed) + whole.pieces * PIECE_HEADER_BYTES
                     continue
                 if whole is None or whole.pieces > 1:
-                    self._take_piece(endpoint, datagram, ecn, now)
+                    self._take_piece(endpoint, buffer[start:end], ecn, now)
             elif kind == TYPE_DATA:
                 self._take_data(endpoint, buffer[start:end], ecn, now)
                 if end < length and self._merging is not None and ecn not in CHANGING:

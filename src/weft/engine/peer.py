@@ -15,7 +15,8 @@ from weft.burst.header import DATA_OVERHEAD_BYTES, MAX_TOTAL_BYTES, PIECE_HEADER
 from weft.burst.join import Joiner
 from weft.burst.size import LossMeter
 from weft.identity import PeerId
-from weft.io.udp import Address, UdpSocket
+from weft.io.recvmmsg import Address
+from weft.io.udp import UdpSocket
 from weft.mesh.notices import BURST_VERSION, Notices
 from weft.mesh.probe import Prober
 from weft.noise.keypair import Keypair

@@ -1,12 +1,13 @@
 """A UDP socket that moves many datagrams in one system call, where the kernel can.
 
-With GSO one send carries up to 64 datagrams of one size, with GRO one receive does. Both are tried when the socket is
-made and fall away one by one: a kernel without them, a platform without `sendmsg`, a device that answers EIO.
+With GSO one send carries up to 64 datagrams of one size, with GRO one receive does, and with recvmmsg one call takes
+as many that came alone. All are tried when the socket is made and fall away one by one: a kernel without them, a
+platform without `sendmsg`, a device that answers EIO.
 
 Rules of the file:
 - The socket never blocks. What can't be sent at once is kept in its order up to `MAX_QUEUED_BYTES`, then dropped and
   counted; `flush` goes on when the descriptor is writable.
-- A receive gives views of one buffer, which hold until the next receive.
+- A receive gives views of buffers, which hold until the next receive.
 - Errors of one destination (unreachable, too big) concern that send alone.
 
 Source: Linux, udp(7) and Documentation/networking/segmentation-offloads.rst; wire.md section 4, "Path MTU".
@@ -21,18 +22,15 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from struct import Struct
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 from weft.errors import TransportError
-
-Address = tuple[Any, ...]
-"""What the socket module takes and gives: (host, port), or (host, port, flow, scope) for IPv6."""
+from weft.io.recvmmsg import MAX_DATAGRAM_BYTES, Address, BatchReceiver, Received
 
 Buffer = bytes | bytearray | memoryview
 
 MAX_QUEUED_BYTES: Final = 2 * 1024 * 1024
 SOCKET_BUFFER_BYTES: Final = 8 * 1024 * 1024
-RECEIVE_BYTES: Final = 65_535 + 512
 MAX_SEGMENTS: Final = 64
 
 _SOL_UDP = 17
@@ -46,9 +44,6 @@ _PMTUDISC_DONT, _PMTUDISC_PROBE = 0, 3
 _U16 = Struct("=H")
 _INT = Struct("=i")
 _ANCILLARY_BYTES = 64
-_NEW = tuple.__new__
-"""Makes a named tuple without the call in Python that its class would add to each receive."""
-
 _NO_SEGMENTATION = frozenset({errno.EIO, errno.EOPNOTSUPP, errno.EINVAL})
 """Some devices promise segmentation and fail at it with one of these; so do routes that refuse every datagram."""
 
@@ -94,28 +89,26 @@ def link_mtu(host: str, port: int) -> int:
         return 1500
 
 
-class Received(NamedTuple):
-    """What one receive gave: `socket.buffer[:length]`, in datagrams of `segment` bytes, the last maybe shorter."""
-
-    length: int
-    segment: int
-    source: Address
-    ecn: int
-    """The two ECN bits of the IP header (RFC 3168)."""
-
-
 class UdpSocket:
     """One bound, non-blocking socket of the underlay.
 
     Attributes:
-        buffer: what `receive` fills.
         drops: what could not be sent, by reason.
         when_blocked: called when sends begin to wait for the descriptor to become writable.
         gso: whether one send carries many datagrams.
         gro: whether one receive does.
     """
 
-    def __init__(self, host: str, port: int, *, gso: bool = True, gro: bool = True, sendmsg: bool = True) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        gso: bool = True,
+        gro: bool = True,
+        sendmsg: bool = True,
+        recvmmsg: bool = True,
+    ) -> None:
         """Bind to an address.
 
         Args:
@@ -124,6 +117,7 @@ class UdpSocket:
             gso: False keeps it off, as on systems without it.
             gro: likewise.
             sendmsg: False sends as systems without `sendmsg` must.
+            recvmmsg: False receives datagram by datagram, as systems without `recvmmsg` must.
 
         Raises:
             TransportError: the address is in use or not of this machine, in one line.
@@ -136,8 +130,8 @@ class UdpSocket:
         self._queued_bytes = 0
         self._has_sendmsg = sendmsg and hasattr(self._socket, "sendmsg")
         self._has_recvmsg = hasattr(self._socket, "recvmsg_into")
-        self._storage = bytearray(RECEIVE_BYTES)
-        self.buffer = memoryview(self._storage)
+        self._storage = memoryview(bytearray(MAX_DATAGRAM_BYTES))
+        self._batch = _batch_receiver() if recvmmsg else None
         self.gso = self.gro = False
         self._raise_limits()
         if sys.platform == "linux":
@@ -208,7 +202,8 @@ class UdpSocket:
     @property
     def offloads(self) -> list[str]:
         """What the kernel gave, by name."""
-        return [name for name, given in (("gso", self.gso), ("gro", self.gro)) if given]
+        given = {"gso": self.gso, "gro": self.gro, "recvmmsg": self._batch is not None}
+        return [name for name in given if given[name]]
 
     @property
     def is_blocked(self) -> bool:
@@ -221,29 +216,34 @@ class UdpSocket:
         self._queued_bytes = 0
         self._socket.close()
 
-    def receive(self) -> Received | None:
-        """Receive once.
+    def receive(self) -> list[Received]:
+        """Receive what one call gives.
 
         Returns:
-            What came into `buffer`, or None when there is nothing (more). A pending error of an earlier send is
+            What came, in its order; empty when there is nothing (more). A pending error of an earlier send is
             swallowed: it says nothing about what comes in.
         """
         try:
+            if self._batch is not None:
+                return self._batch.receive(self._socket.fileno())
             if not self._has_recvmsg:
                 length, source = self._socket.recvfrom_into(self._storage)
-                return Received(length, length, source, 0)
+                return [Received(self._storage[:length], length, source, 0)]
             length, ancillary, _, source = self._socket.recvmsg_into([self._storage], _ANCILLARY_BYTES)
-        except BlockingIOError:
-            return None
-        except ConnectionError:
-            return None
+        except (BlockingIOError, ConnectionError):
+            return []
+        except OSError as error:
+            if error.errno != errno.ENOSYS or self._batch is None:
+                raise
+            self._batch = None
+            return self.receive()
         segment, ecn = length, 0
         for level, kind, data in ancillary:
             if level == _SOL_UDP and kind == _UDP_GRO:
                 segment = _INT.unpack_from(data)[0]
             elif kind in {_IP_TOS, _IPV6_TCLASS}:
                 ecn = data[0] & 3
-        return _NEW(Received, (length, segment or length, source, ecn))
+        return [Received(self._storage[:length], segment or length, source, ecn)]
 
     def send(self, parts: Sequence[Buffer], segment: int, address: Address, ecn: int = 0) -> bool:
         """Send one or many datagrams to one address.
@@ -377,6 +377,14 @@ def _bound(host: str, port: int, *, is_ipv6: bool) -> socket.socket:
             raise TransportError(f"can't listen on UDP {where}: {error.strerror}") from error
         stack.pop_all()
     return made
+
+
+def _batch_receiver() -> BatchReceiver | None:
+    """None on systems that receive one datagram a call."""
+    try:
+        return BatchReceiver() if sys.platform == "linux" else None
+    except OSError:
+        return None
 
 
 def _cut(data: bytes, segment: int) -> list[memoryview]:

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from tests.unit.burst.keys import plain_text
 from weft.burst.header import PIECE_HEADER, decode_piece_header
-from weft.burst.join import MAX_BYTES_PER_NODE, Budget, Joiner
+from weft.burst.join import MAX_BYTES_PER_NODE, Budget, Joiner, Whole
 from weft.burst.size import LossMeter
 
 MS = 1_000_000
@@ -145,6 +145,25 @@ class RecordingMeter(LossMeter):
         self.calls.append((got, missing))
 
 
+def follow(
+    joiner: Joiner, datagrams: list[bytes], source: str = "proven", now: int = 0, *, marked: bool = False
+) -> tuple[Whole | None, int]:
+    """Give datagrams as one receive call would: only the last of them may be shorter. Returns how many were taken."""
+    segment = len(datagrams[0])
+    run = []
+    for datagram in datagrams:
+        if len(datagram) > segment:
+            break
+        run.append(datagram)
+        if len(datagram) < segment:
+            break
+    view = memoryview(b"".join([b"before", *run, b"behind"]))
+    end = len(view) - 6
+    whole, stop = joiner.receive_following(view, 6, end, segment, source, now, met_congestion=marked)
+    assert (stop - 6) % segment == 0 or stop == end
+    return whole, -(-(stop - 6) // segment)
+
+
 class JoinerAgainstModel(RuleBasedStateMachine):
     @initialize(limit=st.sampled_from([MAX_BYTES_PER_NODE, 600_000, 130_000]))
     def begin(self, limit: int) -> None:
@@ -180,22 +199,28 @@ class JoinerAgainstModel(RuleBasedStateMachine):
     ) -> None:
         joiner = self.joiners[peer]
         datagrams = datagrams_of(index, counter, *shape)
-        for number in range(first, first + min(many, len(datagrams))):
-            datagram = datagrams[number % len(datagrams)]
-            proven, ce = source == "proven", number == marked
-            expected = self.model.peers[peer].receive(datagram, shape[1], source, self.now, proven=proven, marked=ce)
-            view = memoryview(datagram)
-            if quickly and joiner.continues(view, source):
-                whole = joiner.receive_next(view, self.now, met_congestion=ce)
-            else:
-                header = decode_piece_header(datagram)
+        left = [(first + offset) % len(datagrams) for offset in range(min(many, len(datagrams)))]
+        while left:
+            proven, ce = source == "proven", left[0] == marked
+            whole, taken = None, 0
+            if quickly:
+                whole, taken = follow(joiner, [datagrams[number] for number in left], source, self.now, marked=ce)
+            if not taken:
+                datagram, taken = datagrams[left[0]], 1
+                header, view = decode_piece_header(datagram), memoryview(datagram)
                 whole = joiner.receive(header, view, source, self.now, proven=proven, met_congestion=ce)
-            assert (None if whole is None else (bytes(whole.sealed), whole.met_congestion)) == expected
+            taken_now, left = left[:taken], left[taken:]
+            expected = [
+                self.model.peers[peer].receive(datagrams[number], shape[1], source, self.now, proven=proven, marked=ce)
+                for number in taken_now
+            ]
+            assert not any(expected[:-1])
+            assert (None if whole is None else (bytes(whole.sealed), whole.met_congestion)) == expected[-1]
             if whole is not None:
-                assert (whole.receiver_index, whole.counter, whole.prefix) == (index, counter, datagram[:18])
+                assert (whole.receiver_index, whole.counter, whole.prefix) == (index, counter, datagrams[0][:18])
                 assert whole.pieces == len(datagrams)
             beyond = PIECE_HEADER.pack(5, index, counter, shape[0], len(datagrams), len(datagrams))
-            assert not joiner.continues(memoryview(beyond + bytes(shape[1])), source)
+            assert follow(joiner, [beyond + bytes(shape[1])], source, self.now) == (None, 0)
 
     @rule(span=st.sampled_from([1, 10, 100, 249, 250, 251, 1000, 2000]))
     def time_passes(self, span: int) -> None:
@@ -248,17 +273,50 @@ def begun() -> tuple[Joiner, list[bytes]]:
     return joiner, burst
 
 
+@pytest.mark.parametrize("together", [True, False])
 @pytest.mark.parametrize("number", [None, 1, 2])
-def test_the_piece_that_follows_continues_a_burst(number: int | None) -> None:
+def test_the_pieces_that_follow_carry_on_a_burst(number: int | None, together: bool) -> None:
     joiner, burst = begun()
-    marked = None if number is None else burst[number]
-    for datagram in burst[1:]:
-        assert joiner.continues(memoryview(datagram), "proven")
-        whole = joiner.receive_next(memoryview(datagram), 1, met_congestion=marked is datagram)
+    if together:
+        whole, taken = follow(joiner, burst[1:], now=1, marked=number is not None)
+        assert taken == 2
+    else:
+        for datagram in burst[1:]:
+            whole, taken = follow(joiner, [datagram], now=1, marked=number is not None and datagram is burst[number])
+            assert taken == 1
     assert whole is not None
     assert bytes(whole.sealed) == plain_text(1500, 7)
-    assert whole.met_congestion is (marked is not None)
-    assert not joiner.continues(memoryview(burst[0]), "proven")
+    assert whole.met_congestion is (number is not None)
+    assert follow(joiner, [burst[0]]) == (None, 0)
+
+
+def test_what_follows_ends_where_another_burst_begins() -> None:
+    joiner, burst = begun()
+    whole, taken = follow(joiner, [*burst[1:], *datagrams_of(1, 8, 1500, 600)])
+    assert taken == 2
+    assert whole is not None
+    joiner, burst = begun()
+    other = datagrams_of(1, 8, 1800, 600)
+    assert follow(joiner, [burst[1], other[0], burst[2]]) == (None, 1)
+    assert follow(joiner, [other[0], burst[2]]) == (None, 0)
+    whole, taken = follow(joiner, [burst[2]])
+    assert whole is not None
+    assert bytes(whole.sealed) == plain_text(1500, 7)
+
+
+def test_what_follows_is_taken_only_where_nothing_of_it_is_there() -> None:
+    joiner = Joiner(Budget(), LossMeter(), Counter())
+    burst = datagrams_of(1, 7, 3000, 600)
+    for number in (2, 0):
+        receive(joiner, burst[number])
+    assert follow(joiner, burst[1:4]) == (None, 0)
+    assert not receive(joiner, burst[1])
+    assert joiner.drops == {}
+    assert follow(joiner, [burst[3]]) == (None, 0)
+    receive(joiner, burst[3])
+    whole, _ = follow(joiner, [burst[4]])
+    assert whole is not None
+    assert bytes(whole.sealed) == plain_text(3000, 7)
 
 
 FOLLOWS = PIECE_HEADER.pack(5, 1, 7, 1500, 1, 3)
@@ -278,12 +336,14 @@ FOLLOWS = PIECE_HEADER.pack(5, 1, 7, 1500, 1, 3)
         FOLLOWS + bytes(599),
         FOLLOWS + bytes(601),
         FOLLOWS,
+        FOLLOWS[:19],
+        b"x",
     ],
 )
-def test_whatever_is_not_the_piece_that_follows_does_not_continue_a_burst(datagram: bytes) -> None:
-    joiner, _ = begun()
-    assert joiner.continues(memoryview(FOLLOWS + bytes(600)), "proven")
-    assert not joiner.continues(memoryview(datagram), "proven")
+def test_whatever_is_not_the_piece_that_follows_does_not_carry_on_a_burst(datagram: bytes) -> None:
+    joiner, burst = begun()
+    assert follow(joiner, [datagram]) == (None, 0)
+    assert follow(joiner, burst[1:])[1] == 2
 
 
 @pytest.mark.parametrize(("total", "size"), [(1500, 600), (1800, 600), (64_400, 1212), (64 * 1006, 1006)])
@@ -295,7 +355,7 @@ def test_nothing_follows_the_last_piece(total: int, size: int) -> None:
     receive(joiner, burst[-1])
     beyond = PIECE_HEADER.pack(5, 1, 7, total, len(burst), len(burst))
     for length in (0, 1, total % size, size - 1, size, total):
-        assert not joiner.continues(memoryview(beyond + bytes(length)), "proven")
+        assert follow(joiner, [beyond + bytes(length)] * 2) == (None, 0)
     assert budget.free == MAX_BYTES_PER_NODE - total
     for datagram in burst[:-2]:
         assert not receive(joiner, datagram)
@@ -303,23 +363,24 @@ def test_nothing_follows_the_last_piece(total: int, size: int) -> None:
     assert budget.free == MAX_BYTES_PER_NODE
 
 
-def test_the_piece_that_follows_from_another_source_does_not_continue_a_burst() -> None:
+def test_the_piece_that_follows_from_another_source_does_not_carry_on_a_burst() -> None:
     joiner, burst = begun()
-    assert not joiner.continues(memoryview(burst[1]), "other")
+    assert follow(joiner, [burst[1]], "other") == (None, 0)
 
 
-@pytest.mark.parametrize("length", [299, 301, 600])
-def test_a_last_piece_of_a_wrong_length_does_not_continue_a_burst(length: int) -> None:
+@pytest.mark.parametrize("length", [0, 1, 299, 301, 600, 900])
+def test_a_last_piece_of_a_wrong_length_does_not_carry_on_a_burst(length: int) -> None:
     joiner, burst = begun()
     receive(joiner, burst[1])
-    assert joiner.continues(memoryview(burst[2]), "proven")
-    assert not joiner.continues(memoryview(burst[2][:20] + bytes(length)), "proven")
+    assert follow(joiner, [burst[2][:20] + bytes(length)]) == (None, 0)
+    whole, _ = follow(joiner, [burst[2]])
+    assert whole is not None
 
 
-def test_nothing_continues_a_burst_that_was_given_up() -> None:
+def test_nothing_carries_on_a_burst_that_was_given_up() -> None:
     joiner, burst = begun()
     joiner.handle_timer(2000 * MS)
-    assert not joiner.continues(memoryview(burst[1]), "proven")
+    assert follow(joiner, [burst[1]]) == (None, 0)
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])

@@ -38,8 +38,9 @@ from weft.engine.session import Session
 from weft.firewall.firewall import Firewall
 from weft.firewall.rules import decode_rule
 from weft.identity import Identity, generate
+from weft.io.recvmmsg import Address, Received
 from weft.io.tun import Read
-from weft.io.udp import MAX_SEGMENTS, Address, Received
+from weft.io.udp import MAX_SEGMENTS
 from weft.noise.primitives import StaticKey
 
 S = 1_000_000_000
@@ -131,7 +132,6 @@ class FakeSocket:
         self.address = (host, port)
         self.gro = gro
         self.link_mtu = net.link_mtu
-        self.buffer = memoryview(bytearray(70_000))
         self.calls: list[Call] = []
         self._inbox: deque[Datagram] = deque()
         net.sockets[self.source] = self
@@ -157,9 +157,9 @@ class FakeSocket:
         self.calls.append(Call([bytes(datagram)], address, 0))
         self.net.carry(Datagram(bytes(datagram), self.source, address), fragmentable=True)
 
-    def receive(self) -> Received | None:
+    def receive(self) -> list[Received]:
         if not self._inbox:
-            return None
+            return []
         first = self._inbox.popleft()
         data, segment, count = first.data, len(first.data), 1
         while self.gro and self._inbox and count < MAX_SEGMENTS and len(data) == count * segment:
@@ -170,8 +170,7 @@ class FakeSocket:
                 break
             data += self._inbox.popleft().data
             count += 1
-        self.buffer[: len(data)] = data
-        return Received(len(data), segment, first.source, first.ecn)
+        return [Received(memoryview(bytearray(data)), segment, first.source, first.ecn)]
 
     def move(self, host: str) -> None:
         """Another address from now on, as behind a NAT that forgot; nothing arrives at the old one."""

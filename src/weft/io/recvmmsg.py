@@ -1,0 +1,262 @@
+"""Many datagrams in one receive call: Linux's `recvmmsg`, by way of ctypes, since the socket module has no such call.
+
+One receive call per datagram is what limits Python where the network carries single datagrams. Here one call takes up
+to 64, and those of one size from one source come out as one buffer, as if GRO had joined them:
+
+- the messages of a call have *slots* that lie one behind the other, each as long as the datagrams have lately been; so
+  datagrams that fill their slots, and a shorter one behind them, need no copy to be one run;
+- what is longer runs over into room of its own, is copied together, and makes the slots grow; they shrink when
+  datagrams of another size come in a row.
+
+Rules of the file: what is given holds until the next call; nothing is ever cut off.
+
+Source: Linux, recvmmsg(2), cmsg(3), udp(7).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import socket
+from struct import Struct
+from typing import Any, Final, NamedTuple
+
+Address = tuple[Any, ...]
+"""What the socket module takes and gives: (host, port), or (host, port, flow, scope) for IPv6."""
+
+MAX_MESSAGES: Final = 64
+MAX_DATAGRAM_BYTES: Final = 65_535
+"""Also of what GRO joined."""
+SLOTS_BYTES: Final = 2 * MAX_DATAGRAM_BYTES
+"""Few enough for what was received to be in the cache yet when it is opened."""
+SHRINK_AFTER: Final = 8
+"""Slots shrink when so many datagrams of one other size came in a row."""
+
+_SOL_UDP: Final = 17
+_UDP_GRO: Final = 104
+_IP_TOS: Final = 1
+_IPV6_TCLASS: Final = 67
+_NAME_BYTES: Final = 32
+_CONTROL_BYTES: Final = 64
+_CONTROL_HEADER = Struct("@Nii")
+_SEGMENT = Struct("=i")
+_SOCKADDR_IN = Struct(">2xH4s")
+_SOCKADDR_IN6 = Struct(">2xHI16s")
+_SCOPE = Struct("=I")
+_FAMILY = Struct("=H")
+_ALIGNMENT = ctypes.sizeof(ctypes.c_size_t)
+
+
+class Received(NamedTuple):
+    """What came from one source: datagrams of `segment` bytes one behind the other, the last maybe shorter."""
+
+    data: memoryview
+    segment: int
+    source: Address
+    ecn: int
+    """The two ECN bits of the IP header (RFC 3168)."""
+
+
+class _Vector(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+class _Header(ctypes.Structure):
+    """A struct msghdr."""
+
+    _fields_ = (
+        ("name", ctypes.c_void_p),
+        ("name_length", ctypes.c_uint),
+        ("vectors", ctypes.c_void_p),
+        ("vector_count", ctypes.c_size_t),
+        ("control", ctypes.c_void_p),
+        ("control_length", ctypes.c_size_t),
+        ("flags", ctypes.c_int),
+    )
+
+
+class _Message(ctypes.Structure):
+    """A struct mmsghdr."""
+
+    _fields_ = (("header", _Header), ("length", ctypes.c_uint))
+
+
+_MESSAGE_BYTES = ctypes.sizeof(_Message)
+
+
+class BatchReceiver:
+    """Receives from one socket; made once and reused, for it holds the buffers."""
+
+    def __init__(self) -> None:
+        """Lay out the buffers.
+
+        Raises:
+            OSError: this system has no recvmmsg.
+        """
+        try:
+            self._recvmmsg = ctypes.CDLL(None, use_errno=True).recvmmsg
+        except (AttributeError, OSError, TypeError) as error:
+            raise OSError("no recvmmsg here") from error
+        self._recvmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p)
+        self._slots = memoryview(bytearray(SLOTS_BYTES))
+        # Anonymous memory: not there before a datagram is longer than its slot.
+        self._overflow = memoryview(mmap.mmap(-1, MAX_MESSAGES * MAX_DATAGRAM_BYTES))
+        self._names = memoryview(bytearray(MAX_MESSAGES * _NAME_BYTES))
+        self._controls = memoryview(bytearray(MAX_MESSAGES * _CONTROL_BYTES))
+        vectors = (_Vector * (2 * MAX_MESSAGES))()
+        messages = (_Message * MAX_MESSAGES)()
+        for number, message in enumerate(messages):
+            header = message.header
+            header.name = _address_of(self._names) + number * _NAME_BYTES
+            header.name_length = _NAME_BYTES
+            header.vectors = ctypes.addressof(vectors[2 * number])
+            header.vector_count = 2
+            header.control = _address_of(self._controls) + number * _CONTROL_BYTES
+            header.control_length = _CONTROL_BYTES
+            overflow = vectors[2 * number + 1]
+            overflow.base = _address_of(self._overflow) + number * MAX_DATAGRAM_BYTES
+            overflow.length = MAX_DATAGRAM_BYTES
+        self._vectors = memoryview(vectors).cast("B").cast("P")
+        self._messages = memoryview(messages).cast("B")
+        self._messages_at = ctypes.addressof(messages)
+        self._fresh_messages = bytes(self._messages)
+        self._fresh_controls = bytes(self._controls)
+        self._lengths = self._messages.cast("I")[_Message.length.offset // 4 :: _MESSAGE_BYTES // 4]
+        self._slots_at = _address_of(self._slots)
+        self._name = self._control = b""
+        self._source: Address = ()
+        self._segment = self._ecn = 0
+        self._slot = self._count = self._in_a_row = 0
+        self._lay_out(MAX_DATAGRAM_BYTES)
+
+    def receive(self, fd: int) -> list[Received]:
+        """Receive what is there, at most `MAX_MESSAGES` datagrams.
+
+        Args:
+            fd: a UDP socket.
+
+        Returns:
+            What came, in its order; empty when there is nothing. It holds until the next call.
+
+        Raises:
+            OSError: as recvmsg; BlockingIOError is not raised.
+        """
+        count = self._recvmmsg(fd, self._messages_at, self._count, socket.MSG_DONTWAIT, None)
+        if count < 0:
+            error = ctypes.get_errno()
+            failure = OSError(error, os.strerror(error))
+            if isinstance(failure, BlockingIOError | InterruptedError):
+                return []
+            raise failure
+        lengths: list[int] = self._lengths[:count].tolist()
+        names = bytes(self._names[: count * _NAME_BYTES])
+        controls = bytes(self._controls[: count * _CONTROL_BYTES])
+        self._messages[: count * _MESSAGE_BYTES] = self._fresh_messages[: count * _MESSAGE_BYTES]
+        self._controls[: count * _CONTROL_BYTES] = self._fresh_controls[: count * _CONTROL_BYTES]
+        all_alike = names == names[:_NAME_BYTES] * count and controls == controls[:_CONTROL_BYTES] * count
+        received: list[Received] = []
+        slot, first, is_joined = self._slot, 0, False
+        while first < count:
+            self._read_ancillary(names, controls, first)
+            length, end = lengths[first], first + 1
+            if length > slot:
+                data = self._overrun(first, length)
+            else:
+                if length == slot and not self._segment:
+                    end = _run_end(first, slot, lengths, None if all_alike else (names, controls))
+                data = self._slots[first * slot : (end - 1) * slot + lengths[end - 1]]
+            is_joined = is_joined or self._segment > 0
+            received.append(Received(data, self._segment or length, self._source, self._ecn))
+            first = end
+        self._fit(lengths, is_joined=is_joined)
+        return received
+
+    def _read_ancillary(self, names: bytes, controls: bytes, number: int) -> None:
+        """Decode source and control messages of one message, unless they are those of the one before."""
+        name = names[number * _NAME_BYTES : (number + 1) * _NAME_BYTES]
+        if name != self._name:
+            self._name, self._source = name, _decode_name(name)
+        control = controls[number * _CONTROL_BYTES : (number + 1) * _CONTROL_BYTES]
+        if control != self._control:
+            self._control = control
+            self._segment, self._ecn = _decode_control(control)
+
+    def _overrun(self, number: int, length: int) -> memoryview:
+        """What was longer than its slot, put together."""
+        slot, start = self._slot, number * MAX_DATAGRAM_BYTES
+        head = self._slots[number * slot : (number + 1) * slot]
+        return memoryview(b"".join((head, self._overflow[start : start + length - slot])))
+
+    def _fit(self, lengths: list[int], *, is_joined: bool) -> None:
+        """Make the slots as long as what comes."""
+        longest = max(lengths)
+        if is_joined or longest > self._slot:
+            self._in_a_row = 0
+            self._lay_out(MAX_DATAGRAM_BYTES if is_joined else longest)
+        elif len(lengths) > 1:
+            is_run = 0 < longest < self._slot and min(lengths) == longest
+            self._in_a_row = self._in_a_row + len(lengths) if is_run else 0
+            if self._in_a_row >= SHRINK_AFTER:
+                self._lay_out(longest)
+
+    def _lay_out(self, slot: int) -> None:
+        """Point the messages at slots of so many bytes."""
+        if slot == self._slot:
+            return
+        self._slot = slot
+        self._in_a_row = 0
+        self._count = min(MAX_MESSAGES, SLOTS_BYTES // slot)
+        for number in range(self._count):
+            self._vectors[4 * number] = self._slots_at + number * slot
+            self._vectors[4 * number + 1] = slot
+
+
+def _run_end(first: int, slot: int, lengths: list[int], ancillary: tuple[bytes, bytes] | None) -> int:
+    """Where the run ends that begins with a datagram that fills its slot; None as ancillary: all are of one kind."""
+    end = first + 1
+    while end < len(lengths) and lengths[end] <= slot and (ancillary is None or _is_alike(first, end, *ancillary)):
+        end += 1
+        if lengths[end - 1] < slot:
+            break
+    return end
+
+
+def _is_alike(one: int, other: int, names: bytes, controls: bytes) -> bool:
+    """Whether two messages have the same source and control messages."""
+    return all(
+        data[one * size : (one + 1) * size] == data[other * size : (other + 1) * size]
+        for data, size in ((names, _NAME_BYTES), (controls, _CONTROL_BYTES))
+    )
+
+
+def _decode_name(name: bytes) -> Address:
+    """A socket address as the socket module gives it."""
+    (family,) = _FAMILY.unpack_from(name)
+    if family == socket.AF_INET:
+        port, host = _SOCKADDR_IN.unpack_from(name)
+        return socket.inet_ntop(family, host), port
+    port, flow, host = _SOCKADDR_IN6.unpack_from(name)
+    (scope,) = _SCOPE.unpack_from(name, _SOCKADDR_IN6.size)
+    return socket.inet_ntop(family, host), port, flow, scope
+
+
+def _decode_control(control: bytes) -> tuple[int, int]:
+    """The size of the datagrams that GRO joined, or 0, and the ECN bits."""
+    segment = ecn = start = 0
+    while start + _CONTROL_HEADER.size < len(control):
+        length, level, kind = _CONTROL_HEADER.unpack_from(control, start)
+        data = start + _CONTROL_HEADER.size
+        if length <= _CONTROL_HEADER.size:
+            break
+        if level == _SOL_UDP and kind == _UDP_GRO:
+            (segment,) = _SEGMENT.unpack_from(control, data)
+        elif kind in {_IP_TOS, _IPV6_TCLASS}:
+            ecn = control[data] & 3
+        start += -(-length // _ALIGNMENT) * _ALIGNMENT
+    return segment, ecn
+
+
+def _address_of(buffer: memoryview) -> int:
+    """Where a buffer lies in memory."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
