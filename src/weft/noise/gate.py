@@ -151,7 +151,7 @@ class Gate:
             return False
         if not self._calm.allows(now):
             self._loaded_until = now + SECOND_NS
-        if now >= self._loaded_until:
+        if not self.is_under_load(now):
             return True
         reply = self._cookies.demand(message, source_bytes, now)
         if reply is not None:

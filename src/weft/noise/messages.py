@@ -127,11 +127,6 @@ def encode_response(message: Response) -> bytes:
     return _RESPONSE_BODY.pack(TYPE_RESPONSE, *message)
 
 
-def encode_cookie_reply(message: CookieReply) -> bytes:
-    """Write a cookie reply, 64 bytes."""
-    return _COOKIE_REPLY.pack(TYPE_COOKIE_REPLY, *message)
-
-
 def _check_size(datagram: bytes | memoryview, size: int) -> None:
     if len(datagram) != size:
         raise DecodeError(f"a message of {size} bytes", offset=min(len(datagram), size))
