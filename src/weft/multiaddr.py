@@ -221,6 +221,12 @@ class Multiaddr:
         return cast("int | None", self._value("tcp") if port is None else port)
 
     @property
+    def host_and_port(self) -> str:
+        """The endpoint as `wg` writes it: `192.0.2.1:1312`, `[2001:db8::1]:1312`, `host.example.org:1312`."""
+        host = self.host or ""
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+    @property
     def transport(self) -> Transport | None:
         """How it is reached; None for a peer alone, `/p2p/ID`."""
         protocols = {component.protocol for component in self.components}

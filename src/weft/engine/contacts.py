@@ -238,15 +238,24 @@ class Contacts:
 
 def _stored(peer: Peer) -> StoredPeer:
     key = str(peer.peer_id) if peer.peer_id else encode_wireguard_key(peer.tunnel.peer_public)
-    endpoints = [peer.known_endpoint] if peer.known_endpoint else []
+    endpoints = [str(address) for address in peer.endpoints.known]
+    configured = [str(address) for address in peer.endpoints.configured]
     if peer.is_weft:
-        return StoredPeer(key=key, kind="weft", name=peer.name, endpoints=endpoints, stranger=not peer.is_wanted)
+        return StoredPeer(
+            key=key,
+            kind="weft",
+            name=peer.name,
+            endpoints=endpoints,
+            configured=configured,
+            stranger=not peer.is_wanted,
+        )
     return StoredPeer(
         key=key,
         kind="wireguard",
         name=peer.name,
         allowed_ips=[str(network) for network in peer.allowed],
         endpoints=endpoints,
+        configured=configured,
         psk=encode_wireguard_key(peer.preshared_key) if peer.preshared_key else None,
         keepalive_s=peer.tunnel.persistent_keepalive_ns // 1_000_000_000,
     )

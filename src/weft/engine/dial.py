@@ -1,15 +1,34 @@
-"""From what a person writes to an endpoint that can be dialled."""
+"""From what a person writes to an endpoint that can be dialled, and to the peer that answers there.
+
+A peer that is not up is called at its known endpoints in turn. One that then does not answer is looked for in the
+rhythm in which its tunnel repeats itself: each time nobody has answered, the next message goes to the next endpoint.
+Names are resolved whenever it is their turn, whether they were given as `host:port` or as `/dns/host/udp/port`.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
+from collections.abc import Awaitable, Callable, Hashable
+from contextlib import nullcontext
 from ipaddress import IPv6Address
 
-from weft.errors import DecodeError, PeerError, UsageError
+from weft.engine.peer import Endpoint, Peer
+from weft.engine.session import Session
+from weft.errors import DecodeError, PeerError, UsageError, WeftError
 from weft.identity import PeerId
 from weft.io.netlink import OVERLAY
 from weft.multiaddr import Multiaddr, decode_multiaddr
+
+log = logging.getLogger("weft.engine")
+
+STEP_S = 0.5
+"""How long a peer that is called at its known endpoints in turn may take to answer at each."""
+RESOLVE_DELAYS_S = (1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300)
+"""When a name that has no address is looked up again. After that it is looked up when something is to be sent."""
+LOOKUPS = 2
+"""Names that are looked up at once: each may keep a thread waiting, and saving the state needs one too."""
 
 
 def decode_target(text: str) -> tuple[Multiaddr, PeerId]:
@@ -17,6 +36,9 @@ def decode_target(text: str) -> tuple[Multiaddr, PeerId]:
 
     Args:
         text: such as `/ip4/192.0.2.1/udp/1312/p2p/12D3KooW…`.
+
+    Returns:
+        Where the node is, and who.
 
     Raises:
         UsageError: it is none, has no /p2p, or a transport other than UDP.
@@ -29,7 +51,9 @@ def decode_target(text: str) -> tuple[Multiaddr, PeerId]:
         raise UsageError(f"{text}: has no /p2p/ID at its end; `weft info` on the other machine shows the whole of it")
     if address.transport != "udp":
         raise UsageError(f"{text}: can't be dialled; this version dials UDP only")
-    return address, address.peer_id
+    if address.port == 0:
+        raise UsageError(f"{text}: nobody listens on port 0")
+    return address.with_peer_id(None), address.peer_id
 
 
 def check_underlay(address: Multiaddr) -> None:
@@ -44,28 +68,46 @@ def check_underlay(address: Multiaddr) -> None:
 
 
 def decode_endpoint(text: str) -> Multiaddr:
-    """Decode an endpoint as `wg` writes it (`192.0.2.1:51820`, `[2001:db8::1]:51820`), or as a multiaddr.
+    """Decode an endpoint as `wg` writes it, or as a multiaddr.
+
+    Args:
+        text: `192.0.2.1:51820`, `[2001:db8::1]:51820`, `host.example.org:51820`, `/dns/host.example.org/udp/51820`.
 
     Raises:
         UsageError: it is neither.
     """
     try:
-        if text.startswith("/"):
-            address = decode_multiaddr(text)
-            address.endpoint()
-            if address.transport != "udp":
-                raise DecodeError("UDP, which is all that WireGuard speaks")
-            return address
-        host, _, port = text.rpartition(":")
-        if host.startswith("[") and host.endswith("]"):
-            host = host[1:-1]
-        elif ":" in host:
-            raise DecodeError("an IPv6 address in brackets, such as [2001:db8::1]:51820")
-        if not host or not (port.isascii() and port.isdigit()):
-            raise DecodeError("an address and a port, such as 192.0.2.1:51820")
-        return Multiaddr.from_endpoint(host, int(port))
+        address = decode_multiaddr(text) if text.startswith("/") else _decode_host_and_port(text)
+        if address.transport != "udp" or address.peer_id is not None:
+            raise DecodeError("UDP, which is all that WireGuard speaks, and no /p2p at the end")
+        if not address.port:
+            raise DecodeError("a port from 1 to 65535")
     except DecodeError as error:
-        raise UsageError(f"{text}: {error}") from error
+        raise UsageError(f"{text}: expected {error.expected}") from error
+    return address
+
+
+def _decode_host_and_port(text: str) -> Multiaddr:
+    host, _, port = text.rpartition(":")
+    is_bracketed = host.startswith("[") and host.endswith("]")
+    if ":" in host and not is_bracketed:
+        raise DecodeError("an IPv6 address in brackets, such as [2001:db8::1]:51820")
+    if not host or not (port.isascii() and port.isdigit()) or int(port[:6]) > 0xFFFF:
+        raise DecodeError("a host and a port, such as 192.0.2.1:51820 or host.example.org:51820")
+    try:
+        # What ends in digits was meant as an IPv4 address: no name does (RFC 1123, section 2.1).
+        if is_bracketed or host.rpartition(".")[2].isdigit():
+            return Multiaddr.from_endpoint(host[1:-1] if is_bracketed else host, int(port))
+        return decode_multiaddr(f"/dns/{host}/udp/{int(port)}")
+    except DecodeError:
+        raise DecodeError(
+            f"an address, or a name such as host.example.org (in another script in its xn-- form), not {host!r}"
+        ) from None
+
+
+def is_name(address: Multiaddr) -> bool:
+    """Whether an address must be resolved before it can be dialled."""
+    return address.components[0].protocol == "dns"
 
 
 async def resolve(address: Multiaddr, families: list[bool]) -> Multiaddr:
@@ -78,7 +120,7 @@ async def resolve(address: Multiaddr, families: list[bool]) -> Multiaddr:
     Raises:
         PeerError: the name has no address, in one line.
     """
-    if address.components[0].protocol != "dns":
+    if not is_name(address):
         return address
     host, port = address.host, address.port
     assert host is not None
@@ -91,3 +133,97 @@ async def resolve(address: Multiaddr, families: list[bool]) -> Multiaddr:
         if (family == socket.AF_INET6) in families:
             return Multiaddr.from_endpoint(str(resolved[0]), port)
     raise PeerError(f"{host} has no address that a listener of this node can reach")
+
+
+class Dialler:
+    """Calls the peers of a session that are not up, wherever they may be.
+
+    Args:
+        find: gives the endpoint behind an address, which is resolved first if it has a name; raises a `WeftError` while
+            there is none.
+        clock: monotonic ns.
+    """
+
+    def __init__(self, find: Callable[[Multiaddr], Awaitable[Endpoint]], clock: Callable[[], int]) -> None:
+        self._find = find
+        self._clock = clock
+        self._lookups = asyncio.Semaphore(LOOKUPS)
+        self._to_call: set[Peer] = set()
+        self._silent: set[Peer] = set()
+        self._wake = asyncio.Event()
+
+    def call(self, peer: Peer) -> None:
+        """Call a peer at its known endpoints in turn, newest first, until it is up."""
+        self._to_call.add(peer)
+        self._wake.set()
+
+    def handle_unanswered(self, peer: Peer) -> None:
+        """A peer did not answer a handshake: unless something else came from it, look for it elsewhere."""
+        if peer.is_wanted and peer.endpoints.is_silent(peer.path.rx_bytes):
+            self._silent.add(peer)
+            self._wake.set()
+
+    async def run(self, session: Session) -> None:
+        """Call everybody, and then whoever is to be called, until cancelled."""
+        self._to_call.update(session.contacts)
+        self._wake.set()
+        running: set[Hashable] = set()
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                work = [(self._call_in_turn, peer) for peer in self._to_call]
+                work += [(self._look_elsewhere, peer) for peer in self._silent]
+                self._to_call.clear()
+                self._silent.clear()
+                for key in work:
+                    if key not in running:
+                        running.add(key)
+                        task = group.create_task(key[0](session, key[1]))
+                        task.add_done_callback(lambda _, key=key: running.discard(key))  # type: ignore[misc]
+
+    async def _call_in_turn(self, session: Session, peer: Peer) -> None:
+        addresses = peer.endpoints.known
+        for delay_s in (0, *RESOLVE_DELAYS_S):
+            await asyncio.sleep(delay_s)
+            addresses = [each for each in addresses if not await self._has_called(session, peer, each, delay_s == 0)]
+            if not addresses:
+                return
+
+    async def _has_called(self, session: Session, peer: Peer, address: Multiaddr, is_first: bool) -> bool:
+        """Call a peer at an address, unless it is up or gone; False if that is a name that has none yet."""
+        if not self._is_missed(session, peer):
+            return True
+        try:
+            endpoint = await self._look_up(peer, address)
+        except WeftError as error:
+            log.log(logging.WARNING if is_first else logging.DEBUG, "a peer is not called at %s: %s", address, error)
+            return not is_name(address)
+        if self._is_missed(session, peer):
+            up = session.wait_until_up(peer)
+            session.call(peer, endpoint)
+            await asyncio.wait({up}, timeout=STEP_S)
+            up.cancel()
+        return True
+
+    async def _look_elsewhere(self, session: Session, peer: Peer) -> None:
+        address = peer.endpoints.next_to_try(is_up=peer.tunnel.is_up(self._clock()))
+        if address is None:
+            return
+        try:
+            endpoint = await self._look_up(peer, address)
+        except WeftError as error:
+            log.debug("a peer is not looked for at %s: %s", address, error)
+            return
+        if peer.tunnel.is_handshaking and peer.tunnel in session.contacts.by_tunnel:
+            session.aim(peer, endpoint)
+
+    async def _look_up(self, peer: Peer, address: Multiaddr) -> Endpoint:
+        async with self._lookups if is_name(address) else nullcontext():
+            endpoint = await self._find(address)
+        peer.endpoints.lead(address, endpoint.multiaddr)
+        return endpoint
+
+    def _is_missed(self, session: Session, peer: Peer) -> bool:
+        """Whether a peer is still one, and is not up."""
+        return peer.tunnel in session.contacts.by_tunnel and not peer.tunnel.is_up(self._clock())

@@ -119,11 +119,7 @@ class Engine:
         """
         session = self._life.running
         address, peer_id = dial.decode_target(multiaddr)
-        address = await dial.resolve(address, [socket.is_ipv6 for socket in self._life.sockets])
-        dial.check_underlay(address)
-        endpoint = self._life.endpoint_of(address)
-        if endpoint is None:
-            raise UsageError(f"no listener of this node can reach {address}; see [peer] listen in weft.toml")
+        endpoint = await self._life.find(address)
         old = session.contacts.by_key(peer_id.noise_public_key)
         was_wanted = old is not None and old.is_wanted
         peer = session.contacts.add_weft(peer_id.noise_public_key, peer_id, is_wanted=True)
@@ -135,6 +131,8 @@ class Engine:
                 if old is None and peer.tunnel in session.contacts.by_tunnel:
                     session.remove(peer)
                 raise
+        peer.endpoints.lead(address, endpoint.multiaddr)
+        peer.endpoints.configure(address)
         await self._life.save()
         return describe(peer, monotonic_ns())
 
@@ -183,6 +181,8 @@ class Engine:
     ) -> PeerStatus:
         """Take a stock WireGuard device as a peer, and route its addresses to it.
 
+        Its endpoint may have a name that has no address yet.
+
         Raises:
             UsageError: a key, a prefix or the endpoint is wrong, or belongs to another peer.
         """
@@ -197,13 +197,9 @@ class Engine:
             raise UsageError("the name of a device has printable characters only")
         if not allowed:
             raise UsageError("a WireGuard device needs at least one allowed address")
-        target = None
-        if endpoint is not None:
-            underlay = dial.decode_endpoint(endpoint)
-            dial.check_underlay(underlay)
-            target = self._life.endpoint_of(underlay)
-            if target is None:
-                raise UsageError(f"no listener of this node can reach {endpoint}")
+        address = dial.decode_endpoint(endpoint) if endpoint is not None else None
+        if address is not None and not dial.is_name(address):
+            await self._life.find(address)
         peer = session.contacts.add_wireguard(key, name, allowed, psk, round((keepalive_s or 0) * 1_000_000_000))
         try:
             await self._life.set_routes()
@@ -211,8 +207,9 @@ class Engine:
             session.remove(peer)
             await self._life.set_routes()
             raise
-        if target is not None:
-            session.call(peer, target)
+        if address is not None:
+            peer.endpoints.configure(address)
+            self._life.dialler.call(peer)
         await self._life.save()
         return describe(peer, monotonic_ns())
 

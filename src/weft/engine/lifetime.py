@@ -20,10 +20,12 @@ from ipaddress import ip_network
 from itertools import count
 from pathlib import Path
 
+from weft.engine import dial
 from weft.engine.config import Config, load_network_psk
 from weft.engine.contacts import Terms
+from weft.engine.endpoints import Endpoints
 from weft.engine.interface import INTERFACE_MTU, OverlayInterface
-from weft.engine.peer import Endpoint, Network, Peer
+from weft.engine.peer import Endpoint, Network
 from weft.engine.readers import read_socket, read_tun
 from weft.engine.session import Session
 from weft.engine.stage import Stage
@@ -32,7 +34,7 @@ from weft.firewall.firewall import Firewall
 from weft.firewall.rules import decode_rule, encode_rule
 from weft.identity import decode_wireguard_key
 from weft.io.clock import monotonic_ns, random_bytes, wall_ns
-from weft.io.netlink import local_addresses
+from weft.io.netlink import local_addresses, watch_addresses
 from weft.io.store import State, Store
 from weft.io.udp import UdpSocket
 from weft.multiaddr import Multiaddr, decode_multiaddr
@@ -60,6 +62,7 @@ class Lifetime:
         identity: of the node.
         firewall: of the node; outlives sessions, so that connections do.
         drops: what was dropped, by reason.
+        dialler: calls the peers that are not up.
         sockets: listeners of the underlay.
         addresses: of this machine, worth telling others.
         interface: None while it is down.
@@ -104,6 +107,7 @@ class Lifetime:
         self.sockets: list[UdpSocket] = []
         self.interface: OverlayInterface | None = None
         self.session: Session | None = None
+        self.dialler = dial.Dialler(self.find, self._terms.clock)
         self.stage: Stage | None = None
         self.session_restarts = 0
         self._changed = asyncio.Event()
@@ -125,7 +129,14 @@ class Lifetime:
             host, port = address.endpoint()
             try:
                 self.sockets.append(
-                    UdpSocket(host, port, gso="gso" in offload, gro="gro" in offload, sendmsg="sendmsg" in offload)
+                    UdpSocket(
+                        host,
+                        port,
+                        gso="gso" in offload,
+                        gro="gro" in offload,
+                        sendmsg="sendmsg" in offload,
+                        recvmmsg="recvmmsg" in offload,
+                    )
                 )
             except TransportError as error:
                 failures.append(error)
@@ -161,21 +172,25 @@ class Lifetime:
 
     def _build_session(self) -> None:
         floor = bytes.fromhex(self._state.timestamp_floor)
-        session = Session(self._terms, self.firewall, self.drops, floor, self._changed.set)
+        session = Session(
+            self._terms, self.firewall, self.drops, floor, self._changed.set, self.dialler.handle_unanswered
+        )
         stage = Stage()
         self.session, self.stage = session, stage
         stage.start("peers", session.run)
+        stage.start("dial", partial(self.dialler.run, session))
         for socket in self.sockets:
             host, port = socket.address
             stage.start(f"udp/{host}/{port}", partial(read_socket, socket, session))
         stage.start("store", self._keep_stored)
         stage.start("housekeeping", lambda: self._keep_house(session))
+        stage.start("addresses", lambda: watch_addresses(partial(self._handle_addresses, session)))
         if self.interface is not None:
             self._attach(self.interface)
         self._restore_peers(session)
 
     def _restore_peers(self, session: Session) -> None:
-        """Take the stored peers, and call those whose endpoint is known."""
+        """Take the stored peers; the task `dial` calls them."""
         for stored in self._state.peers:
             if stored.stranger and not self._terms.accepts_unknown:
                 continue
@@ -195,19 +210,9 @@ class Lifetime:
             except UsageError as error:
                 log.warning("a stored peer is left out: %s", error)
                 continue
-            if stored.endpoints:
-                peer.known_endpoint = stored.endpoints[0]
-                self._call_again(session, peer)
-
-    def _call_again(self, session: Session, peer: Peer) -> None:
-        assert peer.known_endpoint is not None
-        try:
-            endpoint = self.endpoint_of(decode_multiaddr(peer.known_endpoint))
-        except TransportError as error:
-            log.warning("a stored peer is not called: %s", error)
-            return
-        if endpoint is not None:
-            session.call(peer, endpoint)
+            peer.endpoints = Endpoints(
+                map(decode_multiaddr, stored.endpoints), map(decode_multiaddr, stored.configured)
+            )
 
     async def _keep_session(self) -> None:
         """Build the session anew whenever its stage is beyond help."""
@@ -265,6 +270,11 @@ class Lifetime:
             session.look_at_links()
             if session.contacts.last_timestamp_sent.hex() > self._state.timestamp_floor:
                 self._changed.set()
+
+    async def _handle_addresses(self, session: Session) -> None:
+        """The addresses or routes of this machine changed."""
+        session.show_up()
+        self.addresses = await local_addresses()
 
     async def save(self) -> None:
         """Write what is to be remembered; returns when a power cut can't take it any more.
@@ -356,13 +366,24 @@ class Lifetime:
             self._closing = asyncio.create_task(self.close_interface())
             await asyncio.get_running_loop().create_future()
 
-    def endpoint_of(self, address: Multiaddr) -> Endpoint | None:
-        """The socket that reaches an address, and the address as that socket takes it."""
-        host, port = address.endpoint()
+    async def find(self, address: Multiaddr) -> Endpoint:
+        """The socket that reaches an address, and the address as that socket takes it.
+
+        Args:
+            address: if it has a name, that is resolved anew.
+
+        Raises:
+            PeerError: the name has no address.
+            UsageError: no listener reaches it, or it is inside the overlay.
+            TransportError: it is of a link that this machine does not have.
+        """
+        found = await dial.resolve(address, [socket.is_ipv6 for socket in self.sockets])
+        dial.check_underlay(found)
+        host, port = found.endpoint()
         for socket in self.sockets:
             if socket.is_ipv6 == (":" in host):
                 return Endpoint(socket, socket.address_of(host, port))
-        return None
+        raise UsageError(f"no listener of this node can reach {host}; see [peer] listen in weft.toml")
 
 
 def _fixed_pieces() -> int | None:
@@ -372,6 +393,6 @@ def _fixed_pieces() -> int | None:
 
 
 def _allowed_offloads() -> set[str]:
-    """WEFT_WITHOUT lists what is not to be used although the system has it: any of gso, gro, sendmsg, tun."""
+    """WEFT_WITHOUT lists what is not to be used although the system has it: any of gso, gro, sendmsg, recvmmsg, tun."""
     without = set(os.environ.get("WEFT_WITHOUT", "").replace(",", " ").split())
-    return {"gso", "gro", "sendmsg", "tun"} - without
+    return {"gso", "gro", "sendmsg", "recvmmsg", "tun"} - without

@@ -6,19 +6,23 @@ them says something new, so that the fast path reads a number.
 
 from __future__ import annotations
 
+import socket as socket_module
 from collections import Counter, deque
 from collections.abc import Hashable
+from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple
 
 from weft.burst.header import DATA_OVERHEAD_BYTES, MAX_TOTAL_BYTES, PIECE_HEADER_BYTES
 from weft.burst.join import Joiner
 from weft.burst.size import LossMeter
+from weft.engine.endpoints import Endpoints
 from weft.identity import PeerId
 from weft.io.recvmmsg import Address
 from weft.io.udp import UdpSocket
 from weft.mesh.notices import BURST_VERSION, Notices
 from weft.mesh.probe import Prober
+from weft.multiaddr import Multiaddr
 from weft.noise.keypair import Keypair
 from weft.noise.tunnel import Tunnel
 from weft.paths.path import IP_UDP_BYTES, Path
@@ -39,9 +43,15 @@ class Endpoint(NamedTuple):
     socket: UdpSocket
     address: Address
 
+    @property
+    def multiaddr(self) -> Multiaddr:
+        """The address as it is stored and shown, without the peer; one of a single link with its zone."""
+        host, port, *rest = self.address
+        zone = rest[1] if rest else 0
+        return Multiaddr.from_endpoint(f"{host}%{_name_of(zone)}" if zone else host, port)
+
     def __str__(self) -> str:
-        host, port = self.address[0], self.address[1]
-        return f"[{host}]:{port}" if self.socket.is_ipv6 else f"{host}:{port}"
+        return self.multiaddr.host_and_port
 
 
 class Queued(NamedTuple):
@@ -69,7 +79,7 @@ class Peer:
         queue: packets that wait for a session, bounded.
         in_use: whether data was sent since the path MTU was last looked at.
         is_wanted: whether somebody asked for it; others are strangers, who called by themselves.
-        known_endpoint: multiaddr of the last endpoint that was proven or configured, without the peer.
+        endpoints: where it may be: what a person named, and what it proved.
         preshared_key: of a stock device that has one, for the store.
         proving: the ping that proves an endpoint, and that endpoint.
         handshake_endpoint: where the last handshake message went; a session that comes up proves it.
@@ -84,11 +94,11 @@ class Peer:
         "armed_at",
         "burst_limit",
         "drops",
+        "endpoints",
         "handshake_endpoint",
         "in_use",
         "is_wanted",
         "joiner",
-        "known_endpoint",
         "meter",
         "mtu_probe",
         "name",
@@ -140,7 +150,7 @@ class Peer:
         self.report_at = 0
         self.report_due = False
         self.armed_at: int | None = None
-        self.known_endpoint: str | None = None
+        self.endpoints = Endpoints()
         self.preshared_key: bytes | None = None
         self.proving: tuple[bytes, Endpoint] | None = None
         self.handshake_endpoint: Hashable | None = None
@@ -204,3 +214,10 @@ class Peer:
         if self.refusing_until:
             times.append(self.refusing_until)
         return min((at for at in times if at is not None), default=None)
+
+
+def _name_of(zone: int) -> str:
+    """The interface with that index; the index itself, which systems take as well, once it is gone."""
+    with suppress(OSError):
+        return socket_module.if_indextoname(zone)
+    return str(zone)

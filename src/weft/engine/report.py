@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from weft.engine.peer import Peer
+from weft.engine.peer import Endpoint, Peer
 from weft.engine.status import PeerStatus
 from weft.identity import encode_wireguard_key
 
@@ -28,7 +28,7 @@ def describe(peer: Peer, now: int) -> PeerStatus:
         addresses=[str(network.network_address if network.num_addresses == 1 else network) for network in peer.allowed],
         wireguard_public_key=encode_wireguard_key(tunnel.peer_public),
         state=state,
-        endpoint=str(path.endpoint) if path.endpoint is not None else None,
+        endpoint=_endpoint_of(peer),
         path="direct" if path.endpoint is not None else "none",
         mode="burst" if pieces > 1 else "packet",
         burst_pieces=pieces,
@@ -39,3 +39,11 @@ def describe(peer: Peer, now: int) -> PeerStatus:
         tx_bytes=path.tx_bytes,
         rx_bytes=path.rx_bytes,
     )
+
+
+def _endpoint_of(peer: Peer) -> str | None:
+    """Where it is, by the name that led there if one did; else where it will be looked for first."""
+    endpoint = peer.path.endpoint
+    if isinstance(endpoint, Endpoint):
+        return peer.endpoints.spelled(endpoint.multiaddr).host_and_port
+    return next((address.host_and_port for address in peer.endpoints.known), None)

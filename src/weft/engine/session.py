@@ -31,9 +31,8 @@ from weft.io.udp import link_mtu
 from weft.mesh.multigram import NOTICE, PROBE, decode_multigram
 from weft.mesh.notices import Hello, HelloReceived
 from weft.mesh.probe import Answered, Lost
-from weft.multiaddr import Multiaddr
 from weft.noise.gate import Gate
-from weft.noise.tunnel import HandshakeFailed, KeypairReady, Tunnel
+from weft.noise.tunnel import HandshakeFailed, KeypairReady, Tunnel, Unanswered
 from weft.packet.answers import Unreachable, destination_unreachable, echo_reply, packet_too_big
 from weft.paths.mtu import BASE_MTU, PathMtu
 from weft.paths.path import IP_UDP_BYTES
@@ -69,6 +68,7 @@ class Session:
         drops: Counter[str],
         timestamp_floor: bytes,
         when_changed: Callable[[], None],
+        when_unanswered: Callable[[Peer], None] = lambda peer: None,
     ) -> None:
         """Build the machines; nothing is sent before `run` does.
 
@@ -78,10 +78,12 @@ class Session:
             drops: of the node.
             timestamp_floor: 12 bytes; see `Tunnel`.
             when_changed: called when something is to be stored: a peer was learned or moved.
+            when_unanswered: called when a peer did not answer an initiation, and may be looked for elsewhere (`aim`).
         """
         self._terms = terms
         self._firewall = firewall
         self._when_changed = when_changed
+        self._when_unanswered = when_unanswered
         self.drops = drops
         self._clock, self._wall_clock = terms.clock, terms.wall_clock
         self.gate = Gate(terms.static, tunnel_for=self._tunnel_for, random_bytes=terms.random_bytes)
@@ -136,9 +138,27 @@ class Session:
         is_elsewhere = endpoint is not None and peer.path.endpoint != endpoint
         if endpoint is not None and (is_elsewhere or not peer.path.is_proven):
             self._move(peer, endpoint, proven=True)
-            peer.known_endpoint = _multiaddr_of(endpoint)
         peer.tunnel.initiate(now, self._wall_clock(), elsewhere=is_elsewhere)
         self.attend(peer)
+
+    def aim(self, peer: Peer, endpoint: Endpoint) -> None:
+        """Send what follows to another known endpoint of a peer; the tunnel says when that is."""
+        if peer.path.endpoint != endpoint:
+            self._move(peer, endpoint, proven=True)
+
+    def show_up(self) -> None:
+        """Say something to every peer with a session, now: this machine may be reached elsewhere.
+
+        Who only receives would be silent until its next keepalive, and what is sent to it be lost. A weft node is asked
+        for an answer: that it may ask for one itself, it must have got enough from here.
+        """
+        now = self._clock()
+        for peer in self.contacts:
+            if peer.is_known and peer.prober is not None and peer.tunnel.is_up(now):
+                peer.prober.ping(now)
+            else:
+                peer.tunnel.keep_alive(now)
+            self.attend(peer)
 
     def wait_until_up(self, peer: Peer) -> Waiter:
         """A future that is done with the next session of a peer, or fails when the peer goes."""
@@ -312,6 +332,8 @@ class Session:
         while (event := peer.tunnel.next_event()) is not None:
             if isinstance(event, KeypairReady):
                 self._handle_up(peer, now)
+            elif isinstance(event, Unanswered):
+                self._when_unanswered(peer)
             elif isinstance(event, HandshakeFailed):
                 self.drops["no answer to handshakes"] += len(peer.queue)
                 peer.queue.clear()
@@ -402,9 +424,8 @@ class Session:
         self._search_mtu(peer, now)
         endpoint = peer.path.endpoint
         if isinstance(endpoint, Endpoint):
-            text = _multiaddr_of(endpoint)
-            if text != peer.known_endpoint or not was_proven:
-                peer.known_endpoint = text
+            is_news = peer.endpoints.prove(endpoint.multiaddr)
+            if is_news or not was_proven:
                 self._when_changed()
 
     def _move(self, peer: Peer, endpoint: Endpoint, *, proven: bool) -> None:
@@ -465,10 +486,6 @@ def _id_of(hello: Hello, peer: Peer) -> PeerId | None:
     except DecodeError:
         return None
     return peer_id if peer_id.noise_public_key == peer.tunnel.peer_public else None
-
-
-def _multiaddr_of(endpoint: Endpoint) -> str:
-    return str(Multiaddr.from_endpoint(endpoint.address[0], endpoint.address[1]))
 
 
 def _source_bytes(endpoint: Endpoint) -> bytes:

@@ -71,7 +71,7 @@ class PeerStatus(Struct, frozen=True, kw_only=True):
     state: Literal["up", "connecting", "idle"]
     """`up`: a session is there; `connecting`: a handshake is under way; `idle`: neither."""
     endpoint: str | None
-    """`192.0.2.1:1312` or `[2001:db8::1]:1312`; None when unknown."""
+    """`192.0.2.1:1312` or `[2001:db8::1]:1312`; `host.example.org:1312` if that name leads there; None when unknown."""
     path: str
     """How packets go there: `direct` or `none`."""
     mode: Literal["burst", "packet"]

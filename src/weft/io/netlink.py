@@ -2,6 +2,7 @@
 
 What makes the fc00::/8 interface usable once its TUN exists, and what routes of stock WireGuard peers need. pyroute2
 speaks the protocol; it comes with the extra `linux`, is imported when first needed, and is known to this file alone.
+Also whether something about them has changed, for a node that may be reached elsewhere from then on.
 
 Source: Linux, rtnetlink(7), if_link.h, rtnetlink.h; cjdns uses the same prefix, so an owner of it is refused.
 Not done here: making the TUN (tun.py).
@@ -11,17 +12,20 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 from weft.errors import TransportError, UsageError
+
+log = logging.getLogger("weft.io")
 
 Prefix = IPv4Network | IPv6Network
 
@@ -30,6 +34,10 @@ GSO_MAX_BYTES: Final = 64_000
 """So that a super-packet from the TUN fits one burst."""
 TX_QUEUE_PACKETS: Final = 1_000
 """What waits for this process on the TUN: as on an Ethernet interface. The kernel gives a TUN 500."""
+SETTLE_S: Final = 0.1
+"""How long to wait for more when an address or a route has changed."""
+LAST_SETTLE_S: Final = 3.2
+"""The same where changes go on and on."""
 
 _ADDR_GEN_MODE_NONE = 1
 _IFF_UP, _IFF_RUNNING = 0x1, 0x40
@@ -37,6 +45,9 @@ _UNUSABLE_FLAGS = 0x20 | 0x08 | 0x40  # deprecated, duplicate, tentative
 _LOCAL_TABLE = 255
 _UNICAST = 1
 _GONE = frozenset({errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENOENT})
+_WATCHED = 0x10 | 0x40 | 0x100 | 0x400
+"""RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE"""
+_NOTIFICATION_BYTES = 65_536
 # Nothing is sent there (RFC 5737, RFC 3849): connecting a UDP socket only asks for the route.
 _ANYWHERE: Final = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 
@@ -141,24 +152,6 @@ class Netlink:
                 return await self._ifname(route.get("oif"))
         return None
 
-    async def link_mtu(self, ifname: str) -> int:
-        """Return the MTU of an interface, bytes.
-
-        Raises:
-            UsageError: no such interface.
-        """
-        return int((await self._link(ifname)).get("mtu"))
-
-    async def mtu_towards(self, address: str | IPv4Address | IPv6Address) -> int:
-        """Return the MTU of the interface by which an address is reached, bytes.
-
-        Raises:
-            TransportError: no route leads there.
-        """
-        async with _explained(f"no way to {address}"):
-            (route,) = await self._ask("route", "get", dst=str(address))
-            return await self.link_mtu(await self._ifname(route.get("oif")))
-
     async def _add(self, what: str, command: str, spec: dict[str, Any]) -> None:
         name = spec.get("dst") or spec["address"]
         async with _explained(f"can't add {name}"):
@@ -238,28 +231,80 @@ def suitable(addresses: Iterable[str]) -> list[str]:
     """Choose those addresses that others can reach; see `local_addresses`.
 
     Args:
-        addresses: as text; a scope (`%eth0`) makes an address useless elsewhere and is cut.
+        addresses: as text, an IPv6 one perhaps with its zone (`fe80::1%eth0`), which only a link-local one keeps.
     """
-    values = {ip_address(address.partition("%")[0]) for address in addresses}
+    values = {ip_address(address.partition("%")[0]): address for address in addresses}
     unicast = [
         value
         for value in sorted(values, key=lambda value: (value.version, int(value)))
         if not (value.is_loopback or value.is_unspecified or value.is_multicast)
         and not (isinstance(value, IPv6Address) and (value in OVERLAY or value.ipv4_mapped))
     ]
-    return [str(value) for value in unicast if not value.is_link_local] or [str(value) for value in unicast]
+    return [str(value) for value in unicast if not value.is_link_local] or [values[value] for value in unicast]
 
 
 async def _addresses_by_netlink() -> AsyncIterator[str]:
     async with Netlink() as netlink:
         usable = {
-            link.get("index")
+            link.get("index"): link.get("ifname")
             for link in await netlink._ask("link", "dump")
             if link.get("flags") & _IFF_UP and link.get("flags") & _IFF_RUNNING
         }
         for address in await netlink._ask("addr", "dump"):
             if address.get("index") in usable and not (address.get("flags") or 0) & _UNUSABLE_FLAGS:
-                yield address.get("local") or address.get("address")
+                found = address.get("local") or address.get("address")
+                yield f"{found}%{usable[address.get('index')]}" if ":" in found else found
+
+
+async def watch_addresses(handle_change: Callable[[], Awaitable[None]]) -> None:
+    """Tell when addresses or routes of this machine change, until cancelled; where the system does not say so, never.
+
+    Changes that come together are told once, `SETTLE_S` after the first. While they go on and on they are told less and
+    less often, but the last one always is.
+
+    Args:
+        handle_change: called and waited for.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        watch = _open_watch()
+    except (AttributeError, OSError) as error:
+        log.debug("changes of addresses are not told by this system: %s", error)
+        await loop.create_future()
+        return
+    settle_s, told_at = SETTLE_S, -LAST_SETTLE_S
+    with watch:
+        while True:
+            # An overflow of the queue, ENOBUFS, says as much as a message.
+            with suppress(OSError):
+                await loop.sock_recv(watch, _NOTIFICATION_BYTES)
+            is_calm = loop.time() - told_at > 2 * LAST_SETTLE_S
+            settle_s = SETTLE_S if is_calm else min(2 * settle_s, LAST_SETTLE_S)
+            await asyncio.sleep(settle_s)
+            _forget_waiting(watch)
+            await handle_change()
+            told_at = loop.time()
+
+
+def _open_watch() -> socket.socket:
+    # With rtnetlink(7) alone: what changed does not matter, so there is nothing to decode, and no package is needed.
+    watch = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
+    try:
+        watch.bind((0, _WATCHED))
+    except OSError:
+        watch.close()
+        raise
+    return watch
+
+
+def _forget_waiting(watch: socket.socket) -> None:
+    while True:
+        try:
+            watch.recv(_NOTIFICATION_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            continue
 
 
 def _addresses_by_socket() -> Iterable[str]:

@@ -53,7 +53,9 @@ class StoredPeer(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults
     allowed_ips: list[str] = []
     """Prefixes that a stock peer may have behind it; a weft peer has its own address, and none here."""
     endpoints: list[str] = []
-    """Where it was last seen, best first: multiaddrs."""
+    """Where it may be, the newest first: multiaddrs."""
+    configured: list[str] = []
+    """Those of its endpoints that a person named; the others it proved by itself."""
     psk: str | None = None
     """Preshared key of a stock peer, as `wg` prints it."""
     keepalive_s: int = 0
@@ -240,6 +242,7 @@ _PEER_RULES: tuple[tuple[str, str, Callable[[StoredPeer], object]], ...] = (
         lambda peer: list(map(decode_multiaddr, peer.endpoints)) or True,
     ),
     ("endpoints", f"at most {ENDPOINTS}", lambda peer: len(peer.endpoints) <= ENDPOINTS),
+    ("configured", "some of its endpoints", lambda peer: set(peer.configured) <= set(peer.endpoints)),
     ("psk", "a WireGuard preshared key (base64)", lambda peer: peer.psk is None or decode_wireguard_key(peer.psk)),
     ("psk", "none with a weft peer", lambda peer: peer.kind == "wireguard" or peer.psk is None),
     ("keepalive_s", "0 to 65535 seconds", lambda peer: 0 <= peer.keepalive_s <= 0xFFFF),

@@ -7,7 +7,7 @@ States of the handshake that we begin, and what moves it (the keypairs have thei
 | idle     | one is asked for                               |                                     | wanted   |
 | wanted   | REKEY_TIMEOUT since the last message of one    | initiation                          | waiting  |
 | waiting  | response of the peer                           | keypair is current, keepalive       | idle     |
-| waiting  | REKEY_TIMEOUT + jitter since the initiation    | another initiation                  | waiting  |
+| waiting  | REKEY_TIMEOUT + jitter since the initiation    | another initiation, `Unanswered`    | waiting  |
 | waiting  | the same, REKEY_ATTEMPT_TIME since the first   | `HandshakeFailed`                   | idle     |
 | any      | a keypair made as responder is confirmed       | keypair is current                  | idle     |
 | any      | initiation of the peer                         | response, keypair is next           | the same |
@@ -86,11 +86,11 @@ class HandshakeFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class SessionExpired:
-    """The keypair to send on reached REJECT_AFTER_TIME, and no newer one has come."""
+class Unanswered:
+    """No response for REKEY_TIMEOUT: another initiation was sent; the next one may go elsewhere."""
 
 
-Event = KeypairReady | HandshakeFailed | SessionExpired
+Event = KeypairReady | HandshakeFailed | Unanswered
 
 
 class Tunnel:
@@ -247,6 +247,15 @@ class Tunnel:
         self._send_initiation(now, wall_ns)
         return True
 
+    def keep_alive(self, now: int) -> None:
+        """Send a keepalive now, if there is a keypair for it.
+
+        Args:
+            now: monotonic ns.
+        """
+        if self.is_up(now):
+            self._send_keepalive(now)
+
     def set_preshared_key(self, preshared_key: bytes) -> None:
         """Replace the preshared key; it counts from the next handshake on.
 
@@ -354,10 +363,7 @@ class Tunnel:
             now: monotonic ns.
             wall_ns: ns since 1970.
         """
-        had_session = self._rotation.current is not None
         self._rotation.expire(now)
-        if had_session and self._rotation.current is None:
-            self._tell(SessionExpired())
         if now >= self._answer_by:
             self._answer_by = NEVER
             self._want_handshake(now)
@@ -427,6 +433,7 @@ class Tunnel:
     def _retry(self, now: int, wall_ns: int) -> None:
         if now - self._first_initiation_at < REKEY_ATTEMPT_TIME_NS:
             self._send_initiation(now, wall_ns)
+            self._tell(Unanswered())
         else:
             self._forget_handshake()
             self._tell(HandshakeFailed())

@@ -16,6 +16,7 @@ from weft.engine.contacts import Contacts, Terms
 from weft.engine.peer import Peer
 from weft.errors import UsageError
 from weft.identity import encode_wireguard_key, is_usable_address
+from weft.multiaddr import decode_multiaddr
 from weft.noise.keypair import KeypairTable
 from weft.noise.primitives import StaticKey
 from weft.noise.tai64n import TIMESTAMP_BYTES, next_timestamp
@@ -245,16 +246,15 @@ def test_whom_nobody_is_gives_one_clear_line(text: str) -> None:
 
 def test_store_keeps_whom_somebody_asked_for_and_not_strangers() -> None:
     contacts, alice, carol = make(), identity("alice"), identity("carol")
-    contacts.add_weft(alice.noise_public, alice.peer_id, is_wanted=True).known_endpoint = "/ip4/192.0.2.1/udp/1"
+    wanted = contacts.add_weft(alice.noise_public, alice.peer_id, is_wanted=True)
+    wanted.endpoints.configure(decode_multiaddr("/ip4/192.0.2.1/udp/1"))
+    wanted.endpoints.prove(decode_multiaddr("/ip4/192.0.2.2/udp/2"))
     contacts.add_weft(carol.noise_public, None, is_wanted=False)
     contacts.add_wireguard(device(1), "phone", networks("10.5.0.0/16"), b"\7" * 32, 25 * S)
     weft, phone = contacts.stored()
-    assert (weft.kind, weft.key, weft.endpoints, weft.stranger) == (
-        "weft",
-        str(alice.peer_id),
-        ["/ip4/192.0.2.1/udp/1"],
-        False,
-    )
+    assert (weft.kind, weft.key, weft.stranger) == ("weft", str(alice.peer_id), False)
+    assert weft.endpoints == ["/ip4/192.0.2.2/udp/2", "/ip4/192.0.2.1/udp/1"]
+    assert weft.configured == ["/ip4/192.0.2.1/udp/1"]
     assert (phone.kind, phone.name, phone.allowed_ips, phone.keepalive_s) == ("wireguard", "phone", ["10.5.0.0/16"], 25)
     assert phone.psk == encode_wireguard_key(b"\7" * 32)
     assert phone.key == encode_wireguard_key(device(1))

@@ -32,6 +32,7 @@ def test_target_is_an_address_and_whom_to_expect_there() -> None:
         (f"/ip4/192.0.2.1/tcp/80/ws/p2p/{PEER}", "this version dials UDP only"),
         (f"/ip4/1.2/udp/1312/p2p/{PEER}", "expected"),
         (f"/ip4/192.0.2.1/udp/70000/p2p/{PEER}", "port"),
+        (f"/ip4/192.0.2.1/udp/0/p2p/{PEER}", "nobody listens on port 0"),
         ("/ip4/192.0.2.1/udp/1312/p2p/12D3Koo", "expected"),
     ],
 )
@@ -49,16 +50,37 @@ def test_target_that_can_not_be_dialled_is_told_in_one_line(text: str, reason: s
         ("[2001:db8::1]:51820", ("2001:db8::1", 51820)),
         ("/ip4/192.0.2.1/udp/51820", ("192.0.2.1", 51820)),
         ("/ip6/2001:db8::1/udp/1", ("2001:db8::1", 1)),
+        ("[fe80::1%eth0]:51820", ("fe80::1%eth0", 51820)),
+        ("/ip6zone/eth0/ip6/fe80::1/udp/51820", ("fe80::1%eth0", 51820)),
     ],
 )
 def test_endpoint_is_read_as_wg_and_multiaddrs_write_it(text: str, expected: tuple[str, int]) -> None:
     assert decode_endpoint(text).endpoint() == expected
 
 
+@pytest.mark.parametrize("text", ["Hub.example.org:51820", "/dns/hub.example.org/udp/51820"])
+def test_endpoint_may_have_a_name(text: str) -> None:
+    address = decode_endpoint(text)
+    assert str(address) == "/dns/hub.example.org/udp/51820"
+    assert address.host_and_port == "hub.example.org:51820"
+
+
 @pytest.mark.parametrize(
     "text",
     [
-        *("", ":", "192.0.2.1", "192.0.2.1:", "192.0.2.1:x", "192.0.2.1:-1", "192.0.2.1:70000", "host.example:1"),
+        *("", ":", "192.0.2.1", "192.0.2.1:", "192.0.2.1:x", "192.0.2.1:-1", "192.0.2.1:70000", "foo:bar"),
+        *("host.example", "host.example:", "host.example:0", ":51820", "192.0.2.1:0", "192.0.2.1:100000000000"),
+        *(
+            "1.2.3:1",
+            "[]:1",
+            "[host.example]:1",
+            "a..b:1",
+            "-a:1",
+            "a b:1",
+            "a/udp/1:1",
+            "bücher.example:1",
+            "2001:db8::1",
+        ),
         *(
             "192.0.2.1:²",
             "192.0.2.1:١٢",
@@ -68,7 +90,9 @@ def test_endpoint_is_read_as_wg_and_multiaddrs_write_it(text: str, expected: tup
             "]:1",
             "/",
             "/ip4/192.0.2.1",
-            "/dns/a.example/udp/1",
+            "/dns/a.example/udp/0",
+            "/dns/a.example/tcp/1/ws",
+            f"/ip4/192.0.2.1/udp/1/p2p/{PEER}",
         ),
         *("/ip4/192.0.2.1/tcp/80/ws", "/ip4/192.0.2.1/udp/99999"),
     ],

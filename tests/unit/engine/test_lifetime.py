@@ -57,8 +57,7 @@ class Nodes:
         session = one.running
         peer = session.contacts.add_weft(other.identity.noise_public, other.identity.peer_id, is_wanted=True)
         up = session.wait_until_up(peer)
-        endpoint = one.endpoint_of(multiaddr_of(other))
-        session.call(peer, endpoint)
+        session.call(peer, await one.find(multiaddr_of(other)))
         await asyncio.wait_for(up, 5)
         await asyncio.sleep(0.2)
 
@@ -114,7 +113,7 @@ def test_each_task_that_is_killed_by_name_comes_back_and_the_tunnel_stays(run: C
         assert await ping(alice, bob)
         assert alice.stage is not None
         names = [task.name for task in alice.stage.tasks()]
-        assert {name.split("/")[0] for name in names} == {"peers", "udp", "store", "housekeeping"}
+        assert {name.split("/")[0] for name in names} == {"peers", "dial", "udp", "store", "housekeeping", "addresses"}
         session = alice.running
         for name in names:
             alice.stage.kill(name)

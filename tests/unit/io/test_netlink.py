@@ -11,13 +11,14 @@ from weft.io.netlink import Netlink, local_addresses, suitable
     [
         (["127.0.0.1", "192.0.2.7", "::1", "2001:db8::7"], ["192.0.2.7", "2001:db8::7"]),
         (["fe80::1%eth0", "2001:db8::7", "169.254.3.4"], ["2001:db8::7"]),
-        (["fe80::1%eth0", "127.0.0.1"], ["fe80::1"]),
+        (["fe80::1%eth0", "fe80::2%eth1", "127.0.0.1"], ["fe80::1%eth0", "fe80::2%eth1"]),
+        (["2001:db8::7%eth0", "2001:db8::7%eth1"], ["2001:db8::7"]),
         (["fc89:54a1::7b", "fd00::1"], ["fd00::1"]),
         (["0.0.0.0", "::", "224.0.0.251", "ff02::1", "::ffff:192.0.2.1"], []),
         (["192.0.2.10", "192.0.2.9", "192.0.2.9", "10.0.0.1"], ["10.0.0.1", "192.0.2.9", "192.0.2.10"]),
         ([], []),
     ],
-    ids=["loopback", "link-local beside others", "link-local alone", "overlay", "no unicast", "order", "none"],
+    ids=["loopback", "link-local beside others", "link-local alone", "zone", "overlay", "no unicast", "order", "none"],
 )
 def test_addresses_of_a_machine_leave_those_that_others_can_reach(addresses: list[str], chosen: list[str]) -> None:
     assert suitable(addresses) == chosen
