@@ -50,7 +50,9 @@ class AddWireguard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         list[Annotated[str, Meta(max_length=64)]],
         Meta(min_length=1, max_length=1024, description="Prefixes that the device may use as its source."),
     ]
-    endpoint: Annotated[str, Meta(max_length=256, description="`192.0.2.1:51820`")] | None = None
+    endpoint: Annotated[str, Meta(max_length=512, description="`192.0.2.1:51820`, `host.example.org:51820`")] | None = (
+        None
+    )
     preshared_key: Annotated[str, Meta(max_length=64, description="32 bytes, base64.")] | None = None
     keepalive_s: Annotated[float, Meta(gt=0, le=65535)] | None = None
 

@@ -108,7 +108,7 @@ def disconnect(settings: Settings, peer: str) -> None:
     examples=(
         'weft peer add-wireguard "$(cat phone.pub)" --name phone --allowed-ips 10.7.0.2/32',
         'weft peer add-wireguard "$(cat hub.pub)" --name hub --allowed-ips 10.7.0.0/24,fd07::/64 '
-        "--endpoint 192.0.2.1:51820 --psk-file hub.psk",
+        "--endpoint hub.example.org:51820 --psk-file hub.psk",
     ),
 )
 @click.argument("public_key", metavar="PUBKEY")
@@ -120,7 +120,12 @@ def disconnect(settings: Settings, peer: str) -> None:
     metavar="PREFIX[,PREFIX…]",
     help="Addresses that the device uses; routes to them are set. May be repeated.",
 )
-@click.option("--endpoint", metavar="HOST:PORT", help="Where the device listens; without it, the device has to call.")
+@click.option(
+    "--endpoint",
+    metavar="HOST:PORT",
+    help="Where the device listens: its address or its name, which is looked up at each start and when the device does "
+    "not answer. Without it, the device has to call.",
+)
 @click.option(
     "--psk-file",
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
