@@ -26,14 +26,17 @@ class LossyLink:
     Attributes:
         size: the sender's machine.
         sizes: (time in s since the last `mark`, pieces) of each change.
+        wanted: likewise of what the loss alone would allow.
+        per_second: datagrams that are sent from now on.
     """
 
     def __init__(self, per_second: int, seed: int = 0) -> None:
         self.size = BurstSize()
         self.sizes: list[tuple[float, int]] = []
+        self.wanted: list[tuple[float, int]] = []
         self.now = 1000 * SECOND
         self._marked_at = self.now
-        self._per_second = per_second
+        self.per_second = per_second
         self._random = Random(seed)
         self._loss = 0.0
         self._until_loss = 0
@@ -44,12 +47,14 @@ class LossyLink:
         self._gaps: deque[tuple[int, int, int]] = deque()
         self._reports: deque[tuple[int, LossReport]] = deque()
         self._report_at = 0
-        self._pieces = self.size.pieces
+        self._is_report_due = False
+        self._noted = (self.size.pieces, self.size.wanted)
 
     def mark(self) -> None:
         """Begin to note changes of the size anew."""
         self._marked_at = self.now
         self.sizes = []
+        self.wanted = []
 
     def lose(self, share: float) -> None:
         """From now on this share of datagrams is lost."""
@@ -63,6 +68,7 @@ class LossyLink:
             while self._gaps and self._gaps[0][0] <= self.now:
                 _, got, missing = self._gaps.popleft()
                 self._meter.give_up(got, missing)
+            self._report()
             while self._reports and self._reports[0][0] <= self.now:
                 self.size.receive_report(self._reports.popleft()[1], self.now)
                 self._note()
@@ -70,7 +76,7 @@ class LossyLink:
             if due is not None and due <= self.now:
                 self.size.handle_timer(self.now)
                 self._note()
-            self._owed += self._per_second * TICK_NS / SECOND
+            self._owed += self.per_second * TICK_NS / SECOND
             while self._owed >= self.size.pieces:
                 self._owed -= self.size.pieces
                 self._send()
@@ -96,10 +102,15 @@ class LossyLink:
             meter.opened += 1
             meter.expected += pieces
             meter.got += pieces
-        if self.now >= self._report_at:
+        self._is_report_due = True
+        self._report()
+
+    def _report(self) -> None:
+        if self._is_report_due and self.now >= self._report_at:
+            self._is_report_due = False
             self._report_at = self.now + REPORT_INTERVAL_NS
             if self._random.random() >= self._loss:
-                self._reports.append((self.now + LATENCY_NS, meter.report()))
+                self._reports.append((self.now + LATENCY_NS, self._meter.report()))
 
     def _lost_of(self, pieces: int) -> int:
         lost = 0
@@ -118,6 +129,10 @@ class LossyLink:
         return int(log(1 - self._random.random()) / log(1 - self._loss))
 
     def _note(self) -> None:
-        if self.size.pieces != self._pieces:
-            self._pieces = self.size.pieces
-            self.sizes.append(((self.now - self._marked_at) / SECOND, self._pieces))
+        at = (self.now - self._marked_at) / SECOND
+        pieces, wanted = self.size.pieces, self.size.wanted
+        if pieces != self._noted[0]:
+            self.sizes.append((at, pieces))
+        if wanted != self._noted[1]:
+            self.wanted.append((at, wanted))
+        self._noted = (pieces, wanted)
