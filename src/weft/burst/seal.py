@@ -32,6 +32,8 @@ Buffer = bytes | bytearray | memoryview
 
 PADDING_BYTES = 16
 """Plain texts are filled with zeros to a multiple of this, as WireGuard does."""
+PADDING = [bytes(-length % PADDING_BYTES) for length in range(PADDING_BYTES)]
+"""By length modulo 16: the zeros that fill a plain text."""
 
 MAX_SEND_BYTES = 65_000
 """Of several datagrams that leave in one system call; a single one may have all that UDP takes."""

@@ -33,12 +33,10 @@ from weft.burst.header import (
     decode_piece_header,
 )
 from weft.burst.join import QUIET_NS, Joiner, Whole, whole_in_buffer
-from weft.burst.merge import Merged, Merger
 from weft.burst.records import (
     FLAG_CHECKSUM_PARTIAL,
     KIND_MULTIGRAM,
     KIND_PACKET,
-    KIND_TCP,
     KIND_UDP,
     Record,
     decode_records,
@@ -46,20 +44,19 @@ from weft.burst.records import (
     transport_of,
 )
 from weft.burst.seal import open_burst
-from weft.burst.size import REPORT_INTERVAL_NS
-from weft.burst.split import split
+from weft.engine import hearing
+from weft.engine.delivery import Delivery
+from weft.engine.hearing import Hearing
 from weft.engine.peer import Endpoint, Peer
 from weft.errors import DecodeError
 from weft.firewall.firewall import Firewall, Verdict
 from weft.io.recvmmsg import Address
-from weft.io.tun import Tun
 from weft.io.udp import UdpSocket
 from weft.mesh.multigram import FIRST_BYTE
 from weft.noise.allowed import AllowedSources
 from weft.noise.keypair import Keypair
 from weft.noise.tunnel import Tunnel
-from weft.packet.checksum import FIELD, complete, pseudo_header_sum, write_pseudo_header_sum
-from weft.packet.protocols import TCP
+from weft.packet.checksum import FIELD
 
 MAX_RECEIVES = 256
 MAX_RECEIVED_BYTES = 1024 * 1024
@@ -68,17 +65,8 @@ MAX_RECEIVED_BYTES = 1024 * 1024
 _PLAIN_BYTES = 4 * 65_536
 
 
-class Attendant(Protocol):
+class Attendant(hearing.Attendant, Protocol):
     """Who looks after what is not the fast path; the Session."""
-
-    def attend(self, peer: Peer) -> None:
-        """Drain the peer's machines and arm its timer anew."""
-
-    def handle_moved(self, peer: Peer, endpoint: Endpoint, now: int) -> None:
-        """A message of a peer authenticated that came from another endpoint than its path's."""
-
-    def handle_unproven(self, peer: Peer, now: int) -> None:
-        """A message of a peer came from an endpoint that is not proven, and no question is on its way there."""
 
     def receive_control(self, endpoint: Endpoint, datagram: memoryview, now: int) -> None:
         """A datagram came that is neither of type 4 nor of type 5."""
@@ -89,35 +77,12 @@ class Attendant(Protocol):
     def handle_refused(self, peer: Peer, packet: memoryview, now: int) -> None:
         """The firewall rejects a packet of a peer."""
 
-    def send_report(self, peer: Peer, now: int) -> None:
-        """Tell a peer what was lost of its datagrams."""
-
     def refuse_bursts(self, peer: Peer, now: int) -> None:
         """Ask a peer for type 4 messages only."""
 
 
-class _Heard:
-    """Messages of one keypair from one endpoint that authenticated one after the other."""
-
-    __slots__ = ("bytes", "data", "endpoint", "first", "highest", "keypair", "messages", "packets")
-
-    def __init__(self, keypair: Keypair | None, endpoint: Endpoint | None, counter: int) -> None:
-        self.keypair = keypair
-        self.endpoint = endpoint
-        self.first = self.highest = counter
-        self.messages = self.bytes = 0
-        self.data = self.packets = False
-
-
-_NOTHING_HEARD = _Heard(None, None, 0)
-
-
 class Inbound:
-    """Takes what the sockets receive.
-
-    Attributes:
-        tun: where packets go; None while there is no interface.
-    """
+    """Takes what the sockets receive."""
 
     def __init__(
         self,
@@ -125,6 +90,7 @@ class Inbound:
         peers: dict[Tunnel, Peer],
         routes: AllowedSources[Peer],
         firewall: Firewall,
+        delivery: Delivery,
         attendant: Attendant,
         clock: Callable[[], int],
         drops: Counter[str],
@@ -139,12 +105,11 @@ class Inbound:
         self._plain = memoryview(bytearray(_PLAIN_BYTES))
         self._opened = memoryview(bytearray(MAX_TOTAL_BYTES))
         self._position = 0
-        self._merger = Merger()
+        self._delivery = delivery
         self._merging: Tunnel | None = None
-        self._heard = _NOTHING_HEARD
+        self._hearing = Hearing(peers, attendant)
         self._joiner: Joiner | None = None
         self._endpoint: Endpoint | None = None
-        self.tun: Tun | None = None
 
     def drain(self, socket: UdpSocket) -> None:
         """Take what a socket has, up to a bound, and deliver it."""
@@ -157,7 +122,7 @@ class Inbound:
                 taken += len(run.data)
             if not received or taken > MAX_RECEIVED_BYTES:
                 break
-        self._note_heard(now)
+        self._hearing.settle(now)
         self._flush()
 
     def _take(self, socket: UdpSocket, buffer: memoryview, segment: int, source: Address, ecn: int, now: int) -> None:
@@ -274,7 +239,7 @@ class Inbound:
         meter.opened += 1
         meter.expected += whole.pieces
         meter.got += whole.pieces
-        self._hear(endpoint, keypair, counter, bytes_on_wire, now, data=True)
+        self._hearing.hear(endpoint, keypair, counter, bytes_on_wire, now, data=True)
         plain = self._opened[:length]
         try:
             records = decode_records(plain)
@@ -282,64 +247,11 @@ class Inbound:
             self._drops["burst: bad records"] += 1
             return
         if records[0].kind != KIND_MULTIGRAM:
-            self._heard.packets = True
+            self._hearing.run.packets = True
         # What came one by one before is still being merged, and may be of the same flow.
         self._flush()
         for record in records:
             self._deliver_record(peer, record, plain, ecn, now)
-
-    def _hear(self, endpoint: Endpoint, keypair: Keypair, counter: int, length: int, now: int, *, data: bool) -> None:
-        """Note an authenticated message; what follows from a run of them is done once, by `_note_heard`."""
-        heard = self._heard
-        if keypair is not heard.keypair or endpoint != heard.endpoint:
-            self._note_heard(now)
-            heard = self._heard = _Heard(keypair, endpoint, counter)
-        heard.messages += 1
-        heard.bytes += length
-        heard.highest = max(heard.highest, counter)
-        if data:
-            heard.data = True
-
-    def _note_heard(self, now: int) -> None:
-        """Tell the peer's machines of the messages that came since the last call."""
-        heard, self._heard = self._heard, _NOTHING_HEARD
-        keypair, endpoint = heard.keypair, heard.endpoint
-        if keypair is None or endpoint is None:
-            return
-        peer = self._peers.get(keypair.tunnel)
-        if peer is None:
-            return
-        path, meter = peer.path, peer.meter
-        if keypair is not peer.receiving and (
-            peer.receiving is None or keypair.created_at >= peer.receiving.created_at
-        ):
-            peer.receiving = keypair
-            meter.start(heard.first)
-        if keypair is peer.receiving:
-            meter.seen += heard.messages
-            meter.highest = max(meter.highest, heard.highest)
-        if path.endpoint != endpoint:
-            self._attendant.handle_moved(peer, endpoint, now)
-        path.handle_received(heard.bytes)
-        if not path.is_proven and peer.proving is None:
-            self._attendant.handle_unproven(peer, now)
-        if peer.tunnel.handle_received(keypair, now, data=heard.data):
-            self._attendant.attend(peer)
-        if heard.packets and peer.is_known:
-            self._report(peer, now)
-
-    def _report(self, peer: Peer, now: int) -> None:
-        """Packets came: tell the peer what was lost among them, at once or when the interval is over.
-
-        Not for multigrams, or two idle nodes would report each other's reports.
-        """
-        if now >= peer.report_at:
-            peer.report_at = now + REPORT_INTERVAL_NS
-            peer.report_due = False
-            self._attendant.send_report(peer, now)
-        elif not peer.report_due:
-            peer.report_due = True
-            self._attendant.attend(peer)
 
     def _deliver_record(self, peer: Peer, record: Record, plain: memoryview, ecn: int, now: int) -> None:
         kind, flags, segment, start, end = record
@@ -355,19 +267,19 @@ class Inbound:
         if ecn == CE:
             mark_ce(packet)
         if kind == KIND_PACKET and not flags:
-            self._write([packet])
+            self._delivery.write([packet])
             return
         layout = transport_of(packet)
         if layout is None or layout[0] not in FIELD or end - start < layout[1] + 8:
             self._drops["record: not plain IP"] += 1
         elif kind == KIND_PACKET:
-            self._write_partial(packet, *layout)
+            self._delivery.write_partial(packet, *layout)
         else:
             fault = super_packet_fault(packet, kind, segment)
             if fault is not None:
                 self._drops[f"record: {fault}"] += 1
             else:
-                self._write_super(packet, kind, segment, *layout)
+                self._delivery.write_super(packet, kind, segment, *layout)
 
     def _take_data(self, endpoint: Endpoint, datagram: memoryview, ecn: int, now: int) -> None:
         """Open one type 4 message and deliver what is in it."""
@@ -391,8 +303,8 @@ class Inbound:
         if not keypair.window.accept(counter):
             self._drops["replayed"] += 1
             return
-        self._hear(endpoint, keypair, counter, len(datagram), now, data=length > 0)
-        if keypair.tunnel is self._merging and ecn not in CHANGING and (merged := self._merger.extend(plain)):
+        self._hearing.hear(endpoint, keypair, counter, len(datagram), now, data=length > 0)
+        if keypair.tunnel is self._merging and ecn not in CHANGING and (merged := self._delivery.extend(plain)):
             self._position += merged
         elif length:
             self._deliver_plain(self._peers[keypair.tunnel], plain, ecn, now)
@@ -405,12 +317,12 @@ class Inbound:
         Returns:
             Where the first datagram begins that somebody else has to look at: of another kind or keypair, or bad.
         """
-        heard, position, plains = self._heard, self._position, self._plain
+        heard, position, plains = self._hearing.run, self._position, self._plain
         keypair = heard.keypair
         if keypair is None or keypair.tunnel is not self._merging:
             return start
         prefix = DATA_PREFIX.pack(TYPE_DATA, keypair.local_index)
-        window, decrypt_into, extend = keypair.window, keypair.opener.decrypt_into, self._merger.extend
+        window, decrypt_into, extend = keypair.window, keypair.opener.decrypt_into, self._delivery.extend
         while start < length:
             end = min(start + segment, length)
             size = end - start - DATA_OVERHEAD_BYTES
@@ -449,19 +361,15 @@ class Inbound:
             self._drops["data: neither IP nor multigram"] += 1
             return
         packet = plain[:length]
-        self._heard.packets = True
+        self._hearing.run.packets = True
         if not self._may_enter(peer, packet, now):
             return
         if ecn in CHANGING and not decapsulate(packet, ecn):
             self._drops["data: congestion met, not ECN-capable"] += 1
             return
-        if self.tun is not None and self.tun.takes_tcp:
+        if self._delivery.merge(packet):
             self._position += length
             self._merging = peer.tunnel
-            for merged in self._merger.add(packet):
-                self._write_merged(merged)
-        else:
-            self._write([packet])
 
     def _may_enter(self, peer: Peer, packet: memoryview, now: int) -> bool:
         """Whether the inner source belongs to the peer, and the firewall lets the packet in."""
@@ -481,44 +389,8 @@ class Inbound:
 
     def _flush(self) -> None:
         """Write what is still being merged; its buffer is free again."""
-        for merged in self._merger.flush():
-            self._write_merged(merged)
+        self._delivery.flush()
         self._position = 0
-
-    def _write_merged(self, merged: Merged) -> None:
-        parts, segment, transport = merged
-        if not segment:
-            self._write(parts)
-        elif self.tun is not None:
-            first = parts[0]
-            pseudo = pseudo_header_sum(first, sum(map(len, parts)) - transport, TCP)
-            first[transport + 16 : transport + 18] = pseudo.to_bytes(2, "big")
-            self.tun.write_super(parts, KIND_TCP, segment, transport, len(first) - segment)
-
-    def _write(self, parts: list[memoryview]) -> None:
-        if self.tun is None:
-            self._drops["no interface"] += 1
-        else:
-            self.tun.write(parts)
-
-    def _write_partial(self, packet: memoryview, protocol: int, transport: int) -> None:
-        tun = self.tun
-        if tun is not None and tun.takes_partial:
-            write_pseudo_header_sum(packet, transport, protocol)
-            tun.write_partial([packet], transport, FIELD[protocol])
-        else:
-            complete(packet, transport, protocol)
-            self._write([packet])
-
-    def _write_super(self, packet: memoryview, kind: int, segment: int, protocol: int, transport: int) -> None:
-        tun = self.tun
-        if tun is not None and (tun.takes_tcp if kind == KIND_TCP else tun.takes_udp):
-            headers = transport + ((packet[transport + 12] >> 4) * 4 if protocol == TCP else 8)
-            write_pseudo_header_sum(packet, transport, protocol)
-            tun.write_super([packet], kind, segment, transport, headers)
-        else:
-            for run in split(packet, transport, segment, 1):
-                self._write([memoryview(run)])
 
 
 def _ip_length(packet: memoryview) -> int:

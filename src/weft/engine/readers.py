@@ -58,7 +58,7 @@ async def read_tun(tun: Tun, session: Session) -> None:
         except Exception as error:
             _fail(died, error)
 
-    session.inbound.tun = tun
+    session.delivery.tun = tun
     loop.add_reader(tun, read)
     try:
         await died

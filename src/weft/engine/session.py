@@ -21,9 +21,11 @@ from itertools import count
 from weft.burst.header import DATA_OVERHEAD_BYTES, MAX_TOTAL_BYTES, TYPE_DATA
 from weft.burst.size import REPORT_INTERVAL_NS
 from weft.engine.contacts import Contacts, Terms
+from weft.engine.delivery import Delivery
 from weft.engine.inbound import Inbound
 from weft.engine.outbound import Outbound
 from weft.engine.peer import Endpoint, Peer
+from weft.engine.transmit import Transmitter
 from weft.errors import DecodeError
 from weft.firewall.firewall import Firewall
 from weft.identity import PeerId
@@ -58,6 +60,8 @@ class Session:
         gate: where handshakes come in.
         inbound: from the sockets to the interface.
         outbound: from the interface to the sockets.
+        transmitter: seals and sends what one peer gets.
+        delivery: hands packets to the interface.
         drops: what was dropped, by reason.
     """
 
@@ -89,8 +93,12 @@ class Session:
         self.gate = Gate(terms.static, tunnel_for=self._tunnel_for, random_bytes=terms.random_bytes)
         self.contacts = Contacts(terms, self.gate.table, drops, timestamp_floor, self._handle_removed)
         routes = self.contacts.routes
-        self.outbound = Outbound(routes, firewall, self, terms.clock, drops)
-        self.inbound = Inbound(self.gate.keypairs, self.contacts.by_tunnel, routes, firewall, self, terms.clock, drops)
+        self.transmitter = Transmitter(self, drops)
+        self.outbound = Outbound(routes, firewall, self.transmitter, self, terms.clock, drops)
+        self.delivery = Delivery(drops)
+        self.inbound = Inbound(
+            self.gate.keypairs, self.contacts.by_tunnel, routes, firewall, self.delivery, self, terms.clock, drops
+        )
         self._answers = Rate(ANSWERS_PER_SECOND, burst=ANSWERS_PER_SECOND)
         self._attention: set[Peer] = set()
         self._timers: list[tuple[int, int, Peer]] = []
@@ -154,7 +162,9 @@ class Session:
         """
         now = self._clock()
         for peer in self.contacts:
-            if peer.is_known and peer.prober is not None and peer.tunnel.is_up(now):
+            if not peer.tunnel.is_up(now):
+                continue
+            if peer.is_known and peer.prober is not None:
                 peer.prober.ping(now)
             else:
                 peer.tunnel.keep_alive(now)
@@ -208,7 +218,7 @@ class Session:
             endpoint = peer.path.endpoint
             if not peer.is_weft and peer.in_use and isinstance(endpoint, Endpoint):
                 peer.in_use = False
-                peer.path.mtu = PathMtu(link_mtu(*endpoint.address[:2]))
+                peer.path.mtu = PathMtu(link_mtu(*endpoint.multiaddr.endpoint()))
 
     # What the datapath calls.
 
@@ -236,7 +246,7 @@ class Session:
         """Tell the sender of a rejected packet."""
         rejection = self._firewall.rejection(packet, now)
         if rejection is not None:
-            self.outbound.send_packet(peer, rejection, now)
+            self.transmitter.send_packet(peer, rejection, now)
 
     def handle_moved(self, peer: Peer, endpoint: Endpoint, now: int) -> None:
         """Follow a peer to another endpoint; a stock device is believed."""
@@ -328,7 +338,7 @@ class Session:
         for datagram in peer.tunnel.datagrams_to_send():
             if datagram[0] != TYPE_DATA:
                 peer.handshake_endpoint = peer.path.endpoint
-            self.outbound.send_raw(peer, datagram)
+            self.transmitter.send_raw(peer, datagram)
         while (event := peer.tunnel.next_event()) is not None:
             if isinstance(event, KeypairReady):
                 self._handle_up(peer, now)
@@ -350,7 +360,7 @@ class Session:
                 return
             self._drain_probes(peer, now)
             for message in (*peer.notices.datagrams_to_send(), *peer.prober.datagrams_to_send()):
-                self.outbound.send_message(peer, message, now)
+                self.transmitter.send_message(peer, message, now)
         self._arm(peer)
 
     def _drain_notices(self, peer: Peer, now: int) -> None:
@@ -429,7 +439,7 @@ class Session:
                 self._when_changed()
 
     def _move(self, peer: Peer, endpoint: Endpoint, *, proven: bool) -> None:
-        host, port = endpoint.address[:2]
+        host, port = endpoint.multiaddr.endpoint()
         peer.path.move(endpoint, is_ipv6=endpoint.socket.is_ipv6, ceiling=link_mtu(host, port), proven=proven)
         peer.mtu_probe = peer.proving = None
         peer.refresh()
@@ -475,8 +485,8 @@ class Session:
         return self._terms.identity.address if packet[0] >> 4 == 6 else packet[16:20].tobytes()
 
     def _answer(self, packet: bytes | None, now: int) -> None:
-        if packet is not None and self.inbound.tun is not None and self._answers.allows(now):
-            self.inbound.tun.write([packet])
+        if packet is not None and self.delivery.tun is not None and self._answers.allows(now):
+            self.delivery.tun.write([packet])
 
 
 def _id_of(hello: Hello, peer: Peer) -> PeerId | None:

@@ -347,7 +347,7 @@ class Node:
     def attach(self, tun: FakeTun) -> None:
         """Take a TUN, as the engine does when the interface comes up."""
         self.tun = tun
-        self.session.inbound.tun = tun  # type: ignore[assignment]
+        self.session.delivery.tun = tun  # type: ignore[assignment]
         self.session.say_hello(frozenset({"uso"} if tun.takes_udp else ()))
 
     def peer(self, other: Node) -> Peer:

@@ -13,7 +13,7 @@ from weft.mesh.notices import Hello, Notice, encode_notice
 def say(speaker: Node, listener: Node, *notices: Notice) -> None:
     """Let a node send notices that it would not send by itself, all at once."""
     for notice in notices:
-        speaker.session.outbound.send_message(speaker.peer(listener), encode_notice(notice), speaker.net.now)
+        speaker.session.transmitter.send_message(speaker.peer(listener), encode_notice(notice), speaker.net.now)
 
 
 def lie(boot: bytes = b"another!", number: int = 1) -> Notice:

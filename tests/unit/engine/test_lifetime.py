@@ -133,14 +133,14 @@ def test_packets_that_came_while_their_task_was_dead_are_taken_later(run: Callab
         await nodes.connect(alice, bob)
         assert bob.stage is not None
         tun = FakeTun(None)  # type: ignore[arg-type]
-        bob.running.inbound.tun = tun  # type: ignore[assignment]
+        bob.running.delivery.tun = tun  # type: ignore[assignment]
         bob.firewall.allow(lifetime_module.decode_rule("/udp/0"))
         bob.stage.kill(next(task.name for task in bob.stage.tasks() if task.name.startswith("udp")))
         await asyncio.sleep(0)
         packet = packets.udp(alice.identity.address, bob.identity.address, b"while you were away")
         peer = alice.running.contacts.by_key(bob.identity.noise_public)
         assert peer is not None
-        alice.running.outbound.send_packet(peer, packet, lifetime_module.monotonic_ns())
+        alice.running.transmitter.send_packet(peer, packet, lifetime_module.monotonic_ns())
         await asyncio.sleep(1)
         assert tun.received == [packet]
 

@@ -20,6 +20,7 @@ class Datapath:
 
     def __init__(self) -> None:
         self.inbound = self
+        self.delivery = self
         self.outbound = self
         self.tun: object = None
         self.received: list[bytes] = []

@@ -1,0 +1,111 @@
+"""What came through a tunnel and may enter, handed to the interface: as it takes it, or made ready here.
+
+Packets that came one by one are merged into super-packets while they wait; `flush` writes what is still open. A super-
+packet goes as it is where the kernel takes such, else in segments; a checksum that was left open is left to the
+kernel, or completed.
+
+Source: house.md, "The way of a burst".
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from weft.burst.merge import Merged, Merger
+from weft.burst.records import KIND_TCP
+from weft.burst.split import split
+from weft.io.tun import Tun
+from weft.packet.checksum import FIELD, complete, pseudo_header_sum, write_pseudo_header_sum
+from weft.packet.protocols import TCP
+
+
+class Delivery:
+    """Writes to the interface.
+
+    Attributes:
+        tun: the interface; None while there is none.
+        extend: takes the next segment of the super-packet that is open; see `Merger.extend`.
+    """
+
+    def __init__(self, drops: Counter[str]) -> None:
+        self._drops = drops
+        self._merger = Merger()
+        self.extend = self._merger.extend
+        self.tun: Tun | None = None
+
+    def merge(self, packet: memoryview) -> bool:
+        """Take a packet that the next ones may be merged with.
+
+        Args:
+            packet: whole, its checksums computed; its buffer stays as it is until `flush`.
+
+        Returns:
+            False if it was written at once, because the interface takes no super-packets.
+        """
+        if self.tun is None or not self.tun.takes_tcp:
+            self.write([packet])
+            return False
+        for merged in self._merger.add(packet):
+            self._write_merged(merged)
+        return True
+
+    def flush(self) -> None:
+        """Write what is still being merged."""
+        for merged in self._merger.flush():
+            self._write_merged(merged)
+
+    def write(self, parts: list[memoryview]) -> None:
+        """Write one packet whose checksums are computed.
+
+        Args:
+            parts: buffers whose concatenation is the packet.
+        """
+        if self.tun is None:
+            self._drops["no interface"] += 1
+        else:
+            self.tun.write(parts)
+
+    def write_partial(self, packet: memoryview, protocol: int, transport: int) -> None:
+        """Write one packet whose transport checksum is not computed.
+
+        Args:
+            packet: a plain IP packet; writable.
+            protocol: of the transport header, one of `FIELD`.
+            transport: offset of that header.
+        """
+        tun = self.tun
+        if tun is not None and tun.takes_partial:
+            write_pseudo_header_sum(packet, transport, protocol)
+            tun.write_partial([packet], transport, FIELD[protocol])
+        else:
+            complete(packet, transport, protocol)
+            self.write([packet])
+
+    def write_super(self, packet: memoryview, kind: int, segment: int, protocol: int, transport: int) -> None:
+        """Write one super-packet, whose transport checksum is not computed.
+
+        Args:
+            packet: one without a `super_packet_fault`; writable.
+            kind: KIND_TCP or KIND_UDP.
+            segment: payload bytes of each segment but the last.
+            protocol: of the transport header.
+            transport: offset of that header.
+        """
+        tun = self.tun
+        if tun is not None and (tun.takes_tcp if kind == KIND_TCP else tun.takes_udp):
+            headers = transport + ((packet[transport + 12] >> 4) * 4 if protocol == TCP else 8)
+            write_pseudo_header_sum(packet, transport, protocol)
+            tun.write_super([packet], kind, segment, transport, headers)
+        else:
+            for run in split(packet, transport, segment, 1):
+                self.write([memoryview(run)])
+
+    def _write_merged(self, merged: Merged) -> None:
+        parts, segment, transport = merged
+        if not segment:
+            self.write(parts)
+        elif self.tun is not None:
+            first = parts[0]
+            pseudo = pseudo_header_sum(first, sum(map(len, parts)) - transport, TCP)
+            first[transport + 16 : transport + 18] = pseudo.to_bytes(2, "big")
+            self.tun.write_super(parts, KIND_TCP, segment, transport, len(first) - segment)
