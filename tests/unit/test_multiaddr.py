@@ -152,6 +152,19 @@ def test_accessors_tell_what_the_text_says(text: str, host: str | None, port: in
     assert repr(address) == f"Multiaddr({text!r})"
 
 
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("/ip4/192.0.2.1/udp/1312", "192.0.2.1:1312"),
+        ("/ip6/2001:db8::1/udp/1312", "[2001:db8::1]:1312"),
+        ("/ip6zone/eth0/ip6/fe80::1/udp/1312", "[fe80::1%eth0]:1312"),
+        ("/dns/example.org/udp/1312", "example.org:1312"),
+    ],
+)
+def test_host_and_port_are_those_that_wg_writes(text: str, written: str) -> None:
+    assert decode_multiaddr(text).host_and_port == written
+
+
 def test_peer_alone_has_neither_host_nor_transport() -> None:
     address = decode_multiaddr(f"/p2p/{PEER}")
     assert (address.peer_id, address.host, address.port, address.transport) == (PEER, None, None, None)

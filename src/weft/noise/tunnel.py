@@ -248,13 +248,16 @@ class Tunnel:
         return True
 
     def keep_alive(self, now: int) -> None:
-        """Send a keepalive now, if there is a keypair for it.
+        """Send a keepalive now; without a keypair for it, ask for a handshake instead.
 
         Args:
             now: monotonic ns.
         """
-        if self.is_up(now):
-            self._send_keepalive(now)
+        keypair = self.keypair_for_sending(now)
+        counter = None if keypair is None else keypair.take_counter()
+        if keypair is not None and counter is not None:
+            self._send(seal_packet(keypair, counter, b""))
+            self.handle_sent(now, data=False)
 
     def set_preshared_key(self, preshared_key: bytes) -> None:
         """Replace the preshared key; it counts from the next handshake on.
@@ -339,7 +342,7 @@ class Tunnel:
         self._rotation.begin_as_initiator(keypair)
         self._handle_current(keypair, now)
         self._answer_by = NEVER
-        self._send_keepalive(now)
+        self.keep_alive(now)
 
     def receive_cookie_reply(self, reply: CookieReply, now: int) -> None:
         """A peer under load wants MAC2; the cookie serves from the next initiation on.
@@ -369,7 +372,7 @@ class Tunnel:
             self._want_handshake(now)
         if now >= self._keepalive_at or now >= self._persistent_at():
             self._keepalive_at = NEVER
-            self._send_keepalive(now)
+            self.keep_alive(now)
         if now >= self._retry_at:
             self._retry(now, wall_ns)
         if now >= self._handshake_at:
@@ -448,13 +451,6 @@ class Tunnel:
         self._forget_handshake()
         self.last_handshake_at = now
         self._tell(KeypairReady(keypair.initiator))
-
-    def _send_keepalive(self, now: int) -> None:
-        keypair = self.keypair_for_sending(now)
-        counter = None if keypair is None else keypair.take_counter()
-        if keypair is not None and counter is not None:
-            self._send(seal_packet(keypair, counter, b""))
-            self.handle_sent(now, data=False)
 
     def _persistent_at(self) -> int:
         if not self.persistent_keepalive_ns or self._closed or self.is_handshaking or self._handshake_at != NEVER:

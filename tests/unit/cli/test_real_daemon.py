@@ -14,6 +14,8 @@ import pytest
 
 from tests.unit.cli.machine import Machine
 
+KEY = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY="
+
 
 def make_machine(directory: Path, port: int = 0) -> Machine:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WEFT_")}
@@ -51,6 +53,41 @@ def test_two_nodes_connect_ping_and_part(pair: tuple[Machine, Machine]) -> None:
     assert json.loads(ours("peer", "list", "--json").out)["peers"] == []
 
 
+def test_peer_that_was_dialled_by_name_is_shown_stored_and_called_again_by_it(tmp_path: Path) -> None:
+    ours, theirs = make_machine(tmp_path / "a"), make_machine(tmp_path / "b")
+    processes = [machine.start_daemon() for machine in (ours, theirs)]
+    told = json.loads(theirs("info", "--json").out)
+    multiaddr = told["multiaddrs"][0].replace("/ip4/127.0.0.1/", "/dns/localhost/")
+    name = f"localhost:{multiaddr.split('/')[4]}"
+    assert ours("peer", "connect", multiaddr).out.endswith(f" via direct {name}\n")
+    assert json.loads((ours.directory / "state.json").read_text())["peers"][0]["endpoints"] == [
+        multiaddr.partition("/p2p")[0]
+    ]
+    processes[0].send_signal(signal.SIGINT)
+    processes.pop(0).communicate(timeout=20)
+    processes.append(ours.start_daemon())
+    assert ours("ping", "-c", "1", told["id"]).code == 0
+    assert name in ours("peer", "list").out
+    for process in processes:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+
+
+def test_device_whose_name_has_no_address_is_stored_and_shown(tmp_path: Path) -> None:
+    machine = make_machine(tmp_path / "a")
+    process = machine.start_daemon()
+    options = ("--name", "hub", "--allowed-ips", "10.0.0.1/32", "--endpoint", "hub.invalid:51820")
+    added = machine("peer", "add-wireguard", KEY, *options)
+    assert (added.code, added.err) == (0, "")
+    assert "hub.invalid:51820" in machine("peer", "list").out
+    (stored,) = json.loads((machine.directory / "state.json").read_text())["peers"]
+    assert stored["endpoints"] == stored["configured"] == ["/dns/hub.invalid/udp/51820"]
+    process.send_signal(signal.SIGINT)
+    log = process.communicate(timeout=40)[1]
+    assert process.returncode == 0
+    assert "a peer is not called at /dns/hub.invalid/udp/51820" in log
+
+
 def test_wrong_targets_are_one_line_each(pair: tuple[Machine, Machine]) -> None:
     ours, theirs = pair
     multiaddr = json.loads(theirs("info", "--json").out)["multiaddrs"][0]
@@ -59,6 +96,8 @@ def test_wrong_targets_are_one_line_each(pair: tuple[Machine, Machine]) -> None:
         ("peer", "connect", multiaddr.partition("/p2p")[0]),
         ("peer", "disconnect", "nobody"),
         ("peer", "add-wireguard", "nokey", "--name", "a", "--allowed-ips", "10.0.0.1/32"),
+        ("peer", "add-wireguard", KEY, "--name", "a", "--allowed-ips", "10.0.0.1/32", "--endpoint", "foo:bar"),
+        ("peer", "add-wireguard", KEY, "--name", "a", "--allowed-ips", "10.0.0.1/32", "--endpoint", "[fc00::1]:1"),
         ("fc00", "allow", "/sctp/80"),
         ("task", "restart", "nothing"),
         ("ping", "nobody"),

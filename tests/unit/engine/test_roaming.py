@@ -8,6 +8,8 @@ import pytest
 
 from tests.unit.engine import packets
 from tests.unit.engine.pair import Datagram, FakeSocket, Net, Node
+from weft.burst.header import DATA_OVERHEAD_BYTES
+from weft.mesh.probe import MIN_PING_BYTES
 from weft.noise.timers import REKEY_TIMEOUT_NS
 
 
@@ -120,6 +122,40 @@ def test_peer_that_moved_and_only_sends_keepalives_is_asked_as_soon_as_the_bound
         sent, came = between(net, bob.socket, alice.socket), between(net, alice.socket, bob.socket)
         assert sent
         assert size(sent) <= 3 * size(came) or bob.peer(alice).path.is_proven
+
+
+def test_receiver_that_moved_and_shows_up_gets_the_rest_at_once() -> None:
+    with Net() as net:
+        alice, bob = up_and_down(net)
+        net.run(20)
+        alice.socket.move("10.9.9.9")
+        alice.session.show_up()
+        net.run(0.005)
+        assert bob.peer(alice).path.endpoint == bob.endpoint(alice.socket)
+        assert bob.peer(alice).path.is_proven
+        packet = packets.tcp(bob.address, alice.address, bytes(50_000))
+        bob.tun.program_sends(packet, segment=1200)
+        net.run()
+        assert alice.tun.received == packets.segments(packet, 1200)
+        assert not bob.drops["unproven endpoint"]
+
+
+def test_node_shows_up_with_one_datagram_at_each_peer_that_has_a_session_and_no_other() -> None:
+    with Net() as net:
+        alice, bob = up_and_down(net)
+        carol, dave = net.node("carol"), net.node("dave")
+        phone = carol.identity.noise_public
+        alice.session.contacts.add_wireguard(phone, "phone", (ip_network(carol.address),), bytes(32), 0)
+        carol.call(alice)
+        alice.session.contacts.add_weft(dave.identity.noise_public, None, is_wanted=True).path.move(
+            alice.endpoint(dave.socket), is_ipv6=False, ceiling=1500, proven=True
+        )
+        net.run(1)
+        before = len(net.wire)
+        alice.session.show_up()
+        net.run(0.0005)
+        sent = [(datagram.destination, len(datagram.data)) for datagram in net.wire[before:]]
+        assert sorted(sent) == [(bob.socket.source, DATA_OVERHEAD_BYTES + MIN_PING_BYTES), (carol.socket.source, 32)]
 
 
 def test_questions_end_when_nobody_is_there() -> None:

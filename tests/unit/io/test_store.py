@@ -217,6 +217,7 @@ def test_states_do_not_share_their_lists() -> None:
         ("peers[0].name", lambda state: setattr(state.peers[0], "name", "a" * 64)),
         ("peers[0].allowed_ips", lambda state: state.peers[0].allowed_ips.append("10.0.0.0/8")),
         ("peers[0].endpoints", lambda state: state.peers[0].endpoints.append("192.0.2.1:1312")),
+        ("peers[0].configured", lambda state: state.peers[0].configured.append("/ip4/192.0.2.9/udp/9")),
         ("peers[0].endpoints", lambda state: state.peers[0].endpoints.extend(state.peers[0].endpoints * ENDPOINTS)),
         ("peers[0].psk", lambda state: setattr(state.peers[0], "psk", PSK)),
         ("peers[0].keepalive_s", lambda state: setattr(state.peers[0], "keepalive_s", -1)),

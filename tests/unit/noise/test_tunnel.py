@@ -215,6 +215,17 @@ def test_data_received_and_nothing_sent_brings_a_keepalive_after_10_s() -> None:
     assert pair.a.received == []
 
 
+def test_keepalive_that_is_asked_for_is_sent_at_once_or_asks_for_a_handshake() -> None:
+    pair = connected()
+    for _ in range(2):
+        pair.a.tunnel.keep_alive(pair.now)
+    assert [len(datagram) for datagram in pair.a.tunnel.datagrams_to_send()] == [32, 32]
+    single = Pair(2)
+    single.a.tunnel.keep_alive(single.now)
+    assert single.a.tunnel.datagrams_to_send() == []
+    assert single.a.tunnel.next_timer() == single.now
+
+
 def test_data_sent_in_time_makes_the_keepalive_needless() -> None:
     pair = connected()
     pair.a.send(b"data")
