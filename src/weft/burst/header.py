@@ -28,9 +28,6 @@ TYPE_BURST = 5
 
 DATA_HEADER = Struct("<IIQ")
 """type, receiver index, counter"""
-DATA_PREFIX = Struct("<II")
-"""type, receiver index: what all type 4 messages of one keypair begin with"""
-COUNTER = Struct("<Q")
 BURST_PREFIX = Struct("<IIQH")
 """type, receiver index, counter, total: what all pieces of a burst share, and its associated data"""
 PIECE_HEADER = Struct("<IIQHBB")

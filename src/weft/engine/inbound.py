@@ -20,11 +20,9 @@ from cryptography.exceptions import InvalidTag
 
 from weft.burst.ecn import CE, CHANGING, NOT_ECT, decapsulate, mark_ce
 from weft.burst.header import (
-    COUNTER,
     DATA_HEADER,
     DATA_HEADER_BYTES,
     DATA_OVERHEAD_BYTES,
-    DATA_PREFIX,
     MAX_TOTAL_BYTES,
     NONCE,
     PIECE_HEADER_BYTES,
@@ -55,6 +53,7 @@ from weft.io.udp import UdpSocket
 from weft.mesh.multigram import FIRST_BYTE
 from weft.noise.allowed import AllowedSources
 from weft.noise.keypair import Keypair
+from weft.noise.timers import REJECT_AFTER_MESSAGES
 from weft.noise.tunnel import Tunnel
 from weft.packet.checksum import FIELD
 
@@ -310,36 +309,36 @@ class Inbound:
             self._deliver_plain(self._peers[keypair.tunnel], plain, ecn, now)
 
     def _follow(self, buffer: memoryview, start: int, length: int, segment: int, ecn: int, now: int) -> int:
-        """Open the messages behind one that was just opened, while they are of the same keypair.
+        """Open the messages behind one that was just opened, while they are of the same keypair and none is missing.
 
         This is the loop in which Python pays per packet, so all that can be is looked up before it.
 
         Returns:
-            Where the first datagram begins that somebody else has to look at: of another kind or keypair, or bad.
+            Where the first datagram begins that somebody else has to look at: of another kind or keypair, behind a gap,
+            or bad.
         """
-        heard, position, plains = self._hearing.run, self._position, self._plain
-        keypair = heard.keypair
+        run, position, plains = self._hearing.run, self._position, self._plain
+        keypair = run.keypair
         if keypair is None or keypair.tunnel is not self._merging:
             return start
-        prefix = DATA_PREFIX.pack(TYPE_DATA, keypair.local_index)
-        window, decrypt_into, extend = keypair.window, keypair.opener.decrypt_into, self._delivery.extend
+        index, window, begin = keypair.local_index, keypair.window, start
+        counter = first = window.highest + 1
+        if counter + (length - start) // segment >= REJECT_AFTER_MESSAGES:
+            return start
+        header_of, nonce_of = DATA_HEADER.pack, NONCE.pack
+        decrypt_into, extend = keypair.opener.decrypt_into, self._delivery.extend
         while start < length:
             end = min(start + segment, length)
-            size = end - start - DATA_OVERHEAD_BYTES
-            if size <= 0 or buffer[start : start + 8] != prefix or position + size > _PLAIN_BYTES:
+            body = start + DATA_HEADER_BYTES
+            behind = position + end - start - DATA_OVERHEAD_BYTES
+            if not position < behind <= _PLAIN_BYTES or buffer[start:body] != header_of(TYPE_DATA, index, counter):
                 break
-            (counter,) = COUNTER.unpack_from(buffer, start + 8)
-            plain = plains[position : position + size]
-            if not window.is_fresh(counter):
-                break
+            plain = plains[position:behind]
             try:
-                decrypt_into(NONCE.pack(counter), buffer[start + DATA_HEADER_BYTES : end], None, plain)
+                decrypt_into(nonce_of(counter), buffer[body:end], None, plain)
             except InvalidTag:
                 break
-            window.accept(counter)
-            heard.messages += 1
-            heard.bytes += end - start
-            heard.highest = max(heard.highest, counter)
+            counter += 1
             start = end
             if merged := extend(plain):
                 position += merged
@@ -348,6 +347,11 @@ class Inbound:
             self._deliver_plain(self._peers[keypair.tunnel], plain, ecn, now)
             position = self._position
         self._position = position
+        if counter > first:
+            window.accept_next(counter - first)
+            run.messages += counter - first
+            run.bytes += start - begin
+            run.highest = max(run.highest, counter - 1)
         return start
 
     def _deliver_plain(self, peer: Peer, plain: memoryview, ecn: int, now: int) -> None:

@@ -23,12 +23,16 @@ WINDOW = (_WORDS - 1) * _WORD_BITS
 
 
 class ReplayWindow:
-    """Remembers the counters of the messages that authenticated."""
+    """Remembers the counters of the messages that authenticated.
 
-    __slots__ = ("_highest", "_ring")
+    Attributes:
+        highest: of them; -1 before the first.
+    """
+
+    __slots__ = ("_ring", "highest")
 
     def __init__(self) -> None:
-        self._highest = -1
+        self.highest = -1
         self._ring = [0] * _WORDS
 
     def is_fresh(self, counter: int) -> bool:
@@ -40,7 +44,7 @@ class ReplayWindow:
         Returns:
             False for one that was accepted before, is too old to tell, or is beyond REJECT_AFTER_MESSAGES.
         """
-        highest = self._highest
+        highest = self.highest
         if counter > highest:
             return counter < REJECT_AFTER_MESSAGES
         if highest - counter >= WINDOW:
@@ -57,7 +61,7 @@ class ReplayWindow:
             Whether it is the first with this counter; if not, the message must be dropped.
         """
         ring = self._ring
-        highest = self._highest
+        highest = self.highest
         number = counter >> _WORD_SHIFT
         bit = 1 << (counter & _BIT_MASK)
         if counter <= highest:
@@ -74,5 +78,20 @@ class ReplayWindow:
             ring[number & _WORD_MASK] = bit
         else:
             ring[number & _WORD_MASK] |= bit
-        self._highest = counter
+        self.highest = counter
         return True
+
+    def accept_next(self, count: int) -> None:
+        """Note the counters of messages that follow the highest one without a gap, their tags good: all are the first.
+
+        Args:
+            count: how many; none of the counters is beyond REJECT_AFTER_MESSAGES.
+        """
+        ring = self._ring
+        first, last = self.highest + 1, self.highest + count
+        for number in range(first >> _WORD_SHIFT, (last >> _WORD_SHIFT) + 1):
+            start = max(first - (number << _WORD_SHIFT), 0)
+            end = min(last + 1 - (number << _WORD_SHIFT), _WORD_BITS)
+            bits = (1 << end) - (1 << start)
+            ring[number & _WORD_MASK] = ring[number & _WORD_MASK] | bits if start else bits
+        self.highest = last

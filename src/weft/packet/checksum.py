@@ -7,6 +7,9 @@ same reason the upper half of the integer may be added to its lower half before 
 The remainder alone can't tell the two zeros of ones-complement arithmetic apart: a sum of words that is a multiple of
 65,535 but not 0 is 0xFFFF, never 0.
 
+Integers are made of little-endian bytes, which takes less time and needs no care for an odd length; the sum comes out
+with its two bytes swapped, as RFC 1071 section 2(B) says.
+
 Packets given to these functions are whole IP packets whose lengths were checked before, and which end where their
 buffer ends. A `start` is the offset of the transport header in the packet.
 
@@ -34,7 +37,18 @@ _IPV6_ADDRESSES: Final = (8, 40)
 
 _PIECE_BYTES: Final = 2048
 _SHORT_BYTES: Final = 128
-_FOLDS: Final = tuple((bits, (1 << bits) - 1) for bits in (8192, 4096, 2048, 1024))
+_STEP_BYTES: Final = 64
+_HALVINGS: Final = 3
+
+
+def _folds(bits: int) -> list[tuple[int, int]]:
+    """How to halve an integer of so many bits: where to cut, in whole words, and the mask of the lower half."""
+    cuts = [-(-bits // (32 << number)) * 16 for number in range(_HALVINGS)]
+    return [(cut, (1 << cut) - 1) for cut in cuts]
+
+
+_FOLDS: Final = [_folds(length * 8) for length in range(0, _PIECE_BYTES + 1, _STEP_BYTES)]
+"""By length in steps of `_STEP_BYTES`, rounded up."""
 
 
 def sum16(buffer: Buffer) -> int:
@@ -50,18 +64,18 @@ def sum16(buffer: Buffer) -> int:
     """
     length = len(buffer)
     if length <= _PIECE_BYTES:
-        total = int.from_bytes(buffer, "big")
-        if length & 1:
-            total <<= 8
+        total = int.from_bytes(buffer, "little")
     else:
-        total = buffer[-1] << 8 if length & 1 else 0
-        even = memoryview(buffer)[: length & ~1]
+        total = 0
+        view = memoryview(buffer)
         for start in range(0, length, _PIECE_BYTES):
-            total += int.from_bytes(even[start : start + _PIECE_BYTES], "big")
+            total += int.from_bytes(view[start : start + _PIECE_BYTES], "little")
+        length = _PIECE_BYTES
     if length > _SHORT_BYTES:
-        for bits, mask in _FOLDS:
+        for bits, mask in _FOLDS[-(-length // _STEP_BYTES)]:
             total = (total >> bits) + (total & mask)
-    return total % 0xFFFF or (total and 0xFFFF)
+    swapped = total % 0xFFFF or (total and 0xFFFF)
+    return (swapped & 0xFF) << 8 | swapped >> 8
 
 
 def checksum(buffer: Buffer, initial: int = 0) -> int:

@@ -28,11 +28,21 @@ STEPS = st.one_of(
 )
 
 
-@given(st.sampled_from([0, 63, 64, 10**6, REJECT_AFTER_MESSAGES - 9000]), st.lists(STEPS, max_size=60))
-def test_the_window_agrees_with_a_set(start: int, steps: list[int]) -> None:
+@given(
+    st.sampled_from([0, 63, 64, 10**6, REJECT_AFTER_MESSAGES - 90_000]),
+    st.lists(st.tuples(STEPS, st.sampled_from([0, 0, 1, 2, 45, 63, 64, 65, 128, WINDOW + 70])), max_size=60),
+)
+def test_the_window_agrees_with_a_set(start: int, steps: list[tuple[int, int]]) -> None:
     window, model = ReplayWindow(), Model()
     counter = start
-    for step in steps:
+    for step, following in steps:
+        if window.highest + following < REJECT_AFTER_MESSAGES:
+            window.accept_next(following)
+            model.accepted.update(range(window.highest - following + 1, window.highest + 1))
+            assert window.highest == max(model.accepted, default=-1)
+            for late in (0, 1, 64, following - 1, following, following + 1, WINDOW - 1, WINDOW):
+                if 0 <= window.highest - late:
+                    assert window.is_fresh(window.highest - late) is model.is_fresh(window.highest - late)
         counter = max(counter + step, 0)
         fresh = model.is_fresh(counter)
         assert window.is_fresh(counter) is fresh
