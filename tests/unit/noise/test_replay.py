@@ -41,7 +41,7 @@ def test_the_window_agrees_with_a_set(start: int, steps: list[tuple[int, int]]) 
             model.accepted.update(range(window.highest - following + 1, window.highest + 1))
             assert window.highest == max(model.accepted, default=-1)
             for late in (0, 1, 64, following - 1, following, following + 1, WINDOW - 1, WINDOW):
-                if 0 <= window.highest - late:
+                if window.highest - late >= 0:
                     assert window.is_fresh(window.highest - late) is model.is_fresh(window.highest - late)
         counter = max(counter + step, 0)
         fresh = model.is_fresh(counter)
