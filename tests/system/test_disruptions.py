@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,7 +12,7 @@ import pytest
 
 from tests.system.lab import Interface
 from tests.system.node import Family, Node, Pair, connected_pair
-from tests.system.traffic import Flow, connected, flowing, wait_until_all_go_on
+from tests.system.traffic import Flow, connected, flowing, socket_of, wait_until_all_go_on
 from tests.system.waiting import until
 from weft.api import routes
 from weft.api.messages import RestartTask
@@ -19,6 +20,8 @@ from weft.errors import UsageError
 
 pytestmark = pytest.mark.system
 
+MOVED_S = 3
+"""So soon after a node moved who only receives, it has to get more."""
 BACK_S = 5
 """So soon after a daemon was killed and started again, traffic has to flow."""
 
@@ -57,15 +60,37 @@ def test_both_ends_move_one_after_the_other(family: Family) -> None:
         until(lambda: pair.alice.peer().mode == pair.bob.peer().mode == "burst", "there are bursts again")
 
 
-@pytest.mark.long
-def test_receiver_of_a_transfer_one_way_moves_and_gets_the_rest() -> None:
-    with connected_pair() as pair, connected(pair.alice.host, pair.bob.host, pair.bob.address) as ends:
+@pytest.mark.parametrize("family", ["IPv4", "IPv6"])
+def test_receiver_of_a_transfer_one_way_moves_and_gets_the_rest_at_once(family: Family) -> None:
+    with connected_pair(family) as pair, connected(pair.alice.host, pair.bob.host, pair.bob.address) as ends:
         flow = Flow(ends.client, ends.server)
-        wait_until_all_go_on((flow,))
-        move(pair.right, 11, "IPv4")
-        # Who only receives says nothing before its next keepalive, and TCP has slept longer and longer meanwhile.
-        wait_until_all_go_on((flow,), 60)
+        for number in (11, 12):
+            wait_until_all_go_on((flow,))
+            move(pair.right, number, family)
+            wait_until_all_go_on((flow,), MOVED_S)
         flow.finish()
+
+
+def test_receiver_of_datagrams_one_way_moves_and_gets_more_at_once() -> None:
+    with (
+        connected_pair() as pair,
+        socket_of(pair.alice.host, pair.bob.address, socket.SOCK_DGRAM) as sender,
+        socket_of(pair.bob.host, pair.bob.address, socket.SOCK_DGRAM) as receiver,
+    ):
+        receiver.bind((pair.bob.address, 0))
+        receiver.settimeout(0)
+        sender.connect(receiver.getsockname())
+
+        def arrives(endpoint: str = "") -> bool:
+            sender.send(b"one way")
+            with suppress(BlockingIOError):
+                return bool(receiver.recv(100)) and (not endpoint or has_peer_at(pair.alice, endpoint))
+            return False
+
+        for number in (11, 12):
+            until(arrives, "datagrams arrive")
+            endpoint = move(pair.right, number, "IPv4")
+            until(partial(arrives, endpoint), f"datagrams arrive at {endpoint}", MOVED_S)
 
 
 @pytest.mark.parametrize("victim", ["alice", "bob"])

@@ -32,7 +32,7 @@ from weft.identity import PeerId
 from weft.io.udp import link_mtu
 from weft.mesh.multigram import NOTICE, PROBE, decode_multigram
 from weft.mesh.notices import Hello, HelloReceived
-from weft.mesh.probe import Answered, Lost
+from weft.mesh.probe import MIN_PING_BYTES, Answered, Lost
 from weft.noise.gate import Gate
 from weft.noise.tunnel import HandshakeFailed, KeypairReady, Tunnel, Unanswered
 from weft.packet.answers import Unreachable, destination_unreachable, echo_reply, packet_too_big
@@ -256,9 +256,13 @@ class Session:
         self.attend(peer)
 
     def handle_unproven(self, peer: Peer, now: int) -> None:
-        """Ask at the endpoint of a peer whether it is there; a question that is lost is asked again when more comes."""
+        """Ask at the endpoint of a peer whether it is there, if so much may go there already.
+
+        A question that is lost is asked again when more comes.
+        """
         endpoint = peer.path.endpoint
-        if peer.is_known and peer.prober is not None and isinstance(endpoint, Endpoint):
+        may_ask = peer.is_known and peer.path.has_room(DATA_OVERHEAD_BYTES + MIN_PING_BYTES)
+        if may_ask and peer.prober is not None and isinstance(endpoint, Endpoint):
             peer.proving = (peer.prober.ping(now), endpoint)
             self.attend(peer)
 
@@ -359,7 +363,8 @@ class Session:
             if peer.tunnel not in self.contacts.by_tunnel:
                 return
             self._drain_probes(peer, now)
-            for message in (*peer.notices.datagrams_to_send(), *peer.prober.datagrams_to_send()):
+            # Probes first: at an unproven endpoint there may not be room for more.
+            for message in (*peer.prober.datagrams_to_send(), *peer.notices.datagrams_to_send()):
                 self.transmitter.send_message(peer, message, now)
         self._arm(peer)
 

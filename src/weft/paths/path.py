@@ -79,11 +79,13 @@ class Path:
         """Somebody who holds the peer's key answered from the endpoint."""
         self.is_proven = True
 
+    def has_room(self, length: int) -> bool:
+        """Whether so many bytes may go to the endpoint."""
+        return self.is_proven or length <= self._allowance
+
     def may_send(self, length: int) -> bool:
         """Whether so many bytes may go to the endpoint; takes them from the allowance of an unproven one."""
-        if self.is_proven:
-            return True
-        if length > self._allowance:
+        if not self.has_room(length):
             return False
         self._allowance -= length
         return True

@@ -14,12 +14,13 @@ from tests.unit.engine import packets
 from tests.unit.engine.pair import FakeTun, VirtualLoop, identity
 from weft.engine import lifetime as lifetime_module
 from weft.engine.config import Config, PeerSection
+from weft.engine.dial import STEP_S
 from weft.engine.lifetime import Lifetime
 from weft.engine.readers import read_socket
 from weft.engine.stage import MAX_DEATHS
 from weft.errors import ConfigError, TransportError
 from weft.io.store import Store
-from weft.multiaddr import Multiaddr
+from weft.multiaddr import Multiaddr, decode_multiaddr
 
 LISTEN = "/ip4/127.0.0.1/udp/0"
 
@@ -215,6 +216,54 @@ def test_peers_are_stored_and_called_again_at_the_next_start(run: Callable[[Test
         await asyncio.sleep(1)
         assert await ping(again, bob)
 
+    run(test)
+
+
+def test_peer_that_is_not_where_it_was_last_is_found_where_it_was_before(run: Callable[[Test], None]) -> None:
+    async def test(nodes: Nodes) -> None:
+        alice, bob = await nodes.start("alice"), await nodes.start("bob")
+        await nodes.connect(alice, bob)
+        peer = alice.running.contacts.by_key(bob.identity.noise_public)
+        assert peer is not None
+        nowhere = [f"/ip4/127.0.0.{number}/udp/9" for number in range(2, 9)]
+        for text in nowhere:
+            peer.endpoints.prove(decode_multiaddr(text))
+        await alice.stop()
+        nodes.running.remove(alice)
+        again = await nodes.start("alice")
+        await asyncio.sleep(8 * STEP_S)
+        assert await ping(again, bob)
+        (stored,) = again.running.contacts.stored()
+        assert stored.endpoints == [str(multiaddr_of(bob)), *reversed(nowhere)]
+
+    run(test)
+
+
+def test_change_of_addresses_is_told_to_peers_and_seen_in_what_the_node_says(
+    run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes: list[Callable[[], Coroutine[Any, Any, None]]] = []
+
+    async def watch(handle_change: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        changes.append(handle_change)
+        await asyncio.get_running_loop().create_future()
+
+    async def addresses() -> list[str]:
+        return ["192.0.2.77"]
+
+    async def test(nodes: Nodes) -> None:
+        alice, bob = await nodes.start("alice"), await nodes.start("bob")
+        await nodes.connect(alice, bob)
+        peer = bob.running.contacts.by_key(alice.identity.noise_public)
+        assert peer is not None
+        before = peer.path.rx_bytes
+        monkeypatch.setattr(lifetime_module, "local_addresses", addresses)
+        await changes[0]()
+        await asyncio.sleep(0.1)
+        assert peer.path.rx_bytes > before
+        assert alice.addresses == ["192.0.2.77"]
+
+    monkeypatch.setattr(lifetime_module, "watch_addresses", watch)
     run(test)
 
 

@@ -9,6 +9,7 @@ import pytest
 from tests.unit.engine import packets
 from tests.unit.engine.pair import Datagram, FakeSocket, Net, Node
 from weft.burst.header import DATA_OVERHEAD_BYTES
+from weft.burst.size import LossReport
 from weft.mesh.probe import MIN_PING_BYTES
 from weft.noise.timers import REKEY_TIMEOUT_NS
 
@@ -138,6 +139,39 @@ def test_receiver_that_moved_and_shows_up_gets_the_rest_at_once() -> None:
         net.run()
         assert alice.tun.received == packets.segments(packet, 1200)
         assert not bob.drops["unproven endpoint"]
+
+
+def test_peer_whose_first_message_from_elsewhere_is_small_is_asked_with_the_next_larger_one() -> None:
+    with Net() as net:
+        alice, bob = up_and_down(net)
+        alice.socket.move("10.9.9.9")
+        alice.peer(bob).tunnel.keep_alive(net.now)
+        alice.session.attend(alice.peer(bob))
+        net.run(0.005)
+        assert bob.peer(alice).path.endpoint == bob.endpoint(alice.socket)
+        assert not bob.peer(alice).path.is_proven
+        alice.session.show_up()
+        net.run(0.005)
+        assert bob.peer(alice).path.is_proven
+
+
+def test_peer_whose_message_from_elsewhere_is_just_large_enough_is_asked_before_it_is_told_anything() -> None:
+    with Net() as net:
+        alice, bob = up_and_down(net)
+        alice.socket.move("10.9.9.9")
+        report = LossReport(0, 300, 300, 300, 0, 0)
+        for one, other in ((alice, bob), (bob, alice)):
+            notices = one.peer(other).notices
+            assert notices is not None
+            notices.report(report)
+        alice.session.attend(alice.peer(bob))
+        net.run(0.0015)
+        (came,) = between(net, alice.socket, bob.socket)
+        sizes = [len(datagram.data) for datagram in between(net, bob.socket, alice.socket)]
+        assert sizes == [DATA_OVERHEAD_BYTES + MIN_PING_BYTES]
+        assert sizes[0] <= 3 * len(came.data) < 2 * sizes[0]
+        net.run(0.005)
+        assert bob.peer(alice).path.is_proven
 
 
 def test_node_shows_up_with_one_datagram_at_each_peer_that_has_a_session_and_no_other() -> None:
