@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.system.lab import bits_per_second, iperf3
-from tests.system.node import Family, Node, Pair, connected_pair
+from tests.system.lab import Lab, bits_per_second, iperf3
+from tests.system.node import Family, Node, Pair, connected_pair, nodes_on
 from tests.system.traffic import MB, SOL_UDP, UDP_SEGMENT, Echo, flowing, socket_of
 from tests.system.waiting import until
 
@@ -123,3 +123,21 @@ def test_nothing_was_dropped_and_no_task_died(pair: Pair) -> None:
     assert pair.drops() == {}
     for node in (pair.alice, pair.bob):
         assert set(node.restarts().values()) == {0}
+
+
+def test_hosts_that_have_link_local_addresses_only_are_dialled_by_the_interface(lab: Lab) -> None:
+    cable = lab.veth(lab.host("alice"), lab.host("bob"))
+    for end in (cable.left, cable.right):
+        end.host.ip("addr", "flush", "dev", end.ifname, "scope", "global")
+    alice, bob = nodes_on(lab, cable.left, cable.right)
+    shown = f"/ip6zone/{cable.right.ifname}/ip6/fe80::"
+    (told,) = until(lambda: [each for each in bob.status().info.multiaddrs if each.startswith(shown)], "Bob tells it")
+    alice.weft("peer", "connect", told.replace(cable.right.ifname, cable.left.ifname, 1))
+    assert alice.host.ping(bob.address).received == 3
+    endpoint = alice.peer(bob).endpoint
+    assert endpoint is not None
+    assert endpoint.startswith("[fe80::")
+    assert endpoint.endswith(f"%{cable.left.ifname}]:1312")
+    alice.down()
+    alice.up()
+    until(lambda: alice.host.ping(bob.address, count=1).received == 1, "Bob is called again")
