@@ -217,7 +217,8 @@ class Peer:
 
 
 def _name_of(zone: int) -> str:
-    """The interface with that index; the index itself, which systems take as well, once it is gone."""
+    """The interface with that index; where it is gone, or not ASCII, the index itself, which systems take as well."""
+    name = ""
     with suppress(OSError):
-        return socket_module.if_indextoname(zone)
-    return str(zone)
+        name = socket_module.if_indextoname(zone)
+    return name if name.isascii() and name else str(zone)
