@@ -345,14 +345,14 @@ class Lifetime:
         if self.stage is not None:
             await self.stage.stop("tun")
         if self.session is not None:
-            self.session.inbound.tun = None
+            self.session.delivery.tun = None
         await interface.close()
 
     def _attach(self, interface: OverlayInterface) -> None:
         """Join the interface to the session."""
         session = self.running
         assert self.stage is not None
-        session.inbound.tun = interface.tun
+        session.delivery.tun = interface.tun
         session.say_hello(frozenset({"uso"} if interface.tun.takes_udp else ()))
         self.stage.start("tun", partial(self._read_interface, interface, session))
 
