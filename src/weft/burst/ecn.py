@@ -18,7 +18,7 @@ CHANGING: Final = frozenset({ECT_1, CE})
 _U16 = Struct(">H")
 
 
-def ecn_of(packet: memoryview | bytearray) -> int:
+def ecn_of(packet: memoryview | bytes) -> int:
     """The two ECN bits of an IP packet."""
     return packet[1] >> 4 & 3 if packet[0] >> 4 == 6 else packet[1] & 3
 

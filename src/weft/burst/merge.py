@@ -201,19 +201,19 @@ def _shape(packet: memoryview) -> tuple[int, int, bytes] | None:
         if packet[6] != TCP or length < 60 or _U16.unpack_from(packet, 4)[0] + 40 != length:
             return None
         transport = 40
-        same = bytes(packet[0:4]) + packet[6:44]
     else:
         transport = (packet[0] & 0xF) * 4
         if packet[9] != TCP or transport < 20 or length < transport + 20 or _U16.unpack_from(packet, 2)[0] != length:
             return None
         if _U16.unpack_from(packet, 6)[0] & 0x3FFF:
             return None
-        same = bytes(packet[0:2]) + packet[6:10] + packet[12 : transport + 4]
     payload_start = transport + (packet[transport + 12] >> 4) * 4
-    if payload_start < transport + 20 or payload_start >= length:
+    if not transport + 20 <= payload_start < length or packet[transport + 13] & ~_MAY_DIFFER != _ACK:
         return None
-    if packet[transport + 13] & ~_MAY_DIFFER != _ACK:
-        return None
+    if transport == 40 and packet[0] >> 4 == 6:
+        same = bytes(packet[0:4]) + packet[6:44]
+    else:
+        same = bytes(packet[0:2]) + packet[6:10] + packet[12 : transport + 4]
     # Acknowledgement, data offset, window, urgent pointer and options; flags are judged by themselves.
     same += bytes(packet[transport + 8 : transport + 13]) + packet[transport + 14 : transport + 16]
     return transport, payload_start, same + packet[transport + 18 : payload_start]

@@ -148,17 +148,13 @@ class PacketSealer:
         self._end = end
         return end - start
 
-    def seal_segments(
-        self, key: SealingKey, counter: int, segments: Sequence[Buffer], padding: bytes, last_padding: bytes
-    ) -> memoryview:
+    def seal_segments(self, key: SealingKey, counter: int, segments: Sequence[Buffer]) -> memoryview:
         """Seal the segments of one super-packet: all but the last have one size.
 
         Args:
             key: the keypair's sealing half.
             counter: the first of as many as there are segments, which follow each other.
-            segments: packets that fit one send together; those that were added before are forgotten.
-            padding: of each but the last.
-            last_padding: of the last.
+            segments: packets, already padded, that fit one send together; what was added before is forgotten.
 
         Returns:
             The datagrams, one behind the other; holds until the next call.
@@ -168,9 +164,7 @@ class PacketSealer:
         sealed, index = self._sealed, key.remote_index
         encrypt_into, write_header, nonce = key.sealer.encrypt_into, DATA_HEADER.pack_into, NONCE.pack
         start = 0
-        last = len(segments) - 1
-        for number, packet in enumerate(segments):
-            plain = b"".join((packet, padding if number < last else last_padding))
+        for plain in segments:
             end = start + len(plain) + DATA_OVERHEAD_BYTES
             write_header(sealed, start, TYPE_DATA, index, counter)
             encrypt_into(nonce(counter), plain, None, sealed[start + DATA_HEADER_BYTES : end])

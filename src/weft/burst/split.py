@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from struct import Struct
 
+from weft.burst.seal import padding_of
 from weft.packet.checksum import sum16
 from weft.packet.ipv6 import HEADER_BYTES, decode_ipv6_upper_layer
 from weft.packet.protocols import TCP
@@ -30,7 +31,7 @@ _FIN_PSH = 0x09
 _CWR = 0x80
 
 
-def split(packet: memoryview, transport: int, segment: int, per_run: int) -> list[bytearray]:
+def split(packet: memoryview, transport: int, segment: int, per_run: int, padded_to: int = 0) -> list[bytes]:
     """Split a super-packet into runs.
 
     Args:
@@ -38,6 +39,7 @@ def split(packet: memoryview, transport: int, segment: int, per_run: int) -> lis
         transport: offset of the transport header.
         segment: payload bytes of each segment but the last.
         per_run: segments that go into one run, 1 or more.
+        padded_to: zeros fill each run to a multiple of 16 bytes, as far as it gets no longer than this.
 
     Returns:
         The runs in order. With `per_run` 1 each has its transport checksum; else those of one segment have none either
@@ -58,8 +60,8 @@ def split(packet: memoryview, transport: int, segment: int, per_run: int) -> lis
     identification = _U16.unpack_from(packet, 4)[0]
     checksum_at = transport + (16 if is_tcp else 6)
     sums = _header_sums(header, transport, protocol, is_ipv4=is_ipv4) if per_run == 1 else None
-    constant = 0
-    runs: list[bytearray] = []
+    constant, padding = 0, b""
+    runs: list[bytes] = []
     for start in range(first, end, step):
         stop = start + step
         if not runs or len(runs) == 1 or stop >= end:
@@ -71,20 +73,19 @@ def split(packet: memoryview, transport: int, segment: int, per_run: int) -> lis
             if is_tcp:
                 header[transport + 13] = run_flags
             constant = (sums or 0) + length + (run_flags if is_tcp else length)
-        run = header.copy()
+            padding = padding_of(transport + length, padded_to)
         if is_tcp:
-            _U32.pack_into(run, transport + 4, sequence)
+            _U32.pack_into(header, transport + 4, sequence)
         if is_ipv4:
-            _write_identification(run, identification + len(runs) * per_run)
+            _write_identification(header, identification + len(runs) * per_run)
         payload = packet[start:stop]
-        run += payload
         if sums is not None:
             total = constant + (sequence >> 16) + (sequence & 0xFFFF) + sum16(payload)
             checksum = 0xFFFF - (total % 0xFFFF or 0xFFFF)
-            _U16.pack_into(run, checksum_at, checksum if is_tcp else checksum or 0xFFFF)
+            _U16.pack_into(header, checksum_at, checksum if is_tcp else checksum or 0xFFFF)
         if is_tcp:
             sequence = (sequence + step) & 0xFFFFFFFF
-        runs.append(run)
+        runs.append(b"".join((header, payload, padding)))
     return runs
 
 
@@ -115,8 +116,8 @@ def _write_lengths(header: bytearray, transport: int, length: int, *, is_ipv4: b
         _U16.pack_into(header, transport + 4, length)
 
 
-def _write_identification(run: bytearray, identification: int) -> None:
+def _write_identification(header: bytearray, identification: int) -> None:
     """Write the identification of an IPv4 packet, and the header checksum that follows."""
-    _U16.pack_into(run, 4, identification & 0xFFFF)
-    run[10:12] = b"\0\0"
-    _U16.pack_into(run, 10, 0xFFFF - sum16(run[: (run[0] & 0xF) * 4]))
+    _U16.pack_into(header, 4, identification & 0xFFFF)
+    header[10:12] = b"\0\0"
+    _U16.pack_into(header, 10, 0xFFFF - sum16(header[: (header[0] & 0xF) * 4]))

@@ -10,11 +10,12 @@ Source: house.md, "The way of a burst".
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from weft.burst.merge import Merged, Merger
 from weft.burst.records import KIND_TCP
 from weft.burst.split import split
-from weft.io.tun import Tun
+from weft.io.tun import Buffer, Tun
 from weft.packet.checksum import FIELD, complete, pseudo_header_sum, write_pseudo_header_sum
 from weft.packet.protocols import TCP
 
@@ -54,7 +55,7 @@ class Delivery:
         for merged in self._merger.flush():
             self._write_merged(merged)
 
-    def write(self, parts: list[memoryview]) -> None:
+    def write(self, parts: Sequence[Buffer]) -> None:
         """Write one packet whose checksums are computed.
 
         Args:
@@ -98,7 +99,7 @@ class Delivery:
             tun.write_super([packet], kind, segment, transport, headers)
         else:
             for run in split(packet, transport, segment, 1):
-                self.write([memoryview(run)])
+                self.write([run])
 
     def _write_merged(self, merged: Merged) -> None:
         parts, segment, transport = merged

@@ -227,7 +227,7 @@ class Outbound:
         transport = layout[1]
         headers = transport + ((packet[transport + 12] >> 4) * 4 if kind == KIND_TCP else 8)
         per_run = segments_in_run(room - BURST_OVERHEAD_BYTES, headers, segment)
-        runs = split(packet, transport, segment, per_run)
+        runs = split(packet, transport, segment, per_run, peer.packet_room if per_run == 1 else 0)
         if per_run == 1:
             self._transmitter.send_segments(peer, keypair, runs, now)
             return

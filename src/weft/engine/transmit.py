@@ -50,7 +50,7 @@ class Transmitter:
         keypair = peer.tunnel.keypair_for_sending(now)
         return None if peer.queue else keypair
 
-    def hold(self, peer: Peer, packet: memoryview | bytearray, kind: int, segment: int) -> None:
+    def hold(self, peer: Peer, packet: memoryview | bytes, kind: int, segment: int) -> None:
         """Keep a packet until there is a session; the oldest makes room."""
         if len(peer.queue) == peer.queue.maxlen:
             self._drops["queue for a session full"] += 1
@@ -87,7 +87,7 @@ class Transmitter:
             peer.path.size.datagrams_sent += 1
 
     def send_record(
-        self, peer: Peer, packet: memoryview | bytearray, kind: int, flags: int, segment: int, now: int
+        self, peer: Peer, packet: memoryview | bytes, kind: int, flags: int, segment: int, now: int
     ) -> None:
         """Send one record as a burst of its own.
 
@@ -130,13 +130,13 @@ class Transmitter:
         if count > 1 and peer.path.size.handle_burst_sent(now):
             self._attendant.attend(peer)
 
-    def send_segments(self, peer: Peer, keypair: Keypair, segments: list[bytearray], now: int) -> None:
+    def send_segments(self, peer: Peer, keypair: Keypair, segments: list[bytes], now: int) -> None:
         """Send the segments of one super-packet as type 4 messages, as many in one call as may be.
 
         Args:
             peer: where to.
             keypair: what `keypair_for` gave.
-            segments: packets whose checksums are computed, all of one length but the last.
+            segments: packets, already padded, whose checksums are computed; all of one length but the last.
             now: monotonic ns.
         """
         room = peer.packet_room
@@ -144,23 +144,19 @@ class Transmitter:
         if length > room:
             self.send_packets(peer, segments, now)
             return
-        padding, last_padding = padding_of(length, room), padding_of(len(segments[-1]), room)
-        size = length + len(padding) + DATA_OVERHEAD_BYTES
+        size = length + DATA_OVERHEAD_BYTES
         ecn = ecn_of(segments[0])
         per_send = min(MAX_SEGMENTS, MAX_SEND_BYTES // size)
         for first in range(0, len(segments), per_send):
             together = segments[first : first + per_send]
-            is_last = first + per_send >= len(segments)
             counter = keypair.take_counters(len(together))
             if counter is None:
                 self._drops["no counter left"] += 1
                 return
-            data = self._packets.seal_segments(
-                keypair, counter, together, padding, last_padding if is_last else padding
-            )
+            data = self._packets.seal_segments(keypair, counter, together)
             self._transmit(peer, [data], size, len(data), len(together), now, ecn)
 
-    def send_packets(self, peer: Peer, packets: Sequence[memoryview | bytearray], now: int) -> None:
+    def send_packets(self, peer: Peer, packets: Sequence[memoryview | bytes], now: int) -> None:
         """Send packets as type 4 messages, those of one size in one call; what is too big goes as a burst.
 
         Args:
@@ -210,7 +206,7 @@ class Transmitter:
             self._packets.clear()
             run.count = 0
 
-    def _send_large(self, peer: Peer, packet: memoryview | bytearray, room: int, now: int) -> None:
+    def _send_large(self, peer: Peer, packet: memoryview | bytes, room: int, now: int) -> None:
         """A packet that fits no datagram of the path goes as a burst of several pieces, or its sender is told."""
         if len(packet) + BURST_OVERHEAD_BYTES <= min(peer.burst_limit, MAX_PIECES * peer.piece):
             self.send_record(peer, packet, KIND_PACKET, 0, 0, now)
@@ -219,7 +215,7 @@ class Transmitter:
         else:
             self._attendant.handle_too_big(memoryview(packet), room, now)
 
-    def _send_fragmentable(self, peer: Peer, packet: memoryview | bytearray, now: int) -> None:
+    def _send_fragmentable(self, peer: Peer, packet: memoryview | bytes, now: int) -> None:
         """Send an IPv6 packet that nobody may be told to make smaller as a type 4 message that IP may fragment."""
         keypair = self.keypair_for(peer, now)
         counter = keypair.take_counter() if keypair is not None else None

@@ -74,6 +74,9 @@ class Tun:
     Attributes:
         name: of the interface.
         offloads: what the kernel gave: `vnet_hdr`, `csum`, `tso4`, `tso6`, `uso`.
+        takes_tcp: whether TCP super-packets can be written.
+        takes_udp: whether UDP super-packets can be written.
+        takes_partial: whether the kernel completes transport checksums.
         drops: packets that the kernel did not take, by reason.
     """
 
@@ -122,6 +125,9 @@ class Tun:
         self.name = _INTERFACE_REQUEST.unpack(answer)[0].rstrip(b"\0").decode()
         if self.has_vnet_header:
             self.offloads = ["vnet_hdr", *self._ask_offloads()]
+        self.takes_tcp = "tso6" in self.offloads
+        self.takes_udp = "uso" in self.offloads
+        self.takes_partial = "csum" in self.offloads
 
     def _ask_offloads(self) -> tuple[str, ...]:
         import fcntl
@@ -143,21 +149,6 @@ class Tun:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-    @property
-    def takes_tcp(self) -> bool:
-        """Whether TCP super-packets can be written."""
-        return "tso6" in self.offloads
-
-    @property
-    def takes_udp(self) -> bool:
-        """Whether UDP super-packets can be written."""
-        return "uso" in self.offloads
-
-    @property
-    def takes_partial(self) -> bool:
-        """Whether the kernel completes transport checksums."""
-        return "csum" in self.offloads
 
     def read(self, into: memoryview) -> Read | None:
         """Read one packet.

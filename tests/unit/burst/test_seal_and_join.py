@@ -249,13 +249,11 @@ def test_a_cleared_sealer_begins_anew() -> None:
 @given(st.integers(1, 1500), st.integers(1, 1500), st.integers(1, 40), st.integers(0, 2**60))
 def test_segments_are_sealed_with_counters_that_follow_each_other(size: int, last: int, count: int, first: int) -> None:
     segments = [plain_text(size, number) for number in range(count - 1)] + [plain_text(min(size, last), 99)]
-    paddings = [padding_of(len(segment), 1420) for segment in segments]
     sealer = PacketSealer()
     sealer.add(KEY, 5, b"before")
-    sealed = sealer.seal_segments(KEY, first, segments, paddings[0], paddings[-1])
+    sealed = sealer.seal_segments(KEY, first, segments)
     assert bytes(sealed) == b"".join(
-        seal_packet(KEY, first + number, segment + padding)
-        for number, (segment, padding) in enumerate(zip(segments, paddings, strict=True))
+        seal_packet(KEY, first + number, segment) for number, segment in enumerate(segments)
     )
     assert sealer.take() == sealed
     sealer.add(KEY, 6, b"behind")

@@ -20,6 +20,7 @@ from tests.unit.burst.packets import (
     super_packets,
     transport_offset,
 )
+from weft.burst.seal import padding_of
 from weft.burst.split import segments_in_run, split
 
 
@@ -31,6 +32,16 @@ def split_all(data: bytes, segment: int, per_run: int = 1) -> list[bytes]:
 def test_segments_are_those_of_the_reference(drawn: tuple[bytes, int]) -> None:
     data, segment = drawn
     assert split_all(data, segment) == reference(data, segment)
+
+
+@given(super_packets(), st.integers(1, 3), st.integers(0, 2000))
+def test_zeros_fill_each_run_to_a_multiple_of_16_as_far_as_there_is_room(
+    drawn: tuple[bytes, int], per_run: int, room: int
+) -> None:
+    data, segment = drawn
+    runs = split_all(data, segment, per_run)
+    padded = split(memoryview(data), transport_offset(data), segment, per_run, room)
+    assert padded == [run + padding_of(len(run), room) for run in runs]
 
 
 @given(super_packets(), st.integers(1, 12))
