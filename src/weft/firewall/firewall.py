@@ -43,7 +43,7 @@ from typing import Final, Literal
 from weft.errors import DecodeError, UsageError
 from weft.firewall.flows import ENDING, OPENING, FlowTable, State
 from weft.firewall.fragments import Fragments, fragment_key
-from weft.firewall.glance import steady_flow
+from weft.firewall.glance import echo_of, steady_flow
 from weft.firewall.rejections import BURST, PER_SECOND, rejection_of
 from weft.firewall.rules import Rule, RuleSet
 from weft.firewall.summary import IcmpKind, Summary, decode_summary
@@ -205,8 +205,11 @@ class Firewall:
     # What leaves.
 
     def _judge_outbound(self, packet: Buffer, now: int) -> bool:
-        """Judge a packet in full."""
+        """Judge a packet that is of no steady flow."""
         self._begin(now)
+        echo = echo_of(packet)
+        if echo is not None and self._is_known_echo_outbound(*echo, now):
+            return True
         try:
             upper = _decode_whole(packet)
             if not all(map(is_one_host, addresses(packet))):
@@ -221,6 +224,15 @@ class Firewall:
         if summary.protocol == TCP:
             return self._tcp_outbound(summary, now)
         self._ask(summary, now)
+        return True
+
+    def _is_known_echo_outbound(self, is_request: bool, protocol: int, key: bytes, now: int) -> bool:
+        """Whether an echo may leave without further thought: a reply, or one of many requests."""
+        if is_request:
+            flow = self._flows.find_outbound(protocol, key, now)
+            if flow is None:
+                return False
+            self._flows.refresh(flow, now)
         return True
 
     def _icmp_outbound(self, summary: Summary, now: int) -> bool:
@@ -260,8 +272,11 @@ class Firewall:
     # What arrives.
 
     def _judge_inbound(self, packet: Buffer, now: int) -> Verdict:
-        """Judge a packet in full."""
+        """Judge a packet that is of no steady flow."""
         self._begin(now)
+        echo = echo_of(packet)
+        if echo is not None:
+            return self._echo_inbound(*echo, now)
         try:
             upper = _decode_whole(packet)
             source, destination = addresses(packet)
@@ -301,14 +316,17 @@ class Firewall:
         return self._drop("no_flow") if self._adopts(now) else self._refuse()
 
     def _icmp_inbound(self, packet: Buffer, upper: UpperLayer, summary: Summary, now: int) -> Verdict:
-        if summary.icmp is IcmpKind.REQUEST:
-            return _ACCEPT if self._rules.allows(summary.protocol, summary.port) else self._refuse()
-        if summary.icmp is IcmpKind.REPLY:
-            flow = self._flows.find_inbound(summary.protocol, summary.key, now)
-            return _ACCEPT if flow is not None else self._drop("no_flow")
+        if summary.icmp in {IcmpKind.REQUEST, IcmpKind.REPLY}:
+            return self._echo_inbound(summary.icmp is IcmpKind.REQUEST, summary.protocol, summary.key, now)
         if summary.icmp is IcmpKind.ERROR:
             return self._icmp_error(memoryview(packet)[upper.start + icmp.HEADER_BYTES :], summary, now)
         return self._drop("icmp")
+
+    def _echo_inbound(self, is_request: bool, protocol: int, key: bytes, now: int) -> Verdict:
+        if is_request:
+            return _ACCEPT if self._rules.allows(protocol, 0) else self._refuse()
+        flow = self._flows.find_inbound(protocol, key, now)
+        return _ACCEPT if flow is not None else self._drop("no_flow")
 
     def _icmp_error(self, quote: memoryview, summary: Summary, now: int) -> Verdict:
         """Judge an ICMP error by the packet that it quotes: it must be one that this node sent in a flow."""

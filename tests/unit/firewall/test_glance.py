@@ -3,13 +3,13 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scapy.layers.inet import IP, TCP, UDP, IPOption_NOP
-from scapy.layers.inet6 import IPv6ExtHdrDestOpt
+from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP
+from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6PacketTooBig, IPv6, IPv6ExtHdrDestOpt
 
-from tests.unit.firewall.packets import HERE_V4, PEER_V4, echo_in, leaving, tcp_out, udp_out
+from tests.unit.firewall.packets import HERE_V4, HERE_V6, PEER_V4, PEER_V6, echo_in, leaving, tcp_out, udp_out
 from weft.firewall.flows import Flow, FlowTable, State
-from weft.firewall.glance import steady_flow
-from weft.firewall.summary import decode_summary
+from weft.firewall.glance import echo_of, steady_flow
+from weft.firewall.summary import IcmpKind, decode_summary
 from weft.packet.ip import decode_upper_layer
 
 PLAIN = {
@@ -73,3 +73,47 @@ def test_icmp_is_never_known_at_a_glance() -> None:
 def test_any_bytes_are_left_to_the_full_reading_and_never_raise(data: bytes, head: bytes) -> None:
     table, _ = table_of(tcp_out("A"))
     assert steady_flow(head + data, table.by_outbound_key) is None
+    assert echo_of(head + data) is None
+
+
+ECHOES = {
+    "ipv6 request": leaving(ICMPv6EchoRequest(id=7, seq=1, data=b"x" * 56)),
+    "ipv6 reply": leaving(ICMPv6EchoReply(id=7, seq=1, data=b"x" * 56)),
+    "ipv6 without data": leaving(ICMPv6EchoRequest(id=0xFFFF)),
+    "ipv4 request": leaving(ICMP(type=8, id=7, seq=1) / (b"x" * 56), v4=True),
+    "ipv4 reply": leaving(ICMP(type=0, id=7, seq=1), v4=True),
+}
+
+
+@pytest.mark.parametrize("name", ECHOES)
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_echo_at_a_glance_is_what_the_full_reading_finds(name: str, kind: type) -> None:
+    packet = ECHOES[name]
+    summary = decode_summary(packet, decode_upper_layer(packet))
+    assert summary.icmp in {IcmpKind.REQUEST, IcmpKind.REPLY}
+    assert echo_of(kind(packet)) == (summary.icmp is IcmpKind.REQUEST, summary.protocol, summary.key)
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        *PLAIN.values(),
+        *OTHER.values(),
+        ECHOES["ipv6 request"][:-1],
+        ECHOES["ipv6 request"] + b"x",
+        ECHOES["ipv4 reply"][:-1],
+        ECHOES["ipv4 reply"] + b"x",
+        leaving(ICMPv6PacketTooBig(mtu=1280)),
+        leaving(ICMP(type=8, id=7), v4=True, flags="MF"),
+        leaving(ICMP(type=8, id=7), v4=True, options=[IPOption_NOP()] * 4),
+        leaving(ICMP(type=3, code=1), v4=True),
+        leaving(IPv6ExtHdrDestOpt(), ICMPv6EchoRequest(id=7)),
+        bytes(IPv6(src=HERE_V6, dst="ff02::1") / ICMPv6EchoRequest(id=7)),
+        bytes(IPv6(src="::", dst=HERE_V6) / ICMPv6EchoReply(id=7)),
+        bytes(IP(src=HERE_V4, dst="255.255.255.255") / ICMP(type=8, id=7)),
+        bytes(IP(src=HERE_V4, dst=PEER_V4, proto=58) / bytes(ICMPv6EchoRequest(id=7))),
+        bytes(IPv6(src=HERE_V6, dst=PEER_V6, nh=1) / bytes(ICMP(type=8, id=7))),
+    ],
+)
+def test_other_record_is_no_echo_at_a_glance(packet: bytes) -> None:
+    assert echo_of(packet) is None
