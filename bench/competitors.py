@@ -11,10 +11,11 @@ import itertools
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench.build import floor_program
+from bench.build import HERE, floor_program
 from bench.namespaces import BenchError, Namespace, Pair
 from bench.waiting import until
 
@@ -108,12 +109,23 @@ class Floor(Tunnel):
         self.source = source
 
     def start(self) -> None:
-        program = str(floor_program(self.source))
+        command = (*self.program(), "tun0")
         ends = ((self.pair.a, self.pair.address_a, INNER_A), (self.pair.b, self.pair.address_b, INNER_B))
         for (host, local, inner), (_, remote, _) in (ends, ends[::-1]):
             log = self.scratch / f"{host.name}.log"
-            self.processes.append(host.start(program, "tun0", local, str(OUTER_PORT), remote, str(OUTER_PORT), log=log))
+            self.processes.append(host.start(*command, local, str(OUTER_PORT), remote, str(OUTER_PORT), log=log))
             bring_up(host, "tun0", f"{inner}/24")
+
+    def program(self) -> tuple[str, ...]:
+        """What to run."""
+        return (str(floor_program(self.source)),)
+
+
+class PythonFloor(Floor):
+    """The one in Python under `floors`, run by this interpreter."""
+
+    def program(self) -> tuple[str, ...]:
+        return (sys.executable, str(HERE / "floors" / f"{self.source}.py"))
 
 
 class WireguardGo(Tunnel):

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bench.competitors import Factory, Floor, Veth, wireguard_go
+from bench.competitors import Factory, Floor, PythonFloor, Veth, wireguard_go
 from bench.measures import MEASURES
 from bench.namespaces import LINKS, BenchError
 from bench.weft_nodes import BURST_PIECES, weft, weft_wireguard_go
@@ -19,6 +19,9 @@ SECTIONS = ("loss", "floods", "handshakes", "idle")
 # What `--quick` leaves out unless it is named.
 NOT_QUICK = ("tcp1_reverse", "tcp_both", "udp1200", "udp64", "loss", "floods", "idle")
 
+# The only measures on a tunnel, with their links, that these competitors take unless competitors are named.
+UNNAMED = {"python_floor": {("tcp1", "plain"), ("ping", "plain")}}
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -28,6 +31,7 @@ class Plan:
         runs: samples of each figure, taken in turns.
         seconds: length of one sample.
         idle_seconds: length of the idle measurement.
+        named: whether competitors are named, so that each takes every measure.
         complete: whether nothing is left out, so that a target without a figure is a miss.
     """
 
@@ -38,7 +42,12 @@ class Plan:
     runs: int
     seconds: int
     idle_seconds: int
+    named: bool
     complete: bool
+
+    def takes(self, competitor: str, measure: str, link: str) -> bool:
+        """Whether a competitor takes part in a measure over a link."""
+        return self.named or competitor not in UNNAMED or (measure, link) in UNNAMED[competitor]
 
 
 def factories() -> dict[str, Factory]:
@@ -47,6 +56,7 @@ def factories() -> dict[str, Factory]:
         "veth": Veth,
         "burst_floor": lambda pair, scratch: Floor(pair, scratch, "burst_floor"),
         "packet_floor": lambda pair, scratch: Floor(pair, scratch, "packet_floor"),
+        "python_floor": lambda pair, scratch: PythonFloor(pair, scratch, "python_floor"),
         "wireguard_go": wireguard_go(DEBIAN_WIREGUARD_GO),
         "weft": weft(),
         "weft_packets": weft(**{BURST_PIECES: "0"}),
@@ -90,7 +100,8 @@ def make_plan(
 ) -> Plan:
     """The plan for what the command line asked for."""
     everything = (*MEASURES, *SECTIONS)
-    measures = list(measures)
+    measures, competitors = list(measures), list(competitors)
+    named = bool(competitors)
     chosen = select(measures, everything, "measure")
     if quick and not measures:
         chosen = tuple(name for name in chosen if name not in NOT_QUICK)
@@ -105,5 +116,6 @@ def make_plan(
         runs=runs,
         seconds=seconds or (1 if quick else 2),
         idle_seconds=10 if quick else 60,
+        named=named,
         complete=(competitors, links, chosen) == (known, tuple(LINKS), everything) and runs >= 5,
     )

@@ -13,15 +13,17 @@ from bench.running import running, sample, say
 
 def measure_tunnels(plan: Plan, results: Results, scratch: Path) -> None:
     """Every measure of the plan, its competitors taking turns within each, over one link after the other."""
-    if not plan.measures:
-        return
     known = factories()
     for link in plan.links:
-        chosen = {name: known[name] for name in plan.competitors}
+        turns = [(measure, name) for measure in plan.measures for name in plan.competitors]
+        turns = [(measure, name) for measure, name in turns if plan.takes(name, measure, link)]
+        chosen = {name: known[name] for name in plan.competitors if any(name == each for _, each in turns)}
+        if not turns:
+            continue
         with running(chosen, link, scratch, results, "start") as tunnels:
             for number in range(plan.runs):
                 say(f"-- {link} link, run {number + 1} of {plan.runs}")
-                for measure in plan.measures:
-                    for name, tunnel in tunnels.items():
-                        take = functools.partial(MEASURES[measure], tunnel, plan.seconds)
+                for measure, name in turns:
+                    if name in tunnels:
+                        take = functools.partial(MEASURES[measure], tunnels[name], plan.seconds)
                         sample(results, Name(measure, link, name), take)

@@ -41,6 +41,20 @@ def test_plan_with_a_choice_is_not_complete(choice: dict[str, list[str]]) -> Non
     assert not make_plan(**choice).complete  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("measure", "link"), [("tcp1", "plain"), ("ping", "plain")])
+def test_python_floor_takes_part_in_its_own_measures_in_every_plan(measure: str, link: str) -> None:
+    assert make_plan().takes("python_floor", measure, link)
+    assert make_plan(competitors=["python_floor"]).takes("python_floor", measure, link)
+
+
+@pytest.mark.parametrize(("measure", "link"), [("tcp1", "single"), ("ping", "single"), ("tcp10", "plain")])
+def test_python_floor_takes_part_in_other_measures_only_if_competitors_are_named(measure: str, link: str) -> None:
+    assert not make_plan().takes("python_floor", measure, link)
+    assert not make_plan(quick=True, measures=[measure], links=[link]).takes("python_floor", measure, link)
+    assert make_plan(competitors=["python_floor"]).takes("python_floor", measure, link)
+    assert make_plan().takes("packet_floor", measure, link)
+
+
 def test_quick_plan_leaves_out_what_takes_long_unless_it_is_named() -> None:
     assert "loss" not in make_plan(quick=True).sections
     assert make_plan(quick=True, measures=["loss"]).sections == ("loss",)
