@@ -141,7 +141,7 @@ class Engine:
         """Whether the session with a peer is of use: the peer answers a probe."""
         if not (peer.is_known and peer.path.is_proven and peer.tunnel.is_up(monotonic_ns())):
             return False
-        pong = session.ping(peer, MIN_PING_BYTES)
+        pong = session.proving.ping(peer, MIN_PING_BYTES)
         await asyncio.wait({pong}, timeout=PROBE_S)
         return pong.done() and not pong.cancelled()
 
@@ -235,7 +235,7 @@ class Engine:
             if not up.done() or up.cancelled():
                 up.cancel()
                 raise TimeoutError(f"no session with {peer} within {timeout_s:g} s")
-        pong = session.ping(found, size or MIN_PING_BYTES)
+        pong = session.proving.ping(found, size or MIN_PING_BYTES)
         await asyncio.wait({pong}, timeout=max(0.0, deadline - loop.time()))
         if not pong.done() or pong.cancelled():
             pong.cancel()

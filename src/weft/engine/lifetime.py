@@ -267,7 +267,7 @@ class Lifetime:
                 self.addresses = await local_addresses()
             await asyncio.sleep(HOUSEKEEPING_S)
             self.firewall.expire(monotonic_ns())
-            session.look_at_links()
+            session.proving.look_at_links(session.contacts)
             if session.contacts.last_timestamp_sent.hex() > self._state.timestamp_floor:
                 self._changed.set()
 

@@ -5,7 +5,7 @@ task, drains the machines of the peers that need it and wakes for their timers. 
 another, and the fast path pays for a set insertion.
 
 Source: seed 001 (Engine, Session, Stage); house.md, "Contract of a state machine".
-Not done here: descriptors and their lifetime (engine.py), who the peers are (contacts.py).
+Not done here: descriptors and their lifetime (engine.py), who the peers are (contacts.py), where they are (proving.py).
 """
 
 from __future__ import annotations
@@ -18,26 +18,24 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import count
 
-from weft.burst.header import DATA_OVERHEAD_BYTES, MAX_TOTAL_BYTES, TYPE_DATA
+from weft.burst.header import MAX_TOTAL_BYTES, TYPE_DATA
 from weft.burst.size import REPORT_INTERVAL_NS
 from weft.engine.contacts import Contacts, Terms
 from weft.engine.delivery import Delivery
 from weft.engine.inbound import Inbound
 from weft.engine.outbound import Outbound
 from weft.engine.peer import Endpoint, Peer
+from weft.engine.proving import Proving
 from weft.engine.transmit import Transmitter
 from weft.errors import DecodeError
 from weft.firewall.firewall import Firewall
 from weft.identity import PeerId
-from weft.io.udp import link_mtu
 from weft.mesh.multigram import NOTICE, PROBE, decode_multigram
 from weft.mesh.notices import Hello, HelloReceived
-from weft.mesh.probe import MIN_PING_BYTES, Answered, Lost
 from weft.noise.gate import Gate
 from weft.noise.tunnel import HandshakeFailed, KeypairReady, Tunnel, Unanswered
 from weft.packet.answers import Unreachable, destination_unreachable, echo_reply, packet_too_big
-from weft.paths.mtu import BASE_MTU, PathMtu
-from weft.paths.path import IP_UDP_BYTES
+from weft.paths.mtu import BASE_MTU
 from weft.rates import Rate
 
 log = logging.getLogger("weft.engine")
@@ -49,7 +47,6 @@ ANSWERS_PER_SECOND = 100
 """ICMP errors into the TUN."""
 
 Waiter = asyncio.Future[None]
-PingWaiter = asyncio.Future[Answered]
 
 
 class Session:
@@ -57,6 +54,7 @@ class Session:
 
     Attributes:
         contacts: the peers.
+        proving: where they are, and how large a datagram gets there.
         gate: where handshakes come in.
         inbound: from the sockets to the interface.
         outbound: from the interface to the sockets.
@@ -93,6 +91,7 @@ class Session:
         self.gate = Gate(terms.static, tunnel_for=self._tunnel_for, random_bytes=terms.random_bytes)
         self.contacts = Contacts(terms, self.gate.table, drops, timestamp_floor, self._handle_removed)
         routes = self.contacts.routes
+        self.proving = Proving(self, terms.clock, when_changed)
         self.transmitter = Transmitter(self, drops)
         self.outbound = Outbound(routes, firewall, self.transmitter, self, terms.clock, drops)
         self.delivery = Delivery(drops)
@@ -105,7 +104,6 @@ class Session:
         self._sequence = count()
         self._wake = asyncio.Event()
         self._up_waiters: dict[Peer, list[Waiter]] = {}
-        self._ping_waiters: dict[Peer, dict[bytes, PingWaiter]] = {}
 
     async def run(self) -> None:
         """Look after the peers until cancelled."""
@@ -145,14 +143,14 @@ class Session:
         now = self._clock()
         is_elsewhere = endpoint is not None and peer.path.endpoint != endpoint
         if endpoint is not None and (is_elsewhere or not peer.path.is_proven):
-            self._move(peer, endpoint, proven=True)
+            self.proving.move(peer, endpoint, proven=True)
         peer.tunnel.initiate(now, self._wall_clock(), elsewhere=is_elsewhere)
         self.attend(peer)
 
     def aim(self, peer: Peer, endpoint: Endpoint) -> None:
         """Send what follows to another known endpoint of a peer; the tunnel says when that is."""
         if peer.path.endpoint != endpoint:
-            self._move(peer, endpoint, proven=True)
+            self.proving.move(peer, endpoint, proven=True)
 
     def show_up(self) -> None:
         """Say something to every peer with a session, now: this machine may be reached elsewhere.
@@ -178,26 +176,15 @@ class Session:
         waiting.append(waiter)
         return waiter
 
-    def ping(self, peer: Peer, size: int) -> PingWaiter:
-        """Send a probe; the future is done with its answer and cancelled with its loss."""
-        waiter: PingWaiter = asyncio.get_running_loop().create_future()
-        assert peer.prober is not None
-        self._ping_waiters.setdefault(peer, {})[peer.prober.ping(self._clock(), size)] = waiter
-        self.attend(peer)
-        return waiter
-
     def remove(self, peer: Peer) -> None:
         """Forget a peer; whoever waits for it is told."""
         self.contacts.remove(peer)
 
     def _handle_removed(self, peer: Peer) -> None:
         """A peer was forgotten, by whatever way."""
-        waiters: list[Waiter | PingWaiter] = [
-            *self._up_waiters.pop(peer, []),
-            *self._ping_waiters.pop(peer, {}).values(),
-        ]
-        for waiter in waiters:
+        for waiter in self._up_waiters.pop(peer, []):
             waiter.cancel()
+        self.proving.handle_removed(peer)
         self._attention.discard(peer)
         peer.armed_at = None
 
@@ -208,17 +195,6 @@ class Session:
         for peer in self.contacts:
             if peer.notices is not None and peer.notices.hello.capabilities != capabilities:
                 self._say(peer, now)
-
-    def look_at_links(self) -> None:
-        """Ask the kernel anew how much fits a datagram to each stock device in use; for the engine, once a second.
-
-        Such a device answers no probes, but routers tell the kernel when a link on the way is too small.
-        """
-        for peer in self.contacts:
-            endpoint = peer.path.endpoint
-            if not peer.is_weft and peer.in_use and isinstance(endpoint, Endpoint):
-                peer.in_use = False
-                peer.path.mtu = PathMtu(link_mtu(*endpoint.multiaddr.endpoint()))
 
     # What the datapath calls.
 
@@ -249,22 +225,12 @@ class Session:
             self.transmitter.send_packet(peer, rejection, now)
 
     def handle_moved(self, peer: Peer, endpoint: Endpoint, now: int) -> None:
-        """Follow a peer to another endpoint; a stock device is believed."""
-        self._move(peer, endpoint, proven=False)
-        if not peer.is_weft:
-            self._prove(peer, now)
-        self.attend(peer)
+        """Follow a peer to another endpoint."""
+        self.proving.follow(peer, endpoint, now)
 
     def handle_unproven(self, peer: Peer, now: int) -> None:
-        """Ask at the endpoint of a peer whether it is there, if so much may go there already.
-
-        A question that is lost is asked again when more comes.
-        """
-        endpoint = peer.path.endpoint
-        may_ask = peer.is_known and peer.path.has_room(DATA_OVERHEAD_BYTES + MIN_PING_BYTES)
-        if may_ask and peer.prober is not None and isinstance(endpoint, Endpoint):
-            peer.proving = (peer.prober.ping(now), endpoint)
-            self.attend(peer)
+        """Ask at the endpoint of a peer whether it is there."""
+        self.proving.ask(peer, now)
 
     def receive_control(self, endpoint: Endpoint, datagram: memoryview, now: int) -> None:
         """Take a handshake message; whatever else it is, nobody here knows it."""
@@ -279,7 +245,7 @@ class Session:
             return
         peer = self.contacts.by_tunnel[tunnel]
         if peer.path.endpoint != endpoint:
-            self._move(peer, endpoint, proven=False)
+            self.proving.move(peer, endpoint, proven=False)
         peer.path.handle_received(len(datagram))
         self.attend(peer)
 
@@ -323,10 +289,9 @@ class Session:
         if peer.path.size.pieces < pieces:
             # Bursts vanish: the path may have become too small for their pieces.
             peer.path.mtu.suspect(now)
-        if peer.notices is not None and peer.prober is not None:
+        if peer.notices is not None:
             peer.notices.handle_timer(now)
-            peer.prober.handle_timer(now)
-            self._probe_mtu(peer, now)
+            self.proving.handle_timer(peer, now)
         if peer.report_due and now >= peer.report_at:
             peer.report_due = False
             peer.report_at = now + REPORT_INTERVAL_NS
@@ -362,7 +327,7 @@ class Session:
             self._drain_notices(peer, now)
             if peer.tunnel not in self.contacts.by_tunnel:
                 return
-            self._drain_probes(peer, now)
+            self.proving.take_answers(peer, now)
             # Probes first: at an unproven endpoint there may not be room for more.
             for message in (*peer.prober.datagrams_to_send(), *peer.notices.datagrams_to_send()):
                 self.transmitter.send_message(peer, message, now)
@@ -376,27 +341,10 @@ class Session:
             else:
                 peer.path.size.receive_report(event.report, now)
 
-    def _drain_probes(self, peer: Peer, now: int) -> None:
-        assert peer.prober is not None
-        while (event := peer.prober.next_event()) is not None:
-            waiter = self._ping_waiters.get(peer, {}).pop(event.id, None)
-            if isinstance(event, Answered):
-                peer.path.handle_rtt(event.rtt_ns)
-                if peer.proving == (event.id, peer.path.endpoint):
-                    self._prove(peer, now)
-                if waiter is not None and not waiter.done():
-                    waiter.set_result(event)
-            else:
-                if peer.proving is not None and peer.proving[0] == event.id:
-                    peer.proving = None
-                if waiter is not None:
-                    waiter.cancel()
-            self._end_mtu_probe(peer, event, now)
-
     def _handle_up(self, peer: Peer, now: int) -> None:
         """A session came up: its handshake proved the endpoint, unless what ended it came from another one."""
         if peer.path.endpoint == peer.handshake_endpoint:
-            self._prove(peer, now)
+            self.proving.prove(peer, now)
         if peer.notices is not None:
             peer.notices.start(now)
         for waiter in self._up_waiters.pop(peer, []):
@@ -414,11 +362,9 @@ class Session:
                 return
             self._when_changed()
         peer.refresh()
-        self._search_mtu(peer, now)
         if hello.burst == 0:
             peer.path.size.receive_refusal(now)
-        if not peer.path.is_proven and peer.proving is None:
-            self.handle_unproven(peer, now)
+        self.proving.handle_known(peer, now)
 
     def _say(self, peer: Peer, now: int) -> None:
         """Tell a peer anew what this node is and takes."""
@@ -430,52 +376,6 @@ class Session:
         )
         peer.notices.say(hello, now)
         self.attend(peer)
-
-    def _prove(self, peer: Peer, now: int) -> None:
-        peer.proving = None
-        was_proven = peer.path.is_proven
-        peer.path.prove()
-        peer.refresh()
-        self._search_mtu(peer, now)
-        endpoint = peer.path.endpoint
-        if isinstance(endpoint, Endpoint):
-            is_news = peer.endpoints.prove(endpoint.multiaddr)
-            if is_news or not was_proven:
-                self._when_changed()
-
-    def _move(self, peer: Peer, endpoint: Endpoint, *, proven: bool) -> None:
-        host, port = endpoint.multiaddr.endpoint()
-        peer.path.move(endpoint, is_ipv6=endpoint.socket.is_ipv6, ceiling=link_mtu(host, port), proven=proven)
-        peer.mtu_probe = peer.proving = None
-        peer.refresh()
-
-    def _search_mtu(self, peer: Peer, now: int) -> None:
-        """Probe the path of a peer that answers probes, once something may be sent there."""
-        if peer.is_known and peer.path.is_proven:
-            peer.path.mtu.start(now)
-
-    def _probe_mtu(self, peer: Peer, now: int) -> None:
-        path = peer.path
-        if peer.prober is None:
-            return
-        due_at = path.mtu.next_timer()
-        if due_at is None or now < due_at:
-            return
-        size = path.mtu.probe_due(now, in_use=peer.in_use)
-        peer.in_use = False
-        if size is not None:
-            multigram = size - IP_UDP_BYTES[path.is_ipv6] - DATA_OVERHEAD_BYTES
-            peer.mtu_probe = (peer.prober.ping(now, multigram), size)
-
-    def _end_mtu_probe(self, peer: Peer, event: Answered | Lost, now: int) -> None:
-        if peer.mtu_probe is None or peer.mtu_probe[0] != event.id:
-            return
-        size = peer.mtu_probe[1]
-        peer.mtu_probe = None
-        if isinstance(event, Answered):
-            peer.path.mtu.handle_answered(size, now)
-        else:
-            peer.path.mtu.handle_lost(size, now)
 
     def _arm(self, peer: Peer) -> None:
         at = peer.next_timer()

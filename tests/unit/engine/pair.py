@@ -28,7 +28,7 @@ from unittest.mock import patch
 
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-import weft.engine.session
+import weft.engine.proving
 import weft.noise.keypair
 from tests.unit.engine import packets
 from weft.burst.records import KIND_PACKET, KIND_TCP, KIND_UDP
@@ -424,7 +424,7 @@ class Net:
                 return self._aead.encrypt_into(nonce, data, associated_data, buf)
 
         self._patches = (
-            patch.object(weft.engine.session, "link_mtu", lambda host, port: self.link_mtu),
+            patch.object(weft.engine.proving, "link_mtu", lambda host, port: self.link_mtu),
             patch.object(weft.noise.keypair, "ChaCha20Poly1305", RecordingAead),
         )
         for each in self._patches:

@@ -102,7 +102,7 @@ def test_whoever_waits_for_a_peer_that_is_forgotten_is_told() -> None:
 
 
 async def _ping(node: Node, other: Node) -> object:
-    return node.session.ping(node.peer(other), 118)
+    return node.session.proving.ping(node.peer(other), 118)
 
 
 @pytest.mark.parametrize("versions", [[], [2], [2, 3]])

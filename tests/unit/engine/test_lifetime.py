@@ -73,7 +73,7 @@ async def ping(one: Lifetime, other: Lifetime) -> bool:
     peer = session.contacts.by_key(other.identity.noise_public)
     if peer is None:
         return False
-    pong = session.ping(peer, 118)
+    pong = session.proving.ping(peer, 118)
     await asyncio.wait({pong}, timeout=3)
     return pong.done() and not pong.cancelled()
 

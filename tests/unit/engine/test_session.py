@@ -294,7 +294,7 @@ def test_session_that_is_closed_forgets_all_and_tells_whoever_waits() -> None:
 
         async def wait() -> list[asyncio.Future[object]]:
             peer = alice.peer(bob)
-            return [alice.session.wait_until_up(peer), alice.session.ping(peer, 118)]  # type: ignore[list-item]
+            return [alice.session.wait_until_up(peer), alice.session.proving.ping(peer, 118)]  # type: ignore[list-item]
 
         waiters = net.loop.run_until_complete(wait())
         alice.session.close()
@@ -314,7 +314,7 @@ def test_waiter_that_gave_up_does_no_harm() -> None:
         async def wait() -> None:
             for _ in range(50):
                 alice.session.wait_until_up(peer).cancel()
-            ping = alice.session.ping(peer, 118)
+            ping = alice.session.proving.ping(peer, 118)
             ping.cancel()
 
         net.loop.run_until_complete(wait())

@@ -1,0 +1,187 @@
+"""Pings to peers, and what their answers prove: that a peer is at an endpoint, and how large a datagram gets there.
+
+An endpoint is proven by the handshake or the ping that was answered from it; one that a person or the store named is
+taken for the peer's, and a stock device, which answers no pings, is believed. Once it is proven, padded pings look for
+the path MTU. What a person wants to know is asked the same way (`ping`).
+
+Source: wire.md sections 3 (roaming), 4 ("Path MTU") and 6.
+Not done here: pings and pongs themselves (mesh/probe.py); how far an endpoint is trusted (paths/path.py) and which size
+is probed when (paths/mtu.py); sending (session.py); where else a peer may be (dial.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from weft.burst.header import DATA_OVERHEAD_BYTES
+from weft.engine.peer import Endpoint, Peer
+from weft.io.udp import link_mtu
+from weft.mesh.probe import MIN_PING_BYTES, Answered, Lost, Prober
+from weft.paths.mtu import PathMtu
+from weft.paths.path import IP_UDP_BYTES
+
+PingWaiter = asyncio.Future[Answered]
+
+
+class Attendant(Protocol):
+    """Who sends what a peer's machines have to send; the Session."""
+
+    def attend(self, peer: Peer) -> None:
+        """Drain the peer's machines and arm its timer anew."""
+
+
+class Proving:
+    """Moves peers to endpoints, asks there, and takes the answers."""
+
+    def __init__(self, attendant: Attendant, clock: Callable[[], int], when_changed: Callable[[], None]) -> None:
+        """Begin without a question.
+
+        Args:
+            attendant: is told of each peer that is to be asked something.
+            clock: monotonic ns.
+            when_changed: called when an endpoint was proven that is to be stored.
+        """
+        self._attendant = attendant
+        self._clock = clock
+        self._when_changed = when_changed
+        self._waiters: dict[Peer, dict[bytes, PingWaiter]] = {}
+
+    # Endpoints.
+
+    def move(self, peer: Peer, endpoint: Endpoint, *, proven: bool) -> None:
+        """Use another endpoint of a peer.
+
+        Args:
+            peer: whose.
+            endpoint: the new one.
+            proven: whether it is known to be the peer's; see `Path.move`.
+        """
+        host, port = endpoint.multiaddr.endpoint()
+        peer.path.move(endpoint, is_ipv6=endpoint.socket.is_ipv6, ceiling=link_mtu(host, port), proven=proven)
+        peer.mtu_probe = peer.proving = None
+        peer.refresh()
+
+    def follow(self, peer: Peer, endpoint: Endpoint, now: int) -> None:
+        """Use the endpoint that a message of a peer came from; a stock device is believed."""
+        self.move(peer, endpoint, proven=False)
+        if not peer.is_weft:
+            self.prove(peer, now)
+        self._attendant.attend(peer)
+
+    def ask(self, peer: Peer, now: int) -> None:
+        """Ask at the endpoint of a peer whether it is there, if so much may go there already.
+
+        A question that is lost is asked again when more comes.
+        """
+        endpoint = peer.path.endpoint
+        may_ask = peer.is_known and peer.path.has_room(DATA_OVERHEAD_BYTES + MIN_PING_BYTES)
+        if may_ask and peer.prober is not None and isinstance(endpoint, Endpoint):
+            peer.proving = (peer.prober.ping(now), endpoint)
+            self._attendant.attend(peer)
+
+    def prove(self, peer: Peer, now: int) -> None:
+        """A peer is at its endpoint: everything may go there, and it is worth keeping."""
+        peer.proving = None
+        was_proven = peer.path.is_proven
+        peer.path.prove()
+        peer.refresh()
+        self._search_mtu(peer, now)
+        endpoint = peer.path.endpoint
+        if isinstance(endpoint, Endpoint):
+            is_news = peer.endpoints.prove(endpoint.multiaddr)
+            if is_news or not was_proven:
+                self._when_changed()
+
+    # Pings.
+
+    def ping(self, peer: Peer, size: int) -> PingWaiter:
+        """Ping a weft peer; the future is done with the answer, and cancelled when that is lost or the peer goes.
+
+        Args:
+            peer: whom.
+            size: of the whole multigram, bytes.
+        """
+        waiter: PingWaiter = asyncio.get_running_loop().create_future()
+        assert peer.prober is not None
+        self._waiters.setdefault(peer, {})[peer.prober.ping(self._clock(), size)] = waiter
+        self._attendant.attend(peer)
+        return waiter
+
+    def handle_known(self, peer: Peer, now: int) -> None:
+        """A peer said who it is, so it can be asked: how large its path is, or first whether it is there."""
+        self._search_mtu(peer, now)
+        if not peer.path.is_proven and peer.proving is None:
+            self.ask(peer, now)
+
+    def handle_timer(self, peer: Peer, now: int) -> None:
+        """Give up what was not answered in time, and probe the path MTU when that is due."""
+        if peer.prober is not None:
+            peer.prober.handle_timer(now)
+            self._probe_mtu(peer, peer.prober, now)
+
+    def take_answers(self, peer: Peer, now: int) -> None:
+        """Draw the conclusions from what became of the pings to a peer."""
+        assert peer.prober is not None
+        while (event := peer.prober.next_event()) is not None:
+            waiter = self._waiters.get(peer, {}).pop(event.id, None)
+            if isinstance(event, Answered):
+                peer.path.handle_rtt(event.rtt_ns)
+                if peer.proving == (event.id, peer.path.endpoint):
+                    self.prove(peer, now)
+                if waiter is not None and not waiter.done():
+                    waiter.set_result(event)
+            else:
+                if peer.proving is not None and peer.proving[0] == event.id:
+                    peer.proving = None
+                if waiter is not None:
+                    waiter.cancel()
+            self._end_mtu_probe(peer, event, now)
+
+    def handle_removed(self, peer: Peer) -> None:
+        """A peer was forgotten: whoever waits for its answers is told."""
+        for waiter in self._waiters.pop(peer, {}).values():
+            waiter.cancel()
+
+    # Path MTU.
+
+    def look_at_links(self, peers: Iterable[Peer]) -> None:
+        """Ask the kernel anew how much fits a datagram to each stock device in use; for the engine, once a second.
+
+        Such a device answers no probes, but routers tell the kernel when a link on the way is too small.
+        """
+        for peer in peers:
+            endpoint = peer.path.endpoint
+            if not peer.is_weft and peer.in_use and isinstance(endpoint, Endpoint):
+                peer.in_use = False
+                peer.path.mtu = PathMtu(link_mtu(*endpoint.multiaddr.endpoint()))
+
+    @staticmethod
+    def _search_mtu(peer: Peer, now: int) -> None:
+        """Probe the path of a peer that answers probes, once something may be sent there."""
+        if peer.is_known and peer.path.is_proven:
+            peer.path.mtu.start(now)
+
+    @staticmethod
+    def _probe_mtu(peer: Peer, prober: Prober, now: int) -> None:
+        path = peer.path
+        due_at = path.mtu.next_timer()
+        if due_at is None or now < due_at:
+            return
+        size = path.mtu.probe_due(now, in_use=peer.in_use)
+        peer.in_use = False
+        if size is not None:
+            multigram = size - IP_UDP_BYTES[path.is_ipv6] - DATA_OVERHEAD_BYTES
+            peer.mtu_probe = (prober.ping(now, multigram), size)
+
+    @staticmethod
+    def _end_mtu_probe(peer: Peer, event: Answered | Lost, now: int) -> None:
+        if peer.mtu_probe is None or peer.mtu_probe[0] != event.id:
+            return
+        size = peer.mtu_probe[1]
+        peer.mtu_probe = None
+        if isinstance(event, Answered):
+            peer.path.mtu.handle_answered(size, now)
+        else:
+            peer.path.mtu.handle_lost(size, now)
