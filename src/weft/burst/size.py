@@ -121,6 +121,7 @@ class BurstSize:
 
     Attributes:
         pieces: how many datagrams a burst may have now; 1 means type 4 messages only.
+        vanish: whether bursts do not arrive or are refused, whatever their size.
         wanted: how many the loss alone would allow.
         loss: share of lost datagrams, 0 to 1.
         datagrams_sent: counted up by the datapath, once per burst.
@@ -147,6 +148,7 @@ class BurstSize:
         "fixed",
         "loss",
         "pieces",
+        "vanish",
         "wanted",
     )
 
@@ -158,6 +160,7 @@ class BurstSize:
         """
         self.fixed = None if fixed is None else max(1, min(fixed, MAX_PIECES))
         self.pieces = self.wanted = self.fixed or MAX_PIECES
+        self.vanish = False
         self.loss = 0.0
         self.datagrams_sent = 0
         self._last: LossReport | None = None
@@ -285,9 +288,11 @@ class BurstSize:
             self._refused_until = 0
         if self._hole_until and now >= self._hole_until:
             self._hole_until = 0
+        is_tried = self._is_trial and self._first_unreported_at is not None
+        self.vanish = self.fixed is None and bool(self._refused_until or self._hole_until or is_tried)
         if self.fixed is not None:
             self.pieces = self.fixed
-        elif self._refused_until or self._hole_until or (self._is_trial and self._first_unreported_at is not None):
+        elif self.vanish:
             self.pieces = 1
         else:
             self.pieces = min(self.wanted, self._rate.limit(now))

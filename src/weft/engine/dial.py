@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import threading
 from collections.abc import Awaitable, Callable, Hashable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from ipaddress import IPv6Address
+from typing import Any
 
 from weft.engine.peer import Endpoint, Peer
 from weft.engine.session import Session
@@ -126,13 +128,40 @@ async def resolve(address: Multiaddr, families: list[bool]) -> Multiaddr:
     assert host is not None
     assert port is not None
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+        found = await _addresses_of(host, port)
     except OSError as error:
         raise PeerError(f"can't resolve {host}: {error.strerror}") from error
-    for family, *_, resolved in found:
-        if (family == socket.AF_INET6) in families:
-            return Multiaddr.from_endpoint(str(resolved[0]), port)
+    for is_ipv6, number in found:
+        if is_ipv6 in families:
+            return Multiaddr.from_endpoint(number, port)
     raise PeerError(f"{host} has no address that a listener of this node can reach")
+
+
+async def _addresses_of(host: str, port: int) -> list[tuple[bool, str]]:
+    """What the system's resolver says of a name: (whether it is IPv6, address).
+
+    In a thread that the process does not wait for when it ends: a resolver that nobody answers takes half a minute.
+
+    Raises:
+        OSError: the name has no address.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[list[tuple[bool, str]]] = loop.create_future()
+
+    def look_up() -> None:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+            tell(answer.set_result, [(family == socket.AF_INET6, str(at[0])) for family, *_, at in found])
+        except OSError as error:
+            tell(answer.set_exception, error)
+
+    def tell(conclude: Callable[[Any], None], value: object) -> None:
+        # The loop may be closed meanwhile.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(lambda: None if answer.done() else conclude(value))
+
+    threading.Thread(target=look_up, name=f"resolve {host}", daemon=True).start()
+    return await answer
 
 
 class Dialler:

@@ -208,7 +208,8 @@ class Transmitter:
 
     def _send_large(self, peer: Peer, packet: memoryview | bytes, room: int, now: int) -> None:
         """A packet that fits no datagram of the path goes as a burst of several pieces, or its sender is told."""
-        if len(packet) + BURST_OVERHEAD_BYTES <= min(peer.burst_limit, MAX_PIECES * peer.piece):
+        limit = 0 if peer.path.size.vanish else min(peer.burst_limit, MAX_PIECES * peer.piece)
+        if len(packet) + BURST_OVERHEAD_BYTES <= limit:
             self.send_record(peer, packet, KIND_PACKET, 0, 0, now)
         elif packet[0] >> 4 == 6 and len(packet) <= BASE_MTU:
             self._send_fragmentable(peer, packet, now)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 from typing import Any
 
 import pytest
@@ -124,10 +126,10 @@ def test_endpoint_outside_the_overlay_is_fine(text: str) -> None:
 
 
 async def test_name_becomes_an_address_of_a_family_that_a_listener_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def found(*_: Any, **__: Any) -> list[Any]:
+    def found(*_: Any, **__: Any) -> list[Any]:
         return [(10, 2, 17, "", ("2001:db8::1", 7, 0, 0)), (2, 2, 17, "", ("192.0.2.1", 7))]
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", found)
+    monkeypatch.setattr(socket, "getaddrinfo", found)
     name = decode_multiaddr(f"/dns/host.example/udp/7/p2p/{PEER}")
     assert (await resolve(name, [False, True])).endpoint() == ("2001:db8::1", 7)
     assert (await resolve(name, [False])).endpoint() == ("192.0.2.1", 7)
@@ -136,12 +138,29 @@ async def test_name_becomes_an_address_of_a_family_that_a_listener_has(monkeypat
 
 
 async def test_name_that_nobody_knows_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fail(*_: Any, **__: Any) -> list[Any]:
+    def fail(*_: Any, **__: Any) -> list[Any]:
         raise OSError(-2, "Name or service not known")
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", fail)
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
     with pytest.raises(PeerError, match=r"^can't resolve host\.example: Name or service not known$"):
         await resolve(decode_multiaddr(f"/dns/host.example/udp/7/p2p/{PEER}"), [False])
+
+
+def test_process_does_not_wait_for_a_resolver_that_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    released = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: released.wait(30) and [])
+    name = decode_multiaddr("/dns/host.example/udp/7")
+
+    async def give_up() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(resolve(name, [False]), 0.01)
+
+    asyncio.run(give_up())
+    (thread,) = (thread for thread in threading.enumerate() if thread.name == "resolve host.example")
+    assert thread.daemon
+    released.set()
+    thread.join(5)
+    assert not thread.is_alive()
 
 
 async def test_address_stays_as_it_is() -> None:

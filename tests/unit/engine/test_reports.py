@@ -169,6 +169,33 @@ def test_path_that_swallows_bursts_is_left_to_type_4_and_tried_again_later() -> 
         assert alice.peer(bob).path.size.pieces > 1
 
 
+def test_sender_of_large_packets_is_told_what_fits_where_bursts_vanish() -> None:
+    with Net(link_mtu=1500) as net:
+        alice, bob = joined(net)
+        alice.peer(bob).path.mtu.handle_too_big(1281, net.now)
+        large = packets.udp(alice.address, bob.address, bytes(1350 - 48))
+        alice.tun.program_sends(large)
+        net.run(0.1)
+        assert bob.tun.received.pop() == large
+        assert len(bursts(alice, bob)) == 1
+        net.faults.drops = lambda datagram: datagram.data[0] == 5
+        stream(net, alice, bob, 1.2)
+        alice.tun.received.clear()
+        bob.tun.received.clear()
+        tried = len(bursts(alice, bob))
+        alice.tun.program_sends(large)
+        net.run(0.1)
+        (answer,) = alice.tun.received
+        assert answer[40] == 2, "Packet Too Big"
+        room = int.from_bytes(answer[44:48], "big")
+        assert room == 1280
+        fitting = packets.udp(alice.address, bob.address, bytes(room - 48))
+        alice.tun.program_sends(fitting)
+        net.run(0.1)
+        assert bob.tun.received == [fitting]
+        assert len(bursts(alice, bob)) == tried
+
+
 def forge(net: Net, alice: Node, bob: Node) -> list[Datagram]:
     """A burst of Alice's that never arrived, with one bit turned."""
     net.hold()
