@@ -199,7 +199,7 @@ class Joiner:
             datagram: the whole datagram; not kept.
             source: endpoint that it came from.
             now: monotonic ns.
-            proven: whether that endpoint is known to be the peer's.
+            proven: whether that endpoint is known to be the peer's, and the counter may be one that it has come to.
             met_congestion: whether a router marked the datagram (CE).
 
         Returns:

@@ -53,6 +53,7 @@ from weft.io.udp import UdpSocket
 from weft.mesh.multigram import FIRST_BYTE
 from weft.noise.allowed import AllowedSources
 from weft.noise.keypair import Keypair
+from weft.noise.replay import WINDOW
 from weft.noise.timers import REJECT_AFTER_MESSAGES
 from weft.noise.tunnel import Tunnel
 from weft.packet.checksum import FIELD
@@ -183,7 +184,7 @@ class Inbound:
         length = open_burst(keypair.opener, whole.counter, whole.prefix, whole.sealed, self._opened)
         if length < 0:
             if whole.pieces == 1:
-                self._handle_bad_tag(self._peers[keypair.tunnel], endpoint, now)
+                self._handle_bad_tag(keypair, endpoint, whole.counter, now)
             return False
         self._deliver_burst(endpoint, keypair, whole, length, ecn, now)
         return True
@@ -199,7 +200,7 @@ class Inbound:
         if keypair is None:
             return
         peer = self._peers[keypair.tunnel]
-        proven = peer.path.is_proven and peer.path.endpoint == endpoint
+        proven = _is_credible(peer, keypair, endpoint, header.counter)
         self._joiner = peer.joiner
         whole = peer.joiner.receive(header, datagram, endpoint, now, proven=proven, met_congestion=ecn == CE)
         self._take_whole(endpoint, whole, now)
@@ -215,13 +216,14 @@ class Inbound:
             return
         length = open_burst(keypair.opener, whole.counter, whole.prefix, whole.sealed, self._opened)
         if length < 0:
-            self._handle_bad_tag(self._peers[keypair.tunnel], endpoint, now)
+            self._handle_bad_tag(keypair, endpoint, whole.counter, now)
         else:
             self._deliver_burst(endpoint, keypair, whole, length, CE if whole.met_congestion else NOT_ECT, now)
 
-    def _handle_bad_tag(self, peer: Peer, endpoint: Endpoint, now: int) -> None:
+    def _handle_bad_tag(self, keypair: Keypair, endpoint: Endpoint, counter: int, now: int) -> None:
         self._drops["burst: bad tag"] += 1
-        if peer.path.is_proven and peer.path.endpoint == endpoint and peer.handle_bad_tag(now):
+        peer = self._peers[keypair.tunnel]
+        if _is_credible(peer, keypair, endpoint, counter) and peer.handle_bad_tag(now):
             self._attendant.refuse_bursts(peer, now)
 
     def _deliver_burst(
@@ -395,6 +397,16 @@ class Inbound:
         """Write what is still being merged; its buffer is free again."""
         self._delivery.flush()
         self._position = 0
+
+
+def _is_credible(peer: Peer, keypair: Keypair, endpoint: Endpoint, counter: int) -> bool:
+    """Whether a burst that is not opened may well be the peer's, so that what becomes of it says something of its path.
+
+    Anybody can write the peer's endpoint as the source of a datagram. What is further ahead of all that opened than the
+    replay window is long is no counter that the peer has come to, or so much was lost that bursts are no matter.
+    """
+    path = peer.path
+    return path.is_proven and path.endpoint == endpoint and counter - keypair.window.highest < WINDOW
 
 
 def _ip_length(packet: memoryview) -> int:

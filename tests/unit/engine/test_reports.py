@@ -9,6 +9,7 @@ import pytest
 from tests.unit.engine import packets
 from tests.unit.engine.pair import Call, Datagram, Net, Node
 from weft.mesh.notices import Notices
+from weft.noise.replay import WINDOW
 
 SEGMENT = 1200
 
@@ -204,6 +205,30 @@ def forge(net: Net, alice: Node, bob: Node) -> list[Datagram]:
     *pieces, last = net.release()
     assert last.data[0] == 5
     return [*pieces, last._replace(data=last.data[:-1] + bytes((last.data[-1] ^ 1,)))]
+
+
+def ahead(datagram: Datagram, by: int) -> Datagram:
+    """A piece with a counter that many further."""
+    counter = int.from_bytes(datagram.data[8:16], "little") + by
+    return datagram._replace(data=datagram.data[:8] + counter.to_bytes(8, "little") + datagram.data[16:])
+
+
+@pytest.mark.parametrize(("by", "is_blamed"), [(WINDOW - 10, True), (WINDOW + 10, False), (1 << 40, False)])
+def test_bursts_that_the_peer_has_not_come_to_say_nothing_of_its_path(by: int, is_blamed: bool) -> None:
+    """Whoever saw an index and writes the peer's address as its own must not be able to slow the peer down."""
+    with Net() as net:
+        alice, bob = joined(net)
+        stream(net, alice, bob, 0.1)
+        forged = forge(net, alice, bob)
+        for number in range(3):
+            net.deliver(*(ahead(piece, by + number) for piece in forged))
+            net.deliver(ahead(forged[0], by + 5 + number))
+            net.run(0.1)
+        net.run(0.5)
+        assert bob.session.drops["burst: bad tag"] == 3
+        assert (bob.peer(alice).meter.bad_tags == 3) is is_blamed
+        assert (bob.peer(alice).meter.given_up > 0) is is_blamed
+        assert (alice.peer(bob).burst_limit == 0) is is_blamed
 
 
 def test_three_bad_tags_in_a_second_ask_for_type_4_for_ten_seconds_then_for_twenty() -> None:
