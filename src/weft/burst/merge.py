@@ -23,7 +23,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from weft.burst.records import MIN_SEGMENT_BYTES
-from weft.packet.checksum import sum16, verify, verify_ipv4_header
+from weft.packet.checksum import swapped_sum, verify, verify_ipv4_header
 from weft.packet.protocols import TCP
 
 _U16 = Struct(">H")
@@ -86,7 +86,7 @@ class Merger:
         packet = plain[:length]
         if len(packet) < length or self._total + self._segment > _MAX_PACKET_BYTES:
             return 0
-        if (sum16(packet[8:]) + TCP + length - 40) % 0xFFFF:
+        if (swapped_sum(packet[8:]) + (TCP + length - 40) * 256) % 0xFFFF:
             return 0
         self._parts.append(packet[self._first_payload :])
         self._total += self._segment

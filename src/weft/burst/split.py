@@ -20,11 +20,12 @@ from __future__ import annotations
 from struct import Struct
 
 from weft.burst.seal import padding_of
-from weft.packet.checksum import sum16
+from weft.packet.checksum import sum16, swapped_sum
 from weft.packet.ipv6 import HEADER_BYTES, decode_ipv6_upper_layer
 from weft.packet.protocols import TCP
 
 _U16 = Struct(">H")
+_SWAPPED = Struct("<H")
 _U32 = Struct(">I")
 
 _FIN_PSH = 0x09
@@ -80,9 +81,9 @@ def split(packet: memoryview, transport: int, segment: int, per_run: int, padded
             _write_identification(header, identification + len(runs) * per_run)
         payload = packet[start:stop]
         if sums is not None:
-            total = constant + (sequence >> 16) + (sequence & 0xFFFF) + sum16(payload)
+            total = swapped_sum(payload) + (constant + sequence) * 256
             checksum = 0xFFFF - (total % 0xFFFF or 0xFFFF)
-            _U16.pack_into(header, checksum_at, checksum if is_tcp else checksum or 0xFFFF)
+            _SWAPPED.pack_into(header, checksum_at, checksum if is_tcp else checksum or 0xFFFF)
         if is_tcp:
             sequence = (sequence + step) & 0xFFFFFFFF
         runs.append(b"".join((header, payload, padding)))

@@ -51,16 +51,17 @@ _FOLDS: Final = [_folds(length * 8) for length in range(0, _PIECE_BYTES + 1, _ST
 """By length in steps of `_STEP_BYTES`, rounded up."""
 
 
-def sum16(buffer: Buffer) -> int:
-    """The ones-complement sum of the 16-bit words of `buffer`, not complemented.
+def swapped_sum(buffer: Buffer) -> int:
+    """The ones-complement sum of the 16-bit words of `buffer`, its bytes swapped, neither folded nor complemented.
 
-    The unit that everything else is made of: sums of buffers that start at even offsets may simply be added.
+    For hot loops: what is to be added to it is multiplied by 256, which swaps the bytes of a sum modulo 65,535, and the
+    checksum is then written with its bytes swapped.
 
     Args:
         buffer: any number of bytes; an odd length is summed as if a zero byte followed.
 
     Returns:
-        0 to 65,535, folded; 0 only if all bytes are zero.
+        A large integer, of which the remainder modulo 65,535 counts; 0 only if all bytes are zero.
     """
     length = len(buffer)
     if length <= _PIECE_BYTES:
@@ -74,6 +75,21 @@ def sum16(buffer: Buffer) -> int:
     if length > _SHORT_BYTES:
         for bits, mask in _FOLDS[-(-length // _STEP_BYTES)]:
             total = (total >> bits) + (total & mask)
+    return total
+
+
+def sum16(buffer: Buffer) -> int:
+    """The ones-complement sum of the 16-bit words of `buffer`, not complemented.
+
+    The unit that everything else is made of: sums of buffers that start at even offsets may simply be added.
+
+    Args:
+        buffer: any number of bytes; an odd length is summed as if a zero byte followed.
+
+    Returns:
+        0 to 65,535, folded; 0 only if all bytes are zero.
+    """
+    total = swapped_sum(buffer)
     swapped = total % 0xFFFF or (total and 0xFFFF)
     return (swapped & 0xFF) << 8 | swapped >> 8
 
