@@ -21,6 +21,8 @@ from bench.waiting import until
 
 OUTER_PORT = 1312
 INNER_A, INNER_B = "10.99.0.1", "10.99.0.2"
+# weft's network is IPv6, so wireguard-go carries IPv6 too; the floors know IPv4 only.
+INNER_V6_A, INNER_V6_B = "fd77::1", "fd77::2"
 # What wireguard-go is given by its own tools on an Ethernet underlay; the floors get the same.
 INNER_MTU = 1420
 
@@ -138,11 +140,12 @@ class WireguardGo(Tunnel):
     def start(self) -> None:
         a = WireguardEnd(self.pair.a, self.program, self.scratch)
         b = WireguardEnd(self.pair.b, self.program, self.scratch)
-        for end, inner in ((a, INNER_A), (b, INNER_B)):
+        self.inner_a, self.inner_b = INNER_V6_A, INNER_V6_B
+        for end, inner in ((a, self.inner_a), (b, self.inner_b)):
             self.processes.append(end.start())
-            bring_up(end.host, end.device, f"{inner}/24")
-        a.add_peer(b.public_key, "10.99.0.0/24", f"{self.pair.address_b}:{OUTER_PORT}")
-        b.add_peer(a.public_key, "10.99.0.0/24", f"{self.pair.address_a}:{OUTER_PORT}")
+            bring_up(end.host, end.device, f"{inner}/64")
+        a.add_peer(b.public_key, f"{self.inner_b}/128", f"{self.pair.address_b}:{OUTER_PORT}")
+        b.add_peer(a.public_key, f"{self.inner_a}/128", f"{self.pair.address_a}:{OUTER_PORT}")
 
 
 class WireguardEnd:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.competitors import OUTER_PORT, Factory, Tunnel, WireguardEnd, bring_up, clean_environment
+from bench.competitors import INNER_V6_B, OUTER_PORT, Factory, Tunnel, WireguardEnd, bring_up, clean_environment
 from bench.namespaces import BenchError, Namespace, Pair
 from bench.waiting import until
 
@@ -17,7 +17,7 @@ IFNAME = "weft0"
 # Read by the daemon: absent, bursts follow the loss; n, always n pieces; 0, single packets only.
 BURST_PIECES = "WEFT_BURST_PIECES"
 # The address of a stock peer: beside fc00::/8, which the weft node routes itself.
-STOCK_ADDRESS = "fd77::2"
+STOCK_ADDRESS = INNER_V6_B
 
 
 class WeftNode:
