@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from tempfile import gettempdir
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "proof"
@@ -35,7 +36,7 @@ def run(command: str) -> tuple[int, str]:
         timeout=TIMEOUT_S,
         check=False,
     )
-    printed = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout).replace(str(ROOT), ".")
+    printed = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout).replace(str(ROOT), ".").replace(gettempdir(), "$TMPDIR")
     lines = printed.rstrip().splitlines()
     if len(lines) > SHOWN_LINES:
         lines = [f"(… {len(lines) - SHOWN_LINES} lines)", *lines[-SHOWN_LINES:]]
