@@ -58,7 +58,7 @@ from weft.noise.timers import REJECT_AFTER_MESSAGES
 from weft.noise.tunnel import Tunnel
 from weft.packet.checksum import FIELD
 
-MAX_RECEIVES = 256
+MAX_RUNS = 256
 MAX_RECEIVED_BYTES = 1024 * 1024
 """What is taken in one wake-up, so that timers and the API get their turn."""
 
@@ -114,14 +114,12 @@ class Inbound:
     def drain(self, socket: UdpSocket) -> None:
         """Take what a socket has, up to a bound, and deliver it."""
         now = self._clock()
-        taken = 0
-        for _ in range(MAX_RECEIVES):
-            received = socket.receive()
+        runs = taken = 0
+        while runs < MAX_RUNS and taken <= MAX_RECEIVED_BYTES and (received := socket.receive()):
             for run in received:
                 self._take(socket, *run, now)
                 taken += len(run.data)
-            if not received or taken > MAX_RECEIVED_BYTES:
-                break
+            runs += len(received)
         self._hearing.settle(now)
         self._flush()
 

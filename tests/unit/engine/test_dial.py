@@ -109,9 +109,12 @@ def test_endpoint_that_is_none_is_told_in_one_line(text: str) -> None:
 def test_any_text_is_an_endpoint_or_a_usage_error(text: str) -> None:
     for decode in (decode_endpoint, decode_target):
         try:
-            decode(text)
+            decoded = decode(text)
         except UsageError:
             continue
+        address = decoded[0] if isinstance(decoded, tuple) else decoded
+        assert (address.transport, address.peer_id) == ("udp", None)
+        assert address.port
 
 
 @pytest.mark.parametrize("text", ["/ip6/fc00::1/udp/1", "/ip6/fcff:1::2/udp/1"])
