@@ -13,7 +13,7 @@ from tests.interop.tap import tapped
 from tests.system.lab import Lab
 from tests.system.node import PORT
 from tests.system.waiting import until
-from weft.api import routes
+from weft.api.v0 import node as node_api
 
 pytestmark = [pytest.mark.system, pytest.mark.interop("wireguard-go", "wg")]
 
@@ -58,7 +58,7 @@ def test_garbage_is_counted_and_a_running_ping_loses_nothing(lab: Lab) -> None:
     pinging.wait_for_more(50)
     ping = pinging.stop()
     assert ping.received == ping.sent
-    status = node.client.call(routes.STATUS)
+    status = node.client.call(node_api.STATUS)
     assert {task.restarts for task in status.tasks} == {0}
     assert status.session_restarts == 0
     assert node.peer().endpoint == meeting.stock_endpoint()
@@ -83,4 +83,4 @@ def garbage(genuine: bytes, responder: str) -> list[bytes]:
 
 def drops(meeting: Meeting) -> int:
     """What the node has dropped, for whatever reason."""
-    return sum(meeting.node.client.call(routes.STATUS).drops.values())
+    return sum(meeting.node.client.call(node_api.STATUS).drops.values())

@@ -20,10 +20,12 @@ from tests.system.lab import Host, Interface, Lab
 from tests.system.process import Outcome
 from tests.system.traffic import Direction, transfer
 from tests.system.waiting import until
-from weft.api import routes
 from weft.api.client import Client, NoDaemon
-from weft.api.messages import ChangePorts
 from weft.api.unix_socket import FILE_NAME
+from weft.api.v0 import fc00 as fc00_api
+from weft.api.v0 import node as node_api
+from weft.api.v0 import peer as peer_api
+from weft.api.v0.fc00 import ChangePorts
 from weft.engine.status import Info, PeerStatus, Status
 
 PORT = 1312
@@ -88,11 +90,11 @@ class Node:
 
     def _answers(self) -> bool:
         with suppress(NoDaemon):
-            self.info = self.client.call(routes.INFO)
+            self.info = self.client.call(node_api.INFO)
         return hasattr(self, "info")
 
     def allow(self, *rules: str) -> None:
-        self.client.call(routes.FC00_ALLOW, ChangePorts(rules=list(rules)))
+        self.client.call(fc00_api.ALLOW, ChangePorts(rules=list(rules)))
 
     @contextmanager
     def allowing(self, *rules: str) -> Iterator[None]:
@@ -122,7 +124,7 @@ class Node:
         return time.time() - Path(f"/proc/{self.info.pid}").stat().st_mtime
 
     def status(self) -> Status:
-        return self.client.call(routes.STATUS)
+        return self.client.call(node_api.STATUS)
 
     def connect(self, other: Node, end: Interface, family: Family = "IPv4") -> None:
         """Call another node by an interface of its host."""
@@ -134,7 +136,7 @@ class Node:
         return peer
 
     def peers(self) -> list[PeerStatus]:
-        return self.client.call(routes.PEER_LIST).peers
+        return self.client.call(peer_api.LIST).peers
 
     def remembers(self, other: Node) -> bool:
         """Whether another node is in its store, with the endpoint that it has now."""

@@ -14,8 +14,8 @@ from tests.system.lab import Interface
 from tests.system.node import Family, Node, Pair, connected_pair
 from tests.system.traffic import Flow, connected, flowing, socket_of, wait_until_all_go_on
 from tests.system.waiting import until
-from weft.api import routes
-from weft.api.messages import RestartTask
+from weft.api.v0 import task as task_api
+from weft.api.v0.task import RestartTask
 from weft.errors import UsageError
 
 pytestmark = pytest.mark.system
@@ -130,7 +130,7 @@ def test_task_that_keeps_dying_makes_the_session_anew(pair: Pair) -> None:
             if status.session_restarts:
                 return True
             if any(task.name == "peers" and task.state == "running" for task in status.tasks):
-                pair.bob.client.call(routes.TASK_RESTART, RestartTask(name="peers"))
+                pair.bob.client.call(task_api.RESTART, RestartTask(name="peers"))
         return False
 
     with flowing(pair.alice.host, pair.bob.host, pair.bob.address) as flows:

@@ -14,7 +14,7 @@ import pytest
 from tests.system.lab import Host, Lab
 from tests.system.node import Node, at_once, pair_of
 from tests.system.waiting import until
-from weft.api import routes
+from weft.api.v0 import node as node_api
 from weft.engine.status import Info
 
 pytestmark = pytest.mark.system
@@ -47,7 +47,7 @@ def lines(said: str) -> list[str]:
 
 
 def info_of(node: Node) -> Info:
-    return node.client.call(routes.INFO)
+    return node.client.call(node_api.INFO)
 
 
 def is_python(pid: str) -> bool:

@@ -14,9 +14,8 @@ from typing import TypeVar
 
 import msgspec
 
-from weft.api.messages import Nothing
 from weft.api.problem import CONTENT_TYPE, Problem, error_of
-from weft.api.routes import Route
+from weft.api.v0.route import Nothing, Route
 from weft.errors import Broken, TransportError, UsageError
 
 P = TypeVar("P", bound=msgspec.Struct)

@@ -1,43 +1,37 @@
 """What the HTTP API asks of a running node.
 
 The engine has this shape; tests put a fake in its place, and nothing above floor 3 knows more of the engine than this.
+The verbs stand in groups, as the paths of the API and the commands do. They run on one event loop and raise
+`weft.errors.WeftError`, `TimeoutError` where the other side stayed silent, and `PermissionError` where the system
+refused; the API turns each into one problem document.
 """
 
 from __future__ import annotations
 
+import builtins
 from typing import Protocol
 
 from weft.engine.status import Info, Interface, PeerList, PeerStatus, Pong, Ports, Status, TaskStatus
 
 
-class Facade(Protocol):
-    """The verbs of a node, all on one event loop.
+class Peers(Protocol):
+    """Whom the node talks to. A peer is named by id, name, address or public key."""
 
-    They raise `weft.errors.WeftError`, `TimeoutError` where the other side stayed silent, and `PermissionError` where
-    the system refused; the API turns each into one problem document.
-    """
-
-    def info(self) -> Info:
-        """Who this node is and where it can be reached."""
-
-    def status(self) -> Status:
-        """Everything at one glance."""
-
-    def peers(self) -> PeerList:
+    def list(self) -> PeerList:
         """All peers."""
 
     async def connect(self, multiaddr: str, timeout_s: float = 10.0) -> PeerStatus:
         """Call a weft node and return when its tunnel is up."""
 
     async def disconnect(self, peer: str) -> None:
-        """Forget a peer, named by id, name, address or public key."""
+        """Forget a peer."""
 
     async def add_wireguard(
         self,
         public_key: str,
         *,
         name: str,
-        allowed_ips: list[str],
+        allowed_ips: builtins.list[str],
         endpoint: str | None,
         preshared_key: str | None,
         keepalive_s: float | None = None,
@@ -47,29 +41,59 @@ class Facade(Protocol):
     async def ping(self, peer: str, *, timeout_s: float = 5.0, size: int | None = None) -> Pong:
         """Send one probe to a peer and wait for its answer."""
 
-    async def fc00_start(self, ifname: str | None = None) -> Interface:
-        """Make the fc00::/8 interface, and return when packets can use it."""
 
-    async def fc00_stop(self) -> None:
+class Fc00(Protocol):
+    """The interface of fc00::/8 and the firewall in front of it."""
+
+    async def start(self, ifname: str | None = None) -> Interface:
+        """Make the interface, and return when packets can use it."""
+
+    async def stop(self) -> None:
         """Remove the interface."""
 
-    def fc00_status(self) -> Interface:
+    def status(self) -> Interface:
         """The interface as it is."""
 
-    async def fc00_allow(self, rules: list[str]) -> Ports:
+    async def allow(self, rules: list[str]) -> Ports:
         """Let these in from the overlay."""
 
-    async def fc00_deny(self, rules: list[str]) -> Ports:
+    async def deny(self, rules: list[str]) -> Ports:
         """Take rules back."""
 
-    def fc00_ports(self) -> Ports:
+    def ports(self) -> Ports:
         """What the firewall lets in."""
 
-    def tasks(self) -> list[TaskStatus]:
-        """The tasks of the node."""
 
-    async def restart_task(self, name: str) -> TaskStatus:
+class Tasks(Protocol):
+    """What runs inside the node."""
+
+    def list(self) -> builtins.list[TaskStatus]:
+        """All tasks."""
+
+    async def restart(self, name: str) -> TaskStatus:
         """Stop one task and let it start anew."""
+
+
+class Facade(Protocol):
+    """A node, group by group."""
+
+    @property
+    def peers(self) -> Peers:
+        """Whom it talks to."""
+
+    @property
+    def fc00(self) -> Fc00:
+        """Its interface and firewall."""
+
+    @property
+    def tasks(self) -> Tasks:
+        """What runs inside it."""
+
+    def info(self) -> Info:
+        """Who this node is and where it can be reached."""
+
+    def status(self) -> Status:
+        """Everything at one glance."""
 
     def request_stop(self) -> None:
         """Ask the node to end; returns at once."""

@@ -16,8 +16,9 @@ from aiohttp import web
 
 from weft.api.facade import Facade
 from weft.api.problem import CONTENT_TYPE, Problem, problem_of
-from weft.api.routes import ROUTES, Route
 from weft.api.unix_socket import ApiSocket
+from weft.api.v0.route import Route
+from weft.api.v0.table import ROUTES
 from weft.errors import WeftError
 
 MAX_BODY_BYTES = 64 * 1024

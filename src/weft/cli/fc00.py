@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from weft.api import routes
-from weft.api.messages import ChangePorts, StartInterface
+from weft.api.v0 import fc00 as fc00_api
+from weft.api.v0.fc00 import ChangePorts, StartInterface
 from weft.cli.command import Group
 from weft.cli.settings import Settings, pass_settings
 from weft.engine.status import Interface, Ports
@@ -32,14 +32,14 @@ def fc00() -> None:
 @pass_settings
 def start(settings: Settings, ifname: str | None) -> None:
     """Make the interface; done when programs can use it. Starting it again changes nothing."""
-    settings.answer(routes.FC00_START, StartInterface(ifname=ifname), show_interface, doing="making the interface")
+    settings.answer(fc00_api.START, StartInterface(ifname=ifname), show_interface, doing="making the interface")
 
 
 @fc00.command(examples=("weft fc00 stop",))
 @pass_settings
 def stop(settings: Settings) -> None:
     """Remove the interface. The daemon and its tunnels stay."""
-    settings.answer(routes.FC00_STOP, None, show_interface)
+    settings.answer(fc00_api.STOP, None, show_interface)
 
 
 @fc00.command(
@@ -51,7 +51,7 @@ def stop(settings: Settings) -> None:
 @pass_settings
 def status(settings: Settings) -> None:
     """Show the interface."""
-    settings.answer(routes.FC00_STATUS, None, show_interface)
+    settings.answer(fc00_api.STATUS, None, show_interface)
 
 
 def show_interface(interface: Interface) -> None:
@@ -76,7 +76,7 @@ def allow(settings: Settings, rules: tuple[str, ...]) -> None:
 
     RULE is /tcp/PORT or /udp/PORT (port 0 stands for all) or /icmp.
     """
-    settings.answer(routes.FC00_ALLOW, ChangePorts(rules=list(rules)), _show_ports)
+    settings.answer(fc00_api.ALLOW, ChangePorts(rules=list(rules)), _show_ports)
 
 
 @fc00.command(examples=("weft fc00 deny /tcp/80 /icmp",))
@@ -84,14 +84,14 @@ def allow(settings: Settings, rules: tuple[str, ...]) -> None:
 @pass_settings
 def deny(settings: Settings, rules: tuple[str, ...]) -> None:
     """Take rules back that `allow` has set."""
-    settings.answer(routes.FC00_DENY, ChangePorts(rules=list(rules)), _show_ports)
+    settings.answer(fc00_api.DENY, ChangePorts(rules=list(rules)), _show_ports)
 
 
 @fc00.command(examples=("weft fc00 ports",))
 @pass_settings
 def ports(settings: Settings) -> None:
     """Show what the firewall lets in."""
-    settings.answer(routes.FC00_PORTS, None, _show_ports)
+    settings.answer(fc00_api.PORTS, None, _show_ports)
 
 
 def _show_ports(ports: Ports) -> None:

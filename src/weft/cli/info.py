@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from weft.api import routes
+from weft.api.v0 import node as node_api
 from weft.cli.command import Command
 from weft.cli.settings import Settings, pass_settings
 from weft.cli.show import table
@@ -21,7 +21,7 @@ from weft.engine.status import Info
 @pass_settings
 def info(settings: Settings) -> None:
     """Show who this node is and where it can be reached."""
-    settings.answer(routes.INFO, None, show_info)
+    settings.answer(node_api.INFO, None, show_info)
 
 
 def show_info(info: Info) -> None:

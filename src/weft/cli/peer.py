@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from weft.api import routes
-from weft.api.messages import AddWireguard, Connect, Disconnect, Done, PeerReply
+from weft.api.v0 import peer as peer_api
+from weft.api.v0.peer import AddWireguard, Connect, Disconnect, PeerReply
+from weft.api.v0.route import Done
 from weft.cli.command import Group
 from weft.cli.settings import Settings, pass_settings
 from weft.cli.show import state, table
@@ -39,7 +40,7 @@ def peer() -> None:
 @pass_settings
 def list_(settings: Settings) -> None:
     """List all peers with their keys and addresses."""
-    settings.answer(routes.PEER_LIST, None, _show_list)
+    settings.answer(peer_api.LIST, None, _show_list)
 
 
 def _show_list(listed: PeerList) -> None:
@@ -74,7 +75,7 @@ def connect(settings: Settings, multiaddr: str) -> None:
     The other side shows its multiaddrs with `weft info`. The peer is remembered, and called again at each start.
     """
     settings.answer(
-        routes.PEER_CONNECT,
+        peer_api.CONNECT,
         Connect(multiaddr=multiaddr, timeout_s=CONNECT_S),
         _show_connected,
         patience_s=CONNECT_S + GRACE_S,
@@ -100,7 +101,7 @@ def disconnect(settings: Settings, peer: str) -> None:
     def show(_: Done) -> None:
         click.echo(f"disconnected from {peer}")
 
-    settings.answer(routes.PEER_DISCONNECT, Disconnect(peer=peer), show)
+    settings.answer(peer_api.DISCONNECT, Disconnect(peer=peer), show)
 
 
 @peer.command(
@@ -156,7 +157,7 @@ def add_wireguard(
     def show(reply: PeerReply) -> None:
         click.echo(f"added {reply.peer.name} with {', '.join(reply.peer.addresses)}")
 
-    settings.answer(routes.PEER_ADD_WIREGUARD, asked, show)
+    settings.answer(peer_api.ADD_WIREGUARD, asked, show)
 
 
 def _read_key(path: Path) -> str:

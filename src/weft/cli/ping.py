@@ -6,8 +6,8 @@ import time
 
 import click
 
-from weft.api import routes
-from weft.api.messages import Ping
+from weft.api.v0 import peer as peer_api
+from weft.api.v0.peer import Ping
 from weft.cli.command import Command
 from weft.cli.settings import Settings, pass_settings
 from weft.cli.show import milliseconds
@@ -66,12 +66,12 @@ def ping(settings: Settings, peer: str, count: int, size: int | None, timeout_s:
 def _probe(settings: Settings, asked: Ping) -> Pong | None:
     client = settings.client
     try:
-        reply = client.fetch(routes.PEER_PING, asked, patience_s=asked.timeout_s + GRACE_S)
+        reply = client.fetch(peer_api.PING, asked, patience_s=asked.timeout_s + GRACE_S)
     except (PeerError, TimeoutError) as error:
         # No answer is a result of a ping, not a failure of the command.
         click.echo(str(error), err=settings.json)
         return None
-    pong = client.decode(routes.PEER_PING, reply)
+    pong = client.decode(peer_api.PING, reply)
     if settings.json:
         click.echo(reply)
     else:

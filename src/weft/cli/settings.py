@@ -11,8 +11,8 @@ import click
 from msgspec import Struct
 
 from weft.api.client import PATIENCE_S, Client
-from weft.api.routes import Route
 from weft.api.unix_socket import FILE_NAME
+from weft.api.v0.route import Route
 from weft.cli.show import waiting
 from weft.engine.directory import default_directory
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from weft.api import routes
+from weft.api.v0 import node as node_api
 from weft.cli.command import Command
 from weft.cli.settings import Settings, pass_settings
 from weft.cli.show import milliseconds, size, state, table
@@ -25,7 +25,7 @@ def status(settings: Settings) -> None:
     Address, name, kind, state and where packets go, round trip, bytes sent and received, and whether whole bursts or
     single packets are sealed for the peer.
     """
-    settings.answer(routes.STATUS, None, show_status)
+    settings.answer(node_api.STATUS, None, show_status)
 
 
 def show_status(status: Status) -> None:

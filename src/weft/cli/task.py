@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from weft.api import routes
-from weft.api.messages import RestartTask, TaskList, TaskReply
+from weft.api.v0 import task as task_api
+from weft.api.v0.task import RestartTask, TaskList, TaskReply
 from weft.cli.command import Group
 from weft.cli.settings import Settings, pass_settings
 from weft.cli.show import table
@@ -31,7 +31,7 @@ def list_(settings: Settings) -> None:
     def show(listed: TaskList) -> None:
         _show_tasks(listed.tasks)
 
-    settings.answer(routes.TASK_LIST, None, show)
+    settings.answer(task_api.LIST, None, show)
 
 
 @task.command(examples=("weft task restart udp",))
@@ -43,7 +43,7 @@ def restart(settings: Settings, name: str) -> None:
     def show(reply: TaskReply) -> None:
         _show_tasks([reply.task])
 
-    settings.answer(routes.TASK_RESTART, RestartTask(name=name), show)
+    settings.answer(task_api.RESTART, RestartTask(name=name), show)
 
 
 def _show_tasks(tasks: list[TaskStatus]) -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import click
 
-from weft.api import routes
 from weft.api.client import Client, NoDaemon
-from weft.api.messages import StartInterface
+from weft.api.v0 import fc00 as fc00_api
+from weft.api.v0 import node as node_api
+from weft.api.v0.fc00 import StartInterface
 from weft.cli.command import Command
 from weft.cli.outcome import FAILED, OK, say
 from weft.cli.settings import Settings, pass_settings
@@ -41,13 +42,13 @@ def up(settings: Settings) -> None:
     ensure_initialised(settings.directory)
     client = settings.client
     try:
-        reply = client.fetch(routes.INFO)
+        reply = client.fetch(node_api.INFO)
     except NoDaemon:
         reply = start_daemon(settings)
     interface, code = None, OK
     try:
         with waiting("making the interface"):
-            interface = client.call(routes.FC00_START, StartInterface()).ifname
+            interface = client.call(fc00_api.START, StartInterface()).ifname
     except PermissionError as error:
         say(f"the daemon runs, but without an interface: {error}; run `weft down`, then `sudo weft up`")
     except (WeftError, OSError) as error:
@@ -56,7 +57,7 @@ def up(settings: Settings) -> None:
     if settings.json:
         click.echo(reply)
     else:
-        address = client.decode(routes.INFO, reply).address
+        address = client.decode(node_api.INFO, reply).address
         click.echo(f"weft is up: {address}" + (f" on {interface}" if interface else ""))
     raise click.exceptions.Exit(code)
 
@@ -113,7 +114,7 @@ def _first_answer(client: Client, process: subprocess.Popen[bytes], log: Path) -
             # It also ends if another `weft up` was faster, whose daemon will answer in a moment.
             deadline = min(deadline, time.monotonic() + RIVAL_S)
         try:
-            return client.fetch(routes.INFO)
+            return client.fetch(node_api.INFO)
         except (NoDaemon, Broken):
             time.sleep(POLL_S)
     if process.poll() is None:
@@ -137,7 +138,7 @@ def stop_daemon(client: Client) -> None:
         WeftError: it did not end in time.
     """
     try:
-        client.call(routes.FC00_STOP)
+        client.call(fc00_api.STOP)
     except NoDaemon:
         raise
     except Broken:
@@ -147,7 +148,7 @@ def stop_daemon(client: Client) -> None:
         # It goes with the daemon in any case.
         say(f"the interface was not removed by itself: {error}")
     with suppress(NoDaemon, Broken):
-        client.call(routes.STOP)
+        client.call(node_api.STOP)
     deadline = time.monotonic() + STOP_S
     # The daemon removes its socket's file after all else; a crashed one leaves it, but refuses the connection.
     while client.socket.exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import contextlib
 import os
 import threading
@@ -43,66 +44,19 @@ def a_peer(name: str = "loom", **changes: object) -> PeerStatus:
     return replace(peer, **changes)
 
 
-class FakeEngine:
-    """Does what the facade says in memory, records the calls, and raises what `fails` holds for a verb."""
+class FakePeers:
+    def __init__(self, engine: FakeEngine) -> None:
+        self._engine, self._did = engine, engine.did
 
-    def __init__(self, directory: Path | None = None, config: Config | None = None) -> None:
-        self.directory, self.config = directory, config
-        self.calls: list[tuple[object, ...]] = []
-        self.fails: dict[str, BaseException] = {}
-        self.peer_list = [a_peer()]
-        self.interface = Interface(up=False)
-        self.rules = ["/icmp"]
-        self.stop_asked = asyncio.Event()
-        self.blocks: asyncio.Event | None = None
-
-    def _did(self, verb: str, *values: object) -> None:
-        self.calls.append((verb, *values))
-        if verb in self.fails:
-            raise self.fails[verb]
-
-    async def start(self) -> None:
-        self._did("start")
-
-    async def stop(self) -> None:
-        self._did("stop")
-
-    async def wait_stopped(self) -> None:
-        await self.stop_asked.wait()
-
-    def info(self) -> Info:
-        self._did("info")
-        return Info(
-            id=ID,
-            address="fc22::1",
-            wireguard_public_key=KEY,
-            multiaddrs=[f"/ip4/192.0.2.9/udp/1312/p2p/{ID}"],
-            version="0.1.0",
-            dir=str(self.directory),
-            pid=os.getpid(),
-        )
-
-    def status(self) -> Status:
-        self._did("status")
-        return Status(
-            info=self.info(),
-            listeners=[Listener(multiaddr="/ip4/0.0.0.0/udp/1312", offloads=["gso", "gro"])],
-            interface=self.interface,
-            peers=self.peer_list,
-            tasks=self.tasks(),
-            session_restarts=0,
-            drops={"unknown": 2},
-        )
-
-    def peers(self) -> PeerList:
+    def list(self) -> PeerList:
         self._did("peers")
-        return PeerList(peers=self.peer_list)
+        return PeerList(peers=self._engine.peer_list)
 
     async def connect(self, multiaddr: str, timeout_s: float = 10.0) -> PeerStatus:
         self._did("connect", multiaddr, timeout_s)
-        if self.blocks is not None:
-            await self.blocks.wait()
-        return self.peer_list[0]
+        if self._engine.blocks is not None:
+            await self._engine.blocks.wait()
+        return self._engine.peer_list[0]
 
     async def disconnect(self, peer: str) -> None:
         self._did("disconnect", peer)
@@ -114,7 +68,7 @@ class FakeEngine:
         public_key: str,
         *,
         name: str,
-        allowed_ips: list[str],
+        allowed_ips: builtins.list[str],
         endpoint: str | None,
         preshared_key: str | None,
         keepalive_s: float | None = None,
@@ -128,42 +82,105 @@ class FakeEngine:
             raise PeerError("no answer within 5 s")
         return Pong(peer=peer, address="fc11::1", path="direct", endpoint="192.0.2.1:1312", rtt_ms=1.5, size=size or 64)
 
-    async def fc00_start(self, ifname: str | None = None) -> Interface:
+
+class FakeFc00:
+    def __init__(self, engine: FakeEngine) -> None:
+        self._did = engine.did
+        self.interface = Interface(up=False)
+        self.rules = ["/icmp"]
+
+    async def start(self, ifname: str | None = None) -> Interface:
         self._did("fc00_start", ifname)
         self.interface = Interface(up=True, ifname=ifname or "weft0", address="fc22::1", mtu=1352, offloads=["tso4"])
         return self.interface
 
-    async def fc00_stop(self) -> None:
+    async def stop(self) -> None:
         self._did("fc00_stop")
         self.interface = Interface(up=False)
 
-    def fc00_status(self) -> Interface:
+    def status(self) -> Interface:
         return self.interface
 
-    async def fc00_allow(self, rules: list[str]) -> Ports:
+    async def allow(self, rules: list[str]) -> Ports:
         self._did("fc00_allow", rules)
         self.rules += rules
-        return self.fc00_ports()
+        return self.ports()
 
-    async def fc00_deny(self, rules: list[str]) -> Ports:
+    async def deny(self, rules: list[str]) -> Ports:
         self._did("fc00_deny", rules)
         self.rules = [rule for rule in self.rules if rule not in rules]
-        return self.fc00_ports()
+        return self.ports()
 
-    def fc00_ports(self) -> Ports:
+    def ports(self) -> Ports:
         return Ports(allow=self.rules, refuse="reject")
 
-    def tasks(self) -> list[TaskStatus]:
+
+class FakeTasks:
+    def __init__(self, engine: FakeEngine) -> None:
+        self._did = engine.did
+
+    def list(self) -> builtins.list[TaskStatus]:
         return [TaskStatus(name="udp", state="running", restarts=1)]
 
-    async def restart_task(self, name: str) -> TaskStatus:
+    async def restart(self, name: str) -> TaskStatus:
         self._did("restart_task", name)
         if name != "udp":
             raise UsageError(f"no task {name!r}")
         return TaskStatus(name="udp", state="running", restarts=2)
 
+
+class FakeEngine:
+    """Does what the facade says in memory, records the calls, and raises what `fails` holds for a verb."""
+
+    def __init__(self, directory: Path | None = None, config: Config | None = None) -> None:
+        self.directory, self.config = directory, config
+        self.calls: list[tuple[object, ...]] = []
+        self.fails: dict[str, BaseException] = {}
+        self.peer_list = [a_peer()]
+        self.peers, self.fc00, self.tasks = FakePeers(self), FakeFc00(self), FakeTasks(self)
+        self.stop_asked = asyncio.Event()
+        self.blocks: asyncio.Event | None = None
+
+    def did(self, verb: str, *values: object) -> None:
+        self.calls.append((verb, *values))
+        if verb in self.fails:
+            raise self.fails[verb]
+
+    async def start(self) -> None:
+        self.did("start")
+
+    async def stop(self) -> None:
+        self.did("stop")
+
+    async def wait_stopped(self) -> None:
+        await self.stop_asked.wait()
+
+    def info(self) -> Info:
+        self.did("info")
+        return Info(
+            id=ID,
+            address="fc22::1",
+            wireguard_public_key=KEY,
+            multiaddrs=[f"/ip4/192.0.2.9/udp/1312/p2p/{ID}"],
+            version="0.1.0",
+            dir=str(self.directory),
+            pid=os.getpid(),
+        )
+
+    def status(self) -> Status:
+        self.did("status")
+        return Status(
+            info=self.info(),
+            listeners=[Listener(multiaddr="/ip4/0.0.0.0/udp/1312", offloads=["gso", "gro"])],
+            interface=self.fc00.interface,
+            peers=self.peer_list,
+            tasks=self.tasks.list(),
+            session_restarts=0,
+            drops={"unknown": 2},
+        )
+
     def request_stop(self) -> None:
-        self._did("request_stop")
+        self.did("request_stop")
         self.stop_asked.set()
 
 

@@ -103,7 +103,7 @@ async def test_bad_request_gets_one_problem_and_changes_nothing(
     assert headers["content-type"].startswith("application/problem+json")
     assert says in problem["detail"]
     assert set(problem) == {"type", "title", "status", "detail"}
-    assert engine.rules == ["/icmp"]
+    assert engine.fc00.rules == ["/icmp"]
     assert not engine.stop_asked.is_set()
 
 
@@ -133,7 +133,7 @@ async def test_pipelined_requests_are_answered_in_order(engine: FakeEngine, path
     statuses = [(await read_reply(reader))[0] for _ in range(61)]
     writer.close()
     assert statuses == [200, 200, 404] * 20 + [200]
-    assert engine.rules == ["/icmp"] + ["/tcp/80"] * 20
+    assert engine.fc00.rules == ["/icmp"] + ["/tcp/80"] * 20
 
 
 async def test_body_that_turns_into_garbage_is_not_waited_for(path: Path) -> None:
@@ -222,7 +222,7 @@ async def test_body_that_stalls_is_told_so_and_dropped(path: Path) -> None:
 
 async def test_client_that_does_not_read_is_dropped(path: Path) -> None:
     engine = FakeEngine()
-    engine.rules = ["/tcp/80"] * 500_000
+    engine.fc00.rules = ["/tcp/80"] * 500_000
     async with serving(engine, path, patience_s=0.05):
         reader, writer = await asyncio.open_unix_connection(path, limit=1024)
         writer.write(GOOD.replace(b"info", b"fc00/ports"))

@@ -12,20 +12,16 @@ import msgspec
 import pytest
 
 from tests.unit.api.fake_engine import KEY, FakeEngine, serving
-from weft.api import routes
 from weft.api.client import Client, NoDaemon
-from weft.api.messages import (
-    AddWireguard,
-    ChangePorts,
-    Connect,
-    Disconnect,
-    Done,
-    Nothing,
-    Ping,
-    RestartTask,
-    StartInterface,
-)
 from weft.api.problem import KINDS
+from weft.api.v0 import fc00 as fc00_api
+from weft.api.v0 import node as node_api
+from weft.api.v0 import peer as peer_api
+from weft.api.v0.fc00 import ChangePorts, StartInterface
+from weft.api.v0.peer import AddWireguard, Connect, Disconnect, Ping
+from weft.api.v0.route import Done, Nothing, Route
+from weft.api.v0.table import ROUTES
+from weft.api.v0.task import RestartTask
 from weft.errors import Broken, ConfigError, DecodeError, PeerError, TransportError, UsageError, WeftError
 
 PARAMETERS: dict[str, msgspec.Struct] = {
@@ -45,8 +41,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "api.sock"
 
 
-@pytest.mark.parametrize("route", routes.ROUTES, ids=lambda route: route.path)
-async def test_each_route_answers_its_type_with_the_schema(path: Path, route: routes.Route) -> None:
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.path)
+async def test_each_route_answers_its_type_with_the_schema(path: Path, route: Route) -> None:
     async with serving(FakeEngine(), path):
         parameters = PARAMETERS.get(route.path)
         raw = await asyncio.to_thread(Client(path).fetch, route, parameters)
@@ -56,10 +52,10 @@ async def test_each_route_answers_its_type_with_the_schema(path: Path, route: ro
 
 
 def test_route_table_has_no_pair_twice() -> None:
-    pairs = [(route.method, route.path) for route in routes.ROUTES]
+    pairs = [(route.method, route.path) for route in ROUTES]
     assert len(set(pairs)) == len(pairs)
-    assert all(route.method == "POST" for route in routes.ROUTES if route.parameters is not Nothing)
-    assert all(route.summary for route in routes.ROUTES)
+    assert all(route.method == "POST" for route in ROUTES if route.parameters is not Nothing)
+    assert all(route.summary for route in ROUTES)
 
 
 async def test_all_parameters_reach_the_node(path: Path) -> None:
@@ -73,9 +69,9 @@ async def test_all_parameters_reach_the_node(path: Path) -> None:
         keepalive_s=25,
     )
     async with serving(engine, path):
-        reply = await asyncio.to_thread(Client(path).call, routes.PEER_ADD_WIREGUARD, asked)
-        await asyncio.to_thread(Client(path).call, routes.PEER_CONNECT, Connect(multiaddr="/x", timeout_s=2.5))
-        await asyncio.to_thread(Client(path).call, routes.FC00_START)
+        reply = await asyncio.to_thread(Client(path).call, peer_api.ADD_WIREGUARD, asked)
+        await asyncio.to_thread(Client(path).call, peer_api.CONNECT, Connect(multiaddr="/x", timeout_s=2.5))
+        await asyncio.to_thread(Client(path).call, fc00_api.START)
     assert engine.calls == [
         ("add_wireguard", KEY, "phone", ["10.0.0.2/32"], "192.0.2.7:51820", KEY, 25),
         ("connect", "/x", 2.5),
@@ -93,7 +89,7 @@ def test_preshared_key_is_not_in_the_repr() -> None:
 async def test_stop_answers_before_the_node_ends(path: Path) -> None:
     engine = FakeEngine()
     async with serving(engine, path):
-        assert await asyncio.to_thread(Client(path).call, routes.STOP) == Done()
+        assert await asyncio.to_thread(Client(path).call, node_api.STOP) == Done()
     assert engine.stop_asked.is_set()
 
 
@@ -121,7 +117,7 @@ async def test_error_of_the_node_arrives_as_the_same_class(
     engine.fails["ping"] = raised
     async with serving(engine, path):
         with pytest.raises(type(arrives)) as caught:
-            await asyncio.to_thread(Client(path).call, routes.PEER_PING, Ping(peer="x"))
+            await asyncio.to_thread(Client(path).call, peer_api.PING, Ping(peer="x"))
     assert type(caught.value) is type(arrives)
     assert str(caught.value) == str(arrives)
     assert next(kind.status for kind in KINDS if isinstance(raised, kind.raised)) == status
@@ -134,8 +130,8 @@ async def test_foreign_exception_is_logged_without_its_message_and_the_server_li
     engine.fails["ping"] = ValueError("the key is s3cr3t")
     async with serving(engine, path):
         with caplog.at_level(logging.DEBUG), pytest.raises(WeftError, match="its log says where"):
-            await asyncio.to_thread(Client(path).call, routes.PEER_PING, Ping(peer="x"))
-        assert (await asyncio.to_thread(Client(path).call, routes.INFO)).schema == 1
+            await asyncio.to_thread(Client(path).call, peer_api.PING, Ping(peer="x"))
+        assert (await asyncio.to_thread(Client(path).call, node_api.INFO)).schema == 1
     assert "ValueError" in caplog.text
     assert "fake_engine.py" in caplog.text
     assert "s3cr3t" not in caplog.text
@@ -147,12 +143,12 @@ def test_no_daemon_is_said_with_what_to_do(path: Path, dead: bool) -> None:
         with socket.socket(socket.AF_UNIX) as left:
             left.bind(str(path))
     with pytest.raises(NoDaemon, match=r"no daemon answers at .*api\.sock; start it with `weft up`"):
-        Client(path).call(routes.INFO)
+        Client(path).call(node_api.INFO)
 
 
 def test_too_long_path_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(TransportError, match="can't connect"):
-        Client(tmp_path / ("x" * 200)).call(routes.INFO)
+        Client(tmp_path / ("x" * 200)).call(node_api.INFO)
 
 
 async def test_silent_daemon_is_given_up(path: Path) -> None:
@@ -160,7 +156,7 @@ async def test_silent_daemon_is_given_up(path: Path) -> None:
     engine.blocks = asyncio.Event()
     async with serving(engine, path):
         with pytest.raises(TransportError, match=r"did not answer within 0\.05 s"):
-            await asyncio.to_thread(Client(path).fetch, routes.PEER_CONNECT, Connect(multiaddr="/x"), patience_s=0.05)
+            await asyncio.to_thread(Client(path).fetch, peer_api.CONNECT, Connect(multiaddr="/x"), patience_s=0.05)
         engine.blocks.set()
 
 
@@ -188,5 +184,5 @@ def test_something_else_on_the_socket_is_one_clear_error(path: Path, answer: byt
         thread = threading.Thread(target=answer_once)
         thread.start()
         with pytest.raises(Broken, match=says):
-            Client(path).call(routes.INFO)
+            Client(path).call(node_api.INFO)
         thread.join()

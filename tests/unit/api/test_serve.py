@@ -9,20 +9,22 @@ from pathlib import Path
 import pytest
 
 from tests.unit.api.fake_engine import FakeEngine
-from weft.api import routes
 from weft.api.client import Client
 from weft.api.serve import serve
 from weft.api.unix_socket import ApiSocket
+from weft.api.v0 import node as node_api
+from weft.api.v0 import peer as peer_api
+from weft.api.v0.peer import Connect
 from weft.errors import ConfigError, WeftError
 
 
 def end_by_signal(path: Path, number: int) -> None:
-    Client(path).call(routes.INFO)
+    Client(path).call(node_api.INFO)
     os.kill(os.getpid(), number)
 
 
 def end_by_request(path: Path, _: int) -> None:
-    Client(path).call(routes.STOP)
+    Client(path).call(node_api.STOP)
 
 
 @pytest.mark.parametrize(
@@ -59,14 +61,14 @@ def test_request_under_way_at_the_end_does_not_hold_it_up(tmp_path: Path, monkey
 
     def call() -> None:
         try:
-            Client(path).call(routes.PEER_CONNECT, routes.Connect(multiaddr="/x"))
+            Client(path).call(peer_api.CONNECT, Connect(multiaddr="/x"))
         except WeftError as error:
             seen.append(error)
 
     def end() -> None:
         while not node.calls or node.calls[-1][0] != "connect":
             threading.Event().wait(0.01)
-        Client(path).call(routes.STOP)
+        Client(path).call(node_api.STOP)
 
     threads = [threading.Thread(target=call), threading.Thread(target=end)]
     with ApiSocket(path) as socket:

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 from tests.unit.cli.terminal import Seen
-from weft.api import routes
 from weft.api.client import Client
+from weft.api.v0 import node as node_api
 from weft.errors import WeftError
 
 
@@ -42,7 +42,7 @@ class Machine:
             if process.poll() is not None:
                 break
             try:
-                Client(self.socket).call(routes.INFO)
+                Client(self.socket).call(node_api.INFO)
                 break
             except WeftError:
                 time.sleep(0.02)

@@ -61,7 +61,7 @@ def test_info_gives_what_the_other_side_must_dial(weft: Terminal, node: FakeEngi
 
 
 def test_status_is_one_aligned_line_a_peer(weft: Terminal, node: FakeEngine) -> None:
-    node.interface = Interface(up=True, ifname="weft0", address="fc22::1", mtu=1352)
+    node.fc00.interface = Interface(up=True, ifname="weft0", address="fc22::1", mtu=1352)
     node.peer_list = [
         a_peer(),
         a_peer("phone", kind="wireguard", addresses=["10.0.0.2/32"], state="connecting", rtt_ms=None, mode="packet"),
@@ -77,7 +77,7 @@ def test_status_is_one_aligned_line_a_peer(weft: Terminal, node: FakeEngine) -> 
 
 def test_status_says_what_is_missing(weft: Terminal, node: FakeEngine) -> None:
     node.peer_list = []
-    node.tasks = lambda: [TaskStatus(name="udp", state="stopped", restarts=9)]
+    node.tasks.list = lambda: [TaskStatus(name="udp", state="stopped", restarts=9)]
     assert weft("status").out.splitlines()[1:] == [
         "# task udp is stopped; `weft task restart udp` starts it",
         "# no interface, so programs can't use the network; `weft fc00 start` makes it",

@@ -13,6 +13,8 @@ import pytest
 from tests.unit.engine import packets
 from tests.unit.engine.pair import FakeTun, VirtualLoop, identity
 from weft.engine import lifetime as lifetime_module
+from weft.engine import memory as memory_module
+from weft.engine import underlay as underlay_module
 from weft.engine.config import Config, PeerSection
 from weft.engine.dial import STEP_S
 from weft.engine.lifetime import Lifetime
@@ -58,13 +60,13 @@ class Nodes:
         session = one.running
         peer = session.contacts.add_weft(other.identity.noise_public, other.identity.peer_id, is_wanted=True)
         up = session.wait_until_up(peer)
-        session.call(peer, await one.find(multiaddr_of(other)))
+        session.call(peer, await one.underlay.find(multiaddr_of(other)))
         await asyncio.wait_for(up, 5)
         await asyncio.sleep(0.2)
 
 
 def multiaddr_of(node: Lifetime) -> Multiaddr:
-    return Multiaddr.from_endpoint(*node.sockets[0].address)
+    return Multiaddr.from_endpoint(*node.underlay.sockets[0].address)
 
 
 async def ping(one: Lifetime, other: Lifetime) -> bool:
@@ -135,7 +137,7 @@ def test_packets_that_came_while_their_task_was_dead_are_taken_later(run: Callab
         assert bob.stage is not None
         tun = FakeTun(None)  # type: ignore[arg-type]
         bob.running.delivery.tun = tun  # type: ignore[assignment]
-        bob.firewall.allow(lifetime_module.decode_rule("/udp/0"))
+        bob.firewall.allow(memory_module.decode_rule("/udp/0"))
         bob.stage.kill(next(task.name for task in bob.stage.tasks() if task.name.startswith("udp")))
         await asyncio.sleep(0)
         packet = packets.udp(alice.identity.address, bob.identity.address, b"while you were away")
@@ -261,7 +263,7 @@ def test_change_of_addresses_is_told_to_peers_and_seen_in_what_the_node_says(
         await changes[0]()
         await asyncio.sleep(0.1)
         assert peer.path.rx_bytes > before
-        assert alice.addresses == ["192.0.2.77"]
+        assert alice.underlay.addresses == ["192.0.2.77"]
 
     monkeypatch.setattr(lifetime_module, "watch_addresses", watch)
     run(test)
@@ -270,7 +272,7 @@ def test_change_of_addresses_is_told_to_peers_and_seen_in_what_the_node_says(
 def test_stopping_leaves_no_task_and_gives_directory_and_port_back(run: Callable[[Test], None]) -> None:
     async def test(nodes: Nodes) -> None:
         alice = await nodes.start("alice")
-        port = alice.sockets[0].address[1]
+        port = alice.underlay.sockets[0].address[1]
         with pytest.raises(ConfigError, match="alice"):
             Lifetime(nodes.path / "alice", Config())
         await alice.stop()
@@ -285,7 +287,7 @@ def test_stopping_leaves_no_task_and_gives_directory_and_port_back(run: Callable
 def test_busy_port_is_told_and_nothing_is_left_open(run: Callable[[Test], None]) -> None:
     async def test(nodes: Nodes) -> None:
         alice = await nodes.start("alice")
-        busy = f"/ip4/127.0.0.1/udp/{alice.sockets[0].address[1]}"
+        busy = f"/ip4/127.0.0.1/udp/{alice.underlay.sockets[0].address[1]}"
         with pytest.raises(TransportError, match=r"can't listen on UDP 127\.0\.0\.1:\d+: Address already in use"):
             await nodes.start("bob", LISTEN, busy)
         await nodes.start("bob")
@@ -296,18 +298,18 @@ def test_busy_port_is_told_and_nothing_is_left_open(run: Callable[[Test], None])
 def test_machine_without_one_family_listens_on_the_other(
     run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make = lifetime_module.UdpSocket
+    make = underlay_module.UdpSocket
 
     def without_ipv6(host: str, port: int, **options: bool) -> Any:
         if ":" in host:
             raise TransportError("can't listen on UDP [::]:0") from OSError(97, "Address family not supported")
         return make(host, port, **options)
 
-    monkeypatch.setattr(lifetime_module, "UdpSocket", without_ipv6)
+    monkeypatch.setattr(underlay_module, "UdpSocket", without_ipv6)
 
     async def test(nodes: Nodes) -> None:
         alice = await nodes.start("alice", "/ip6/::/udp/0", LISTEN)
-        assert [socket.is_ipv6 for socket in alice.sockets] == [False]
+        assert [socket.is_ipv6 for socket in alice.underlay.sockets] == [False]
         with pytest.raises(TransportError):
             await nodes.start("bob", "/ip6/::/udp/0")
 

@@ -1,8 +1,4 @@
-"""What goes into the HTTP API and what comes out of it, beyond the engine's own values.
-
-Parameters are strict: a field that a route does not know is refused, so that a misspelt one is never ignored. Every
-reply carries `schema`, the version of its shape.
-"""
+"""`/v0/peer/…`: whom the node talks to."""
 
 from __future__ import annotations
 
@@ -10,20 +6,9 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from weft.engine.status import SCHEMA, PeerStatus, TaskStatus
-
-PeerName = Annotated[
-    str, Meta(min_length=1, max_length=256, description="Peer id, name, overlay address, or base64 public key.")
-]
-Seconds = Annotated[float, Meta(gt=0, le=300, description="How long to wait for the other side.")]
-Rules = Annotated[
-    list[Annotated[str, Meta(min_length=1, max_length=64)]],
-    Meta(min_length=1, max_length=1024, description="`/tcp/80`, `/udp/0` (all ports), `/icmp`."),
-]
-
-
-class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
-    """No parameters."""
+from weft.api.facade import Facade
+from weft.api.v0.route import Done, Nothing, PeerName, Route, Seconds
+from weft.engine.status import SCHEMA, PeerList, PeerStatus, Pong
 
 
 class Connect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,24 +53,6 @@ class Ping(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     size: Annotated[int, Meta(ge=0, le=65535, description="Bytes of the probe inside the tunnel.")] | None = None
 
 
-class StartInterface(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which interface to make."""
-
-    ifname: Annotated[str, Meta(min_length=1, max_length=15)] | None = None
-
-
-class ChangePorts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which rules to add or to take back."""
-
-    rules: Rules
-
-
-class RestartTask(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which task to restart."""
-
-    name: Annotated[str, Meta(min_length=1, max_length=256)]
-
-
 class PeerReply(Struct, frozen=True, kw_only=True):
     """One peer."""
 
@@ -93,21 +60,48 @@ class PeerReply(Struct, frozen=True, kw_only=True):
     peer: PeerStatus
 
 
-class TaskList(Struct, frozen=True, kw_only=True):
-    """All tasks."""
-
-    schema: int = SCHEMA
-    tasks: list[TaskStatus]
+async def _list(node: Facade, _: Nothing) -> PeerList:
+    return node.peers.list()
 
 
-class TaskReply(Struct, frozen=True, kw_only=True):
-    """One task."""
-
-    schema: int = SCHEMA
-    task: TaskStatus
+async def _connect(node: Facade, asked: Connect) -> PeerReply:
+    return PeerReply(peer=await node.peers.connect(asked.multiaddr, asked.timeout_s))
 
 
-class Done(Struct, frozen=True, kw_only=True):
-    """It was done, and there is nothing more to say."""
+async def _disconnect(node: Facade, asked: Disconnect) -> Done:
+    await node.peers.disconnect(asked.peer)
+    return Done()
 
-    schema: int = SCHEMA
+
+async def _add_wireguard(node: Facade, asked: AddWireguard) -> PeerReply:
+    peer = await node.peers.add_wireguard(
+        asked.public_key,
+        name=asked.name,
+        allowed_ips=asked.allowed_ips,
+        endpoint=asked.endpoint,
+        preshared_key=asked.preshared_key,
+        keepalive_s=asked.keepalive_s,
+    )
+    return PeerReply(peer=peer)
+
+
+async def _ping(node: Facade, asked: Ping) -> Pong:
+    return await node.peers.ping(asked.peer, timeout_s=asked.timeout_s, size=asked.size)
+
+
+LIST = Route("GET", "/v0/peer/list", Nothing, PeerList, _list, "All peers")
+CONNECT = Route(
+    "POST", "/v0/peer/connect", Connect, PeerReply, _connect, "Call a weft node; answers when the tunnel is up"
+)
+DISCONNECT = Route("POST", "/v0/peer/disconnect", Disconnect, Done, _disconnect, "Forget a peer")
+ADD_WIREGUARD = Route(
+    "POST",
+    "/v0/peer/add-wireguard",
+    AddWireguard,
+    PeerReply,
+    _add_wireguard,
+    "Take a stock WireGuard device as a peer",
+)
+PING = Route("POST", "/v0/peer/ping", Ping, Pong, _ping, "Probe a peer once; answers with what came back")
+
+ROUTES = (LIST, CONNECT, DISCONNECT, ADD_WIREGUARD, PING)

@@ -1,0 +1,65 @@
+"""`/v0/fc00/…`: the interface of fc00::/8 and the firewall in front of it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from weft.api.facade import Facade
+from weft.api.v0.route import Nothing, Route
+from weft.engine.status import Interface, Ports
+
+Rules = Annotated[
+    list[Annotated[str, Meta(min_length=1, max_length=64)]],
+    Meta(min_length=1, max_length=1024, description="`/tcp/80`, `/udp/0` (all ports), `/icmp`."),
+]
+
+
+class StartInterface(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which interface to make."""
+
+    ifname: Annotated[str, Meta(min_length=1, max_length=15)] | None = None
+
+
+class ChangePorts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which rules to add or to take back."""
+
+    rules: Rules
+
+
+async def _status(node: Facade, _: Nothing) -> Interface:
+    return node.fc00.status()
+
+
+async def _start(node: Facade, asked: StartInterface) -> Interface:
+    return await node.fc00.start(asked.ifname)
+
+
+async def _stop(node: Facade, _: Nothing) -> Interface:
+    await node.fc00.stop()
+    return node.fc00.status()
+
+
+async def _ports(node: Facade, _: Nothing) -> Ports:
+    return node.fc00.ports()
+
+
+async def _allow(node: Facade, asked: ChangePorts) -> Ports:
+    return await node.fc00.allow(asked.rules)
+
+
+async def _deny(node: Facade, asked: ChangePorts) -> Ports:
+    return await node.fc00.deny(asked.rules)
+
+
+STATUS = Route("GET", "/v0/fc00/status", Nothing, Interface, _status, "The fc00::/8 interface")
+START = Route(
+    "POST", "/v0/fc00/start", StartInterface, Interface, _start, "Make the interface; answers when it is usable"
+)
+STOP = Route("POST", "/v0/fc00/stop", Nothing, Interface, _stop, "Remove the interface")
+PORTS = Route("GET", "/v0/fc00/ports", Nothing, Ports, _ports, "What the firewall lets in")
+ALLOW = Route("POST", "/v0/fc00/allow", ChangePorts, Ports, _allow, "Let these in from the overlay")
+DENY = Route("POST", "/v0/fc00/deny", ChangePorts, Ports, _deny, "Take rules back")
+
+ROUTES = (STATUS, START, STOP, PORTS, ALLOW, DENY)

@@ -1,0 +1,60 @@
+"""What a route is, and the parameters that several have.
+
+Whatever only looks is a GET, whatever changes something is a POST whose parameters are a JSON object. Parameters are
+strict: a field that a route does not know is refused, so that a misspelt one is never ignored. Every reply carries
+`schema`, the version of its shape. A `Stream` is a GET whose reply goes on, as server-sent events; its parameters are
+in the query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, Generic, TypeVar
+
+from msgspec import Meta, Struct
+
+from weft.api.facade import Facade
+from weft.engine.status import SCHEMA
+
+P = TypeVar("P", bound=Struct)
+R = TypeVar("R", bound=Struct)
+
+PeerName = Annotated[
+    str, Meta(min_length=1, max_length=256, description="Peer id, name, overlay address, or base64 public key.")
+]
+Seconds = Annotated[float, Meta(gt=0, le=300, description="How long to wait for the other side.")]
+
+
+class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
+    """No parameters."""
+
+
+class Done(Struct, frozen=True, kw_only=True):
+    """It was done, and there is nothing more to say."""
+
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True, slots=True)
+class Route(Generic[P, R]):
+    """One thing that can be asked of a node."""
+
+    method: str
+    path: str
+    parameters: type[P]
+    result: type[R]
+    handler: Callable[[Facade, P], Awaitable[R]]
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stream(Generic[P, R]):
+    """One thing that a node tells as long as somebody listens: each item is one event of `text/event-stream`."""
+
+    path: str
+    parameters: type[P]
+    item: type[R]
+    handler: Callable[[Facade, P], AsyncIterator[R]]
+    summary: str
+    method: str = "GET"

@@ -1,0 +1,99 @@
+"""What a node remembers from one run to the next: who holds the state while it runs, and when it is written."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from weft.errors import ConfigError, DecodeError
+from weft.firewall.rules import Rule, decode_rule
+from weft.identity import Identity
+from weft.io.store import State, Store
+
+log = logging.getLogger("weft.engine")
+
+SAVE_DELAY_S = 0.1
+FLOOR_AHEAD_S = 60
+"""How far the stored timestamp is ahead of the last one that was sent."""
+
+
+class Memory:
+    """The directory of a node, locked for this process.
+
+    Args:
+        directory: of the node.
+        collect: makes the state that is to be remembered out of the one that was.
+
+    Attributes:
+        identity: the node's.
+        state: as it was read or written last.
+    """
+
+    def __init__(self, directory: Path, collect: Callable[[State], State]) -> None:
+        """Take the directory and read it.
+
+        Raises:
+            ConfigError: another daemon has it, or a file in it is wrong.
+        """
+        self._store = Store(directory)
+        self._lock = self._store.lock()
+        self._collect = collect
+        self._changed = asyncio.Event()
+        self._saving = asyncio.Lock()
+        try:
+            self.identity: Identity = self._store.load_key()
+            self.state = self._store.load_state()
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def rules(self) -> list[Rule]:
+        """The firewall rules of the state.
+
+        Raises:
+            ConfigError: one is none.
+        """
+        try:
+            return [decode_rule(text) for text in self.state.allow]
+        except DecodeError as error:
+            raise ConfigError(str(error), file=str(self._store.state_path), key="allow") from error
+
+    @property
+    def timestamp_floor(self) -> bytes:
+        """The TAI64N that no handshake may carry again, 12 bytes."""
+        return bytes.fromhex(self.state.timestamp_floor)
+
+    def close(self) -> None:
+        """Give the directory back."""
+        self._lock.close()
+
+    def handle_change(self) -> None:
+        """Something is to be remembered; `keep` writes it soon."""
+        self._changed.set()
+
+    async def keep(self) -> None:
+        """Write the state soon after it changed, until cancelled."""
+        while True:
+            await self._changed.wait()
+            await asyncio.sleep(SAVE_DELAY_S)
+            self._changed.clear()
+            await self.save_if_possible()
+
+    async def save(self) -> None:
+        """Write what is to be remembered; returns when a power cut can't take it any more.
+
+        Raises:
+            ConfigError: the disk is full, say; the old state is still there.
+        """
+        async with self._saving:
+            self.state = self._collect(self.state)
+            await asyncio.to_thread(self._store.save_state, self.state)
+
+    async def save_if_possible(self) -> None:
+        """As `save`, but a failure is logged."""
+        try:
+            await self.save()
+        except ConfigError as error:
+            log.error("%s", error)
