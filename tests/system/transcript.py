@@ -1,0 +1,166 @@
+"""Pages as scripts: every command that a page shows is run, and what it shows as output must be what comes out.
+
+A page's blocks of the kind `console` are one long transcript:
+
+    alice$ sudo weft up
+    weft is up: fcf6:… on weft0
+
+A line `NAME$ COMMAND` is a command on the host of that name; a `\\` at its end goes on in the next line. The lines up to
+the next command are its output; `…` stands for anything within a line, and alone on a line for any number of lines. A
+command without output is not held to any. It must succeed, unless what is shown begins with `weft: `, as errors do. `^C`
+as the last line ends it by an interrupt once the rest was seen. A comment `<!-- console … -->` has more of the same,
+which a reader needs not see.
+
+The hosts are namespaces on one network, `NUMBERS` being the ends of their addresses; `sudo` does nothing, for all is
+root's. Their keys are always the same, so that a page may show them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import IO
+
+from tests.system.lab import Host, Lab
+from weft.identity import generate
+from weft.io.store import Store
+
+NUMBERS = {"alice": 1, "bob": 2, "carol": 3, "phone": 4}
+COMMAND = re.compile(r"(\w+)\$ (.*)")
+COMMAND_S = 60
+SEEN_S = 10
+ANY = "…"
+
+
+@dataclass
+class Step:
+    """One command of a page, and what it prints."""
+
+    line: int
+    host: str
+    command: str
+    output: list[str] = field(default_factory=list)
+
+    @property
+    def is_interrupted(self) -> bool:
+        return self.output[-1:] == ["^C"]
+
+    @property
+    def expected(self) -> list[str]:
+        return self.output[:-1] if self.is_interrupted else self.output
+
+    @property
+    def may_fail(self) -> bool:
+        return bool(self.output) and self.output[0].startswith("weft: ")
+
+
+def steps_of(page: str) -> list[Step]:
+    """The commands of a page in their order."""
+    steps: list[Step] = []
+    end, goes_on = "", False
+    for number, line in enumerate(page.splitlines(), 1):
+        if not end:
+            end = {"```console": "```", "<!-- console": "-->"}.get(line.strip(), "")
+        elif line.strip() == end:
+            end = ""
+        elif goes_on:
+            steps[-1].command = steps[-1].command[:-1] + line.strip()
+            goes_on = line.endswith("\\")
+        elif found := COMMAND.fullmatch(line.strip()):
+            steps.append(Step(number, found[1], found[2]))
+            goes_on = line.endswith("\\")
+        else:
+            assert steps, f"line {number}: output before any command"
+            steps[-1].output.append(line.rstrip())
+    return steps
+
+
+def pattern_of(expected: list[str]) -> re.Pattern[str]:
+    """What the output must match."""
+    lines = [
+        r"(?:.*\n)*?" if line.strip() == ANY else re.escape(line).replace(re.escape(ANY), ".*") + r"[ \t]*\n"
+        for line in expected
+    ]
+    return re.compile("".join(lines))
+
+
+class Stage:
+    """The hosts of a page."""
+
+    def __init__(self, lab: Lab, names: set[str]) -> None:
+        self.lab = lab
+        self.hosts: dict[str, Host] = {}
+        self.directories: dict[str, Path] = {}
+        lan = lab.host("lan")
+        lan.ip("link", "add", "lan0", "type", "bridge")
+        lan.ip("link", "set", "lan0", "up")
+        for name in sorted(names, key=NUMBERS.__getitem__):
+            self._add(name, lan)
+
+    def _add(self, name: str, lan: Host) -> None:
+        host = self.hosts[name] = self.lab.host(name)
+        lan.ip("link", "add", f"to-{name}", "type", "veth", "peer", "name", "eth0", "netns", host.namespace)
+        lan.ip("link", "set", f"to-{name}", "master", "lan0", "up")
+        host.ip("addr", "add", f"192.0.2.{NUMBERS[name]}/24", "dev", "eth0")
+        host.ip("addr", "add", f"2001:db8::{NUMBERS[name]}/64", "dev", "eth0", "nodad")
+        host.ip("link", "set", "eth0", "up")
+        directory = self.directories[name] = self.lab.directory(name)
+        if name != "phone":
+            Store(directory).create_key(generate(Random(f"identity {name}").randbytes))
+
+    def run(self, step: Step) -> None:
+        """Run one command, and hold its output against the page's."""
+        host = self.hosts[step.host]
+        directory = self.directories[step.host]
+        environment = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "WEFT_DIR": str(directory),
+            "HOME": str(directory),
+            "NO_COLOR": "1",
+        }
+        command = re.sub(r"\bsudo ", "", step.command)
+        process = subprocess.Popen(
+            ["ip", "netns", "exec", host.namespace, "bash", "-c", command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment,
+            cwd=directory,
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        output = self._interrupted(process, process.stdout, step) if step.is_interrupted else self._ended(process)
+        said = f"line {step.line}: {step.host}$ {step.command}\n{output}"
+        if not step.is_interrupted:
+            assert process.returncode == 0 or step.may_fail, f"{said}\nexit code {process.returncode}"
+            assert not (process.returncode == 0 and step.may_fail), f"{said}\nshould have failed"
+        if step.expected:
+            shown = "\n".join(step.expected)
+            assert pattern_of(step.expected).fullmatch(output), f"{said}\nand not\n{shown}"
+
+    @staticmethod
+    def _ended(process: subprocess.Popen[str]) -> str:
+        # A daemon that stays in the background has its own output, so the end of this one's is the command's end.
+        output, _ = process.communicate(timeout=COMMAND_S)
+        return output
+
+    @staticmethod
+    def _interrupted(process: subprocess.Popen[str], stream: IO[str], step: Step) -> str:
+        os.set_blocking(stream.fileno(), False)
+        output, deadline = "", time.monotonic() + SEEN_S
+        while time.monotonic() < deadline and not (
+            output and pattern_of([*step.expected, ANY]).fullmatch(output if output.endswith("\n") else output + "\n")
+        ):
+            output += stream.read() or ""
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(SEEN_S)
+        return output + (stream.read() or "")
