@@ -1,14 +1,11 @@
 """`weft.toml`: what a person decides about a node, as opposed to what the node remembers (`weft.io.store`).
 
-    [peer]      listen, accept, keepalive_s
-    [network]   secret_file
-    [fc00]      ifname, refuse
+Each key has a default, so an empty file is a valid one. Unknown keys are refused, since a key that is spelled wrong
+would silently have no effect. Errors name file, key and line.
 
-Each key has a default, so an empty file is a valid one; `render_default` is the file that says so in words. Unknown
-keys are refused, since a key that is spelled wrong would silently have no effect. Errors name file, key and line.
-
-Not done here: which changes of a running node need a restart (the engine says so), and addresses to dial, which are
-given with `weft peer connect` and remembered in the state.
+Not done here: what each key means and what is wrong with a value (keys.py), the file and the page that say it in words
+(manual.py), changing the file (edit.py), and a running node (reload.py); and addresses to dial, which are given with
+`weft peer connect` and remembered in the state.
 """
 
 from __future__ import annotations
@@ -19,52 +16,22 @@ import tomllib
 from collections.abc import Iterator
 from hashlib import blake2s
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 from msgspec import Struct
 
-from weft.errors import ConfigError, DecodeError, UsageError
+from weft.engine.keys import BY_NAME, KEYS
+from weft.errors import ConfigError, UsageError
 from weft.io.durable import read_private
 from weft.multiaddr import Multiaddr, decode_multiaddr
 
 FILE_NAME = "weft.toml"
-LISTENERS = 16
 SECRET_CHARACTERS = 16
 """The least that a shared secret must have."""
 
 _SECRET_CONTEXT = b"weft network secret\0"
-_IFNAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
 _PLACE = re.compile(r" - at `\$\.?(.*)`$")
-
-_DEFAULT = """\
-# weft.toml: what this node does. Every line below shows the default; delete what you do not change.
-
-[peer]
-# Where to listen: UDP ports of addresses of this machine, 0.0.0.0 and :: being all of them, port 0 any free one.
-listen = ["/ip4/0.0.0.0/udp/1312", "/ip6/::/udp/1312"]
-
-# Who may connect: "any" peer, or "known" ones only, which are those that this node was told of.
-# The firewall refuses what peers send to this machine until it is allowed, whoever they are.
-accept = "any"
-
-# A NAT forgets who was silent for a while, and then nobody gets through to what is behind it. Seconds between packets
-# that remind it; 0 for none.
-keepalive_s = 25
-
-[network]
-# With a shared secret, only weft nodes that have the same one can talk to this node. It is the content of this file,
-# which only its owner may read: at least 16 characters, better what `wg genpsk` prints. The name is relative to the
-# directory of weft.toml. Not set by default.
-# secret_file = "network.secret"
-
-[fc00]
-# Name of the network interface.
-ifname = "weft0"
-
-# What a peer hears whose packet the firewall does not allow: "reject" tells it at once, "drop" lets it wait.
-refuse = "reject"
-"""
 
 
 class PeerSection(Struct, frozen=True, kw_only=True):
@@ -76,11 +43,20 @@ class PeerSection(Struct, frozen=True, kw_only=True):
     """Whose handshakes are answered: everybody's, or those of peers in the state."""
     keepalive_s: int = 25
     """Persistent keepalive towards peers, seconds; 0 is none."""
+    fwmark: int = 0
+    """SO_MARK of the sockets of the underlay; 0 is none."""
 
     @property
     def listen_multiaddrs(self) -> list[Multiaddr]:
         """The listeners, decoded."""
         return [decode_multiaddr(text) for text in self.listen]
+
+
+class TransportSection(Struct, frozen=True, kw_only=True):
+    """What carries the tunnels."""
+
+    ip4: bool = True
+    ip6: bool = True
 
 
 class NetworkSection(Struct, frozen=True, kw_only=True):
@@ -94,16 +70,55 @@ class Fc00Section(Struct, frozen=True, kw_only=True):
     """The interface with the node's address in fc00::/8."""
 
     ifname: str = "weft0"
+    start: bool = True
+    """Whether it is made when the daemon starts."""
+    addresses: tuple[str, ...] = ()
+    """More addresses of this node, each with its prefix length."""
     refuse: Literal["reject", "drop"] = "reject"
     """Whether whoever sends what the firewall does not allow is told."""
+
+
+class ApiSection(Struct, frozen=True, kw_only=True):
+    """How programs ask the daemon."""
+
+    listen: str | None = None
+    """Loopback address and port, besides the Unix socket."""
+    token_file: str = "api.token"
+    """What whoever asks there must show, relative to the directory of the configuration."""
+
+
+class LogSection(Struct, frozen=True, kw_only=True):
+    """What the daemon says about itself."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+    file: str | None = None
+    """Relative to the directory of the configuration; None for standard error."""
 
 
 class Config(Struct, frozen=True, kw_only=True):
     """The whole configuration, valid in itself."""
 
     peer: PeerSection = PeerSection()
+    transport: TransportSection = TransportSection()
     network: NetworkSection = NetworkSection()
     fc00: Fc00Section = Fc00Section()
+    api: ApiSection = ApiSection()
+    log: LogSection = LogSection()
+
+    def value(self, name: str) -> Any:
+        """The value of a key, such as `peer.listen`."""
+        section, _, field = name.partition(".")
+        return getattr(getattr(self, section), field)
+
+    def has_transport(self, address: Multiaddr) -> bool:
+        """Whether what carries a listener of that address is switched on."""
+        return self.transport.ip6 if ":" in address.endpoint()[0] else self.transport.ip4
+
+    @property
+    def listeners(self) -> list[Multiaddr]:
+        """Those whose transport is switched on."""
+        return [address for address in self.peer.listen_multiaddrs if self.has_transport(address)]
 
 
 def load_config(path: Path) -> Config:
@@ -115,16 +130,37 @@ def load_config(path: Path) -> Config:
     Raises:
         ConfigError: It is missing, no TOML, or has an unknown key or a value that makes no sense; it names the first.
     """
-    file = str(path)
+    return decode_config(read_text(path), str(path))
+
+
+def read_text(path: Path) -> str:
+    """Read a file of text.
+
+    Raises:
+        ConfigError: it is missing, can't be read, or is no text.
+    """
     try:
-        text = path.read_text("utf-8")
-        document = tomllib.loads(text)
+        return path.read_text("utf-8")
     except FileNotFoundError:
-        raise ConfigError("does not exist; run `weft init` to make it", file=file) from None
+        raise ConfigError("does not exist; run `weft init` to make it", file=str(path)) from None
     except OSError as error:
-        raise ConfigError(f"can't be read: {error.strerror or error}", file=file) from None
+        raise ConfigError(f"can't be read: {error.strerror or error}", file=str(path)) from None
     except UnicodeDecodeError:
-        raise ConfigError("is not text in UTF-8", file=file) from None
+        raise ConfigError("is not text in UTF-8", file=str(path)) from None
+
+
+def decode_config(text: str, file: str) -> Config:
+    """Check the content of a `weft.toml`.
+
+    Args:
+        text: the content.
+        file: its name, for errors.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    try:
+        document = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"is not valid TOML: {error}", file=file) from None
     for key, message in _unknown_keys(document):
@@ -134,15 +170,20 @@ def load_config(path: Path) -> Config:
     except msgspec.ValidationError as error:
         message, place = str(error), _PLACE.search(str(error))
         key = re.sub(r"\[.*\]$", "", place[1]) if place else ""
-        raise _config_error(_PLACE.sub("", message), file, key, text) from None
+        raise _config_error(_PLACE.sub("", message) + _choices(key, message), file, key, text) from None
     for key, message in _faults(config):
         raise _config_error(message, file, key, text)
     return config
 
 
-def render_default() -> str:
-    """Give the commented `weft.toml` that `weft init` writes: all defaults, each with what it means."""
-    return _DEFAULT
+def type_of(name: str) -> Any:
+    """The type of the values of a key."""
+    section, _, field = name.partition(".")
+    fields = msgspec.structs.fields(_SECTION_TYPES[section])
+    return next(each.type for each in fields if each.name == field)
+
+
+_SECTION_TYPES: dict[str, Any] = {field.name: field.type for field in msgspec.structs.fields(Config)}
 
 
 def network_psk(secret: bytes) -> bytes:
@@ -191,12 +232,17 @@ def load_network_psk(config: Config, directory: Path) -> bytes | None:
 
 
 def _config_error(message: str, file: str, key: str, text: str) -> ConfigError:
-    line = _line_of(key, text)
+    line = line_of(key, text)
     return ConfigError(f"{message} (line {line})" if line else message, file=file, key=key)
 
 
-def _line_of(dotted: str, text: str) -> int | None:
-    """The line that sets a key, or opens a section, where the file is written in the usual way."""
+def line_of(dotted: str, text: str) -> int | None:
+    """The line that sets a key, or opens a section, where the file is written in the usual way.
+
+    Args:
+        dotted: `peer.listen`, or `peer`.
+        text: of the file.
+    """
     section, _, key = dotted.partition(".")
     current = ""
     for number, line in enumerate(text.splitlines(), 1):
@@ -212,41 +258,31 @@ def _line_of(dotted: str, text: str) -> int | None:
 
 def _unknown_keys(document: dict[str, object]) -> Iterator[tuple[str, str]]:
     """Dotted key and message of each section and key that a `Config` does not have."""
-    sections = {field.name: field.type for field in msgspec.structs.fields(Config)}
     for section, content in document.items():
-        if section not in sections:
-            yield section, _unknown(section, "section", list(sections))
+        if section not in _SECTION_TYPES:
+            yield section, unknown(section, "section", list(_SECTION_TYPES))
         elif isinstance(content, dict):
-            known = [field.name for field in msgspec.structs.fields(sections[section])]
-            yield from ((f"{section}.{key}", _unknown(key, "key", known)) for key in content if key not in known)
+            known = [key.field for key in KEYS if key.section == section]
+            yield from ((f"{section}.{key}", unknown(key, "key", known)) for key in content if key not in known)
 
 
-def _unknown(name: str, kind: str, known: list[str]) -> str:
+def unknown(name: str, kind: str, known: list[str]) -> str:
+    """What to tell a person who wrote a name that there isn't."""
     near = difflib.get_close_matches(name, known, 1)
     return f"unknown {kind}; did you mean {near[0]}?" if near else f"unknown {kind}; there are: {', '.join(known)}"
 
 
+def _choices(key: str, message: str) -> str:
+    is_choice = message.startswith("Invalid enum value") and key in BY_NAME
+    return f"; there are: {', '.join(get_args(type_of(key)))}" if is_choice else ""
+
+
 def _faults(config: Config) -> Iterator[tuple[str, str]]:
     """Dotted key and message of each value that has the right type and makes no sense."""
-    if not 1 <= len(config.peer.listen) <= LISTENERS:
-        yield "peer.listen", f"expected 1 to {LISTENERS} listeners"
-    for text in config.peer.listen:
-        try:
-            address = decode_multiaddr(text)
-        except DecodeError as error:
-            yield "peer.listen", str(error)
-            return
-        if address.transport != "udp" or address.peer_id is not None or address.components[0].protocol == "dns":
-            yield "peer.listen", f"expected UDP listeners such as /ip4/0.0.0.0/udp/1312, not {text!r}"
-    if len(set(config.peer.listen_multiaddrs)) < len(config.peer.listen):
-        yield "peer.listen", "expected each listener once"
-    if not 0 <= config.peer.keepalive_s <= 0xFFFF:
-        yield "peer.keepalive_s", "expected 0 to 65535 seconds"
-    secret_file = config.network.secret_file
-    if secret_file is not None and not (secret_file and secret_file.isprintable()):
-        yield "network.secret_file", "expected the name of a file; remove the line for a network without a secret"
-    if not _IFNAME.fullmatch(config.fc00.ifname):
-        yield (
-            "fc00.ifname",
-            "expected an interface name such as weft0: at most 15 letters, digits, _ . and -",
-        )
+    for key in KEYS:
+        fault = key.check(config.value(key.name))
+        if fault is not None:
+            yield key.name, fault
+    if not config.listeners:
+        off = "transport.ip4" if not config.transport.ip4 else "transport.ip6"
+        yield off, "no listener would be left: peer.listen has none of a transport that is on"

@@ -37,11 +37,12 @@ def test_default_file_and_empty_ones_give_the_defaults(path: Path, text: str) ->
     assert load_config(path) == Config()
 
 
-def test_default_file_sets_every_key_but_the_secret_which_it_shows_in_a_comment() -> None:
+def test_default_file_sets_every_key_but_two_files_which_it_shows_in_comments() -> None:
     document = tomllib.loads(render_default())
-    document["network"]["secret_file"] = None
+    document["network"]["secret_file"] = document["log"]["file"] = None
     assert document == msgspec.json.decode(msgspec.json.encode(Config()))
     assert '\n# secret_file = "' in render_default()
+    assert '\n# file = "' in render_default()
 
 
 def test_lines_of_the_default_file_fit_a_terminal() -> None:
@@ -82,6 +83,8 @@ def test_values_of_the_file_are_taken(path: Path) -> None:
         ("[peer]\n\nlisten_on = []\n", "peer.listen_on", 3, "unknown key; did you mean listen?"),
         ("[fc00]\n[peer]\nxyz = 1\n", "peer.xyz", 3, "unknown key; there are: listen, accept, keepalive_s"),
         ("[fc00]\nlisten = 1\n[peer]\nlisten = 1\n", "fc00.listen", 2, "unknown key"),
+        ('[log]\nlevel = "loud"\n', "log.level", 2, "Invalid enum value 'loud'"),
+        ('[log]\nfile = ""\n', "log.file", 2, "expected the name of a file"),
         ("peer = 1\n", "peer", 1, "Expected `object`, got `int`"),
         ('[peer]\nkeepalive_s = "25"\n', "peer.keepalive_s", 2, "Expected `int`, got `str`"),
         ("[peer]\nkeepalive_s = true\n", "peer.keepalive_s", 2, "Expected `int`"),
