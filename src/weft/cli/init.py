@@ -76,7 +76,8 @@ def ensure_initialised(directory: Path) -> bool:
     """
     import secrets
 
-    from weft.engine.config import FILE_NAME, render_default
+    from weft.engine.config import FILE_NAME
+    from weft.engine.manual import render_default
     from weft.identity import generate
     from weft.io.durable import create_file, make_directory
     from weft.io.store import Store
@@ -105,7 +106,8 @@ def join_network(directory: Path, secret: bytes) -> None:
         UsageError: the secret is too short, or the configuration names one already.
         ConfigError: the configuration is broken, or was edited so that a person has to set the key.
     """
-    from weft.engine.config import FILE_NAME, load_config, network_psk, render_default
+    from weft.engine.config import FILE_NAME, load_config, network_psk
+    from weft.engine.manual import render_default
     from weft.io.durable import create_file, make_directory, replace_file
 
     network_psk(secret)
