@@ -5,11 +5,11 @@ A page's blocks of the kind `console` are one long transcript:
     alice$ sudo weft up
     weft is up: fcf6:… on weft0
 
-A line `NAME$ COMMAND` is a command on the host of that name; a `\\` at its end goes on in the next line. The lines up to
-the next command are its output; `…` stands for anything within a line, and alone on a line for any number of lines. A
-command without output is not held to any. It must succeed, unless what is shown begins with `weft: `, as errors do. `^C`
-as the last line ends it by an interrupt once the rest was seen. A comment `<!-- console … -->` has more of the same,
-which a reader needs not see.
+A line `NAME$ COMMAND` is a command on the host of that name; a `\\` at its end goes on in the next line. The lines up
+to the next command are its output; `…` stands for anything within a line, and alone on a line for any number of lines.
+A command without output is not held to any. It must succeed, unless what is shown begins with `weft: `, as errors do.
+`^C` as the last line ends it by an interrupt once the rest was seen. A comment `<!-- console … -->` has more of the
+same, which a reader needs not see.
 
 The hosts are namespaces on one network, `NUMBERS` being the ends of their addresses; `sudo` does nothing, for all is
 root's. Their keys are always the same, so that a page may show them.
