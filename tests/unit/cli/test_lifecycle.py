@@ -16,7 +16,8 @@ import pytest
 from tests.unit.cli.machine import Machine
 from tests.unit.cli.terminal import Seen, Terminal
 from weft.cli.init import _SECRET_OFF
-from weft.engine.config import load_config, load_network_psk, network_psk, render_default
+from weft.engine.config import load_config, load_network_psk, network_psk
+from weft.engine.manual import render_default
 from weft.io.store import Store
 
 SECRET = "a secret that many share"

@@ -14,8 +14,9 @@ from weft.engine.config import (
     load_config,
     load_network_psk,
     network_psk,
-    render_default,
 )
+from weft.engine.keys import KEYS, SECTIONS
+from weft.engine.manual import render_default
 from weft.errors import ConfigError, UsageError
 
 # The peer id of an identity that `generate` made once; nothing but these tests uses it.
@@ -31,18 +32,26 @@ def path(tmp_path: Path) -> Path:
 # --- what is read ---
 
 
-@pytest.mark.parametrize("text", [render_default(), "", "[peer]\n[network]\n[fc00]\n"])
+@pytest.mark.parametrize("text", [render_default(), "", "[peer]\n[transport]\n[network]\n[fc00]\n[api]\n[log]\n"])
 def test_default_file_and_empty_ones_give_the_defaults(path: Path, text: str) -> None:
     path.write_text(text)
     assert load_config(path) == Config()
 
 
-def test_default_file_sets_every_key_but_two_files_which_it_shows_in_comments() -> None:
+def test_default_file_sets_every_key_and_shows_those_without_a_default_in_comments() -> None:
     document = tomllib.loads(render_default())
-    document["network"]["secret_file"] = document["log"]["file"] = None
+    for key in KEYS:
+        if Config().value(key.name) is None:
+            assert key.field not in document[key.section]
+            assert f"\n# {key.field} = {key.example}\n" in render_default()
+            document[key.section][key.field] = None
     assert document == msgspec.json.decode(msgspec.json.encode(Config()))
-    assert '\n# secret_file = "' in render_default()
-    assert '\n# file = "' in render_default()
+
+
+def test_table_has_the_keys_of_the_configuration_in_its_order() -> None:
+    fields = msgspec.json.decode(msgspec.json.encode(Config()))
+    assert [key.name for key in KEYS] == [f"{section}.{field}" for section in fields for field in fields[section]]
+    assert list(SECTIONS) == list(fields)
 
 
 def test_lines_of_the_default_file_fit_a_terminal() -> None:
@@ -78,7 +87,7 @@ def test_values_of_the_file_are_taken(path: Path) -> None:
     ("text", "key", "line", "message"),
     [
         ("[pear]\n", "pear", 1, "unknown section; did you mean peer?"),
-        ("\n[interface]\n", "interface", 2, "unknown section; there are: peer, network, fc00"),
+        ("\n[interface]\n", "interface", 2, "unknown section; there are: peer, transport, network,"),
         ("listen = []\n", "listen", 1, "unknown section"),
         ("[peer]\n\nlisten_on = []\n", "peer.listen_on", 3, "unknown key; did you mean listen?"),
         ("[fc00]\n[peer]\nxyz = 1\n", "peer.xyz", 3, "unknown key; there are: listen, accept, keepalive_s"),
