@@ -27,6 +27,7 @@ from typing import NoReturn, Self
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from weft.errors import DecodeError, UsageError
 
@@ -55,7 +56,7 @@ SMALL_ORDER = frozenset({0, 1, P - 1, ORDER_8, P - ORDER_8})
 """The y coordinates of the eight points whose order divides 8."""
 
 TRIES = 1 << 15
-"""Seeds that `generate` looks at. One in 512 is usable, so sound randomness fails here once in 2^92 calls."""
+"""Seeds that are looked at. One in 512 is usable, so sound randomness fails here once in 2^92 calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +222,36 @@ def generate(random_bytes: Callable[[int], bytes]) -> Identity:
         if is_usable_address(address_of(_montgomery(int.from_bytes(public_key, "little")))):
             return Identity(seed)
     raise UsageError(f"random_bytes gave no usable seed in {TRIES} tries: is it random?")
+
+
+def generate_private_key(random_bytes: Callable[[int], bytes]) -> bytes:
+    """Make an X25519 private key for a stock WireGuard device whose public key has an address in fc00::/8.
+
+    Any device takes such a key, and has its address in the network from then on. It takes some 256 tries.
+
+    Args:
+        random_bytes: gives that many unpredictable bytes (`os.urandom`).
+
+    Returns:
+        32 bytes, clamped as `wg genkey` does (RFC 7748 section 5).
+
+    Raises:
+        UsageError: The bytes are not random: none of very many keys was usable.
+    """
+    for _ in range(TRIES):
+        private = _clamped(random_bytes(KEY_BYTES))
+        if is_usable_address(address_of(noise_public_of(private))):
+            return private
+    raise UsageError(f"random_bytes gave no usable key in {TRIES} tries: is it random?")
+
+
+def noise_public_of(private: bytes) -> bytes:
+    """Compute the X25519 public key of a private one.
+
+    Args:
+        private: 32 bytes; X25519 clamps them itself.
+    """
+    return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
 
 
 def verify(public_key: bytes, context: bytes, message: bytes, signature: bytes) -> bool:

@@ -410,3 +410,17 @@ def test_text_that_wg_would_not_print_is_refused_without_repeating_it(text: str)
 def test_random_text_as_wireguard_key_raises_decode_errors_only(text: str) -> None:
     with pytest.raises(DecodeError):
         identity.decode_wireguard_key(text)
+
+
+def test_private_key_that_is_made_has_an_address_and_is_clamped() -> None:
+    private = identity.generate_private_key(os.urandom)
+    assert private == identity._clamped(private)
+    public = X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+    assert identity.noise_public_of(private) == public
+    assert identity.is_usable_address(identity.address_of(public))
+
+
+def test_bytes_that_are_not_random_give_no_private_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identity, "TRIES", 3)
+    with pytest.raises(UsageError, match="is it random"):
+        identity.generate_private_key(bytes)

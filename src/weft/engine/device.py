@@ -1,0 +1,106 @@
+"""This node as `wg` sees an interface: the values of the userspace protocol, and what may be changed of them.
+
+Weft nodes and stock devices are one kind of peer here. Keys are bytes, and secret ones show in no `repr`.
+
+Source: the cross-platform userspace implementation document of WireGuard, "Configuration Protocol".
+Not done here: the protocol's text (api/uapi.py), and how a change is made (verbs/wireguard.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from weft.engine.peer import Network
+from weft.errors import UsageError
+from weft.noise.primitives import KEY_BYTES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevicePeer:
+    """One peer."""
+
+    public_key: bytes
+    preshared_key: bytes = field(default=bytes(KEY_BYTES), repr=False)
+    """Zeros are none."""
+    endpoint: str | None = None
+    """`192.0.2.1:1312` or `[2001:db8::1]:1312`, never a name."""
+    handshake_at_ns: int = 0
+    """Of the last one, ns since 1970; 0 before the first."""
+    tx_bytes: int = 0
+    rx_bytes: int = 0
+    keepalive_s: int = 0
+    """0 is none."""
+    allowed_ips: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """The node."""
+
+    private_key: bytes = field(repr=False)
+    listen_port: int
+    fwmark: int
+    """0 is none."""
+    peers: tuple[DevicePeer, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllowedIpChange:
+    """A prefix that a peer gets, or that is taken from it."""
+
+    network: Network
+    remove: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class PeerChange:
+    """What is to be done with one peer; what is None stays as it is.
+
+    Attributes:
+        remove: forget it; nothing else counts then.
+        update_only: do nothing if there is no such peer.
+        name: of a new peer.
+        preshared_key: 32 bytes; zeros take it away.
+        endpoint: address or name, and port.
+        keepalive_s: 0 is none.
+        replace_allowed_ips: take all prefixes away before `allowed_ips` are looked at.
+    """
+
+    public_key: bytes
+    remove: bool = False
+    update_only: bool = False
+    name: str | None = None
+    preshared_key: bytes | None = field(default=None, repr=False)
+    endpoint: str | None = None
+    keepalive_s: int | None = None
+    replace_allowed_ips: bool = False
+    allowed_ips: list[AllowedIpChange] = field(default_factory=list)
+
+
+@dataclass(slots=True, kw_only=True)
+class DeviceChange:
+    """What is to be done with the node; what is None stays as it is.
+
+    Attributes:
+        listen_port: 0 is any, which the one in use is.
+        fwmark: 0 is none.
+        replace_peers: forget the peers that are not named in `peers`.
+    """
+
+    private_key: bytes | None = field(default=None, repr=False)
+    listen_port: int | None = None
+    fwmark: int | None = None
+    replace_peers: bool = False
+    peers: list[PeerChange] = field(default_factory=list)
+
+
+class ChangeRefusedError(UsageError):
+    """A change that this node does not make.
+
+    Attributes:
+        errno: what `wg` is told, for it can't be told in words.
+    """
+
+    def __init__(self, message: str, errno: int) -> None:
+        super().__init__(message)
+        self.errno = errno
