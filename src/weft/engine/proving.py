@@ -59,7 +59,8 @@ class Proving:
             proven: whether it is known to be the peer's; see `Path.move`.
         """
         host, port = endpoint.multiaddr.endpoint()
-        peer.path.move(endpoint, is_ipv6=endpoint.socket.is_ipv6, ceiling=link_mtu(host, port), proven=proven)
+        ceiling = link_mtu(host, port, endpoint.socket.mark)
+        peer.path.move(endpoint, is_ipv6=endpoint.socket.is_ipv6, ceiling=ceiling, proven=proven)
         peer.mtu_probe = peer.proving = None
         peer.refresh()
 
@@ -155,7 +156,7 @@ class Proving:
             endpoint = peer.path.endpoint
             if not peer.is_weft and peer.in_use and isinstance(endpoint, Endpoint):
                 peer.in_use = False
-                peer.path.mtu = PathMtu(link_mtu(*endpoint.multiaddr.endpoint()))
+                peer.path.mtu = PathMtu(link_mtu(*endpoint.multiaddr.endpoint(), endpoint.socket.mark))
 
     @staticmethod
     def _search_mtu(peer: Peer, now: int) -> None:

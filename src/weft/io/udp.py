@@ -37,11 +37,13 @@ _SOL_UDP = 17
 _UDP_SEGMENT = 103
 _UDP_GRO = 104
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+_SO_MARK = 36
 _IP_TOS, _IP_MTU_DISCOVER, _IP_RECVTOS, _IP_MTU = 1, 10, 13, 14
 _IPV6_MTU_DISCOVER, _IPV6_MTU, _IPV6_RECVTCLASS, _IPV6_TCLASS = 23, 24, 66, 67
 _PMTUDISC_DONT, _PMTUDISC_PROBE = 0, 3
 
 _U16 = Struct("=H")
+_U32 = Struct("=I")
 _INT = Struct("=i")
 _ANCILLARY_BYTES = 64
 _NO_SEGMENTATION = frozenset({errno.EIO, errno.EOPNOTSUPP, errno.EINVAL})
@@ -71,18 +73,21 @@ _BROKEN: Final = frozenset({errno.EBADF, errno.ENOTSOCK})
 """The socket itself is gone: this raises."""
 
 
-def link_mtu(host: str, port: int) -> int:
+def link_mtu(host: str, port: int, mark: int = 0) -> int:
     """The MTU of this machine's own link towards an address, bytes; 1500 where the system doesn't tell.
 
     Args:
         host: an IP address.
         port: any port; nothing is sent.
+        mark: of the socket that it is for, since rules may give marked packets another way.
     """
     is_ipv6 = ":" in host
     family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
     level, option = (socket.IPPROTO_IPV6, _IPV6_MTU) if is_ipv6 else (socket.IPPROTO_IP, _IP_MTU)
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            if mark:
+                _mark(probe, mark)
             probe.connect((host, port))
             return probe.getsockopt(level, option) if sys.platform == "linux" else 1500
     except OSError:
@@ -97,6 +102,7 @@ class UdpSocket:
         when_blocked: called when sends begin to wait for the descriptor to become writable.
         gso: whether one send carries many datagrams.
         gro: whether one receive does.
+        mark: see `set_mark`.
     """
 
     def __init__(
@@ -108,6 +114,7 @@ class UdpSocket:
         gro: bool = True,
         sendmsg: bool = True,
         recvmmsg: bool = True,
+        shared: bool = False,
     ) -> None:
         """Bind to an address.
 
@@ -118,12 +125,14 @@ class UdpSocket:
             gro: likewise.
             sendmsg: False sends as systems without `sendmsg` must.
             recvmmsg: False receives datagram by datagram, as systems without `recvmmsg` must.
+            shared: see `share`.
 
         Raises:
             TransportError: the address is in use or not of this machine, in one line.
         """
         self.is_ipv6 = ":" in host
-        self._socket = _bound(host, port, is_ipv6=self.is_ipv6)
+        self._socket = _bound(host, port, is_ipv6=self.is_ipv6, shared=shared)
+        self.mark = 0
         self.drops: Counter[str] = Counter()
         self.when_blocked: Callable[[], None] | None = None
         self._queue: deque[tuple[bytes, int, Address, int]] = deque()
@@ -204,6 +213,33 @@ class UdpSocket:
         """What the kernel gave, by name."""
         given = {"gso": self.gso, "gro": self.gro, "recvmmsg": self._batch is not None}
         return [name for name in given if given[name]]
+
+    def set_mark(self, mark: int) -> None:
+        """Mark what is sent from now on, for `ip rule` and nftables.
+
+        Args:
+            mark: 32 bits; 0 for none.
+
+        Raises:
+            PermissionError: needs root or CAP_NET_ADMIN.
+            TransportError: this system has no marks.
+        """
+        if mark == self.mark:
+            return
+        if sys.platform != "linux":
+            raise TransportError("packets can be marked on Linux only; remove fwmark from weft.toml")
+        try:
+            _mark(self._socket, mark)
+        except PermissionError:
+            raise PermissionError(f"can't mark packets with {mark:#x}: needs root or CAP_NET_ADMIN") from None
+        self.mark = mark
+
+    def share(self, shared: bool) -> None:
+        """Let another socket have the same port, or no longer; both must be willing while the second one is bound.
+
+        For a moment only: while one takes the place of the other.
+        """
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, shared)
 
     @property
     def is_blocked(self) -> bool:
@@ -362,7 +398,12 @@ class UdpSocket:
             self.when_blocked()
 
 
-def _bound(host: str, port: int, *, is_ipv6: bool) -> socket.socket:
+def _mark(marked: socket.socket, mark: int) -> None:
+    # As bytes, for as a number Python takes 31 bits only.
+    marked.setsockopt(socket.SOL_SOCKET, _SO_MARK, _U32.pack(mark))
+
+
+def _bound(host: str, port: int, *, is_ipv6: bool, shared: bool) -> socket.socket:
     """A socket that doesn't block, bound to an address; raises as `UdpSocket` does."""
     with ExitStack() as stack:
         try:
@@ -371,6 +412,8 @@ def _bound(host: str, port: int, *, is_ipv6: bool) -> socket.socket:
             made.setblocking(False)
             if is_ipv6:
                 made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if shared:
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             made.bind((host, port))
         except OSError as error:
             where = f"[{host}]:{port}" if is_ipv6 else f"{host}:{port}"

@@ -132,6 +132,7 @@ class FakeSocket:
         self.address = (host, port)
         self.gro = gro
         self.link_mtu = net.link_mtu
+        self.mark = 0
         self.calls: list[Call] = []
         self._inbox: deque[Datagram] = deque()
         net.sockets[self.source] = self
@@ -424,7 +425,7 @@ class Net:
                 return self._aead.encrypt_into(nonce, data, associated_data, buf)
 
         self._patches = (
-            patch.object(weft.engine.proving, "link_mtu", lambda host, port: self.link_mtu),
+            patch.object(weft.engine.proving, "link_mtu", lambda host, port, mark: self.link_mtu),
             patch.object(weft.noise.keypair, "ChaCha20Poly1305", RecordingAead),
         )
         for each in self._patches:
