@@ -105,8 +105,13 @@ class Hearing:
         if keypair is peer.receiving:
             meter.seen += run.messages
             meter.highest = max(meter.highest, run.highest)
-        if path.endpoint != endpoint:
-            self._attendant.handle_moved(peer, endpoint, now)
+        known = path.endpoint
+        if known is not endpoint:
+            if known != endpoint:
+                self._attendant.handle_moved(peer, endpoint, now)
+            else:
+                # Only our own address may be another one.
+                path.endpoint = endpoint
         path.handle_received(run.bytes)
         if not path.is_proven and peer.proving is None:
             self._attendant.handle_unproven(peer, now)

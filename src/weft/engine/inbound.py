@@ -47,7 +47,8 @@ from weft.engine.delivery import Delivery
 from weft.engine.hearing import Hearing
 from weft.engine.peer import Endpoint, Peer
 from weft.errors import DecodeError
-from weft.firewall.firewall import Firewall, Verdict
+from weft.firewall.firewall import Firewall
+from weft.firewall.judge import Verdict
 from weft.io.recvmmsg import Address
 from weft.io.udp import UdpSocket
 from weft.mesh.multigram import FIRST_BYTE
@@ -123,16 +124,18 @@ class Inbound:
         self._hearing.settle(now)
         self._flush()
 
-    def _take(self, socket: UdpSocket, buffer: memoryview, segment: int, source: Address, ecn: int, now: int) -> None:
+    def _take(
+        self, socket: UdpSocket, buffer: memoryview, segment: int, source: Address, ecn: int, local: bytes, now: int
+    ) -> None:
         """Classify each datagram of a run by its first bytes."""
         length = len(buffer)
         endpoint = self._endpoint
-        if endpoint is None or endpoint.address != source or endpoint.socket is not socket:
+        if endpoint is None or endpoint.address != source or endpoint.socket is not socket or endpoint.local != local:
             if socket.is_ipv6 and source[0][4:5] == ":" and source[0].startswith("fc"):
                 # fc00::/8: it came through the overlay to our own port; to answer would send the tunnel into itself.
                 self._drops["source is of the overlay"] += -(-length // segment) if segment else 1
                 return
-            endpoint = self._endpoint = Endpoint(socket, source)
+            endpoint = self._endpoint = Endpoint.heard(socket, source, local)
         start = 0
         while start < length:
             if self._joiner is not None:

@@ -37,13 +37,30 @@ REFUSAL_NS = 10_000_000_000
 LAST_REFUSAL_NS = 600_000_000_000
 
 
-class Endpoint(NamedTuple):
-    """Where datagrams go: a socket of ours and an address behind it."""
-
+class _Where(NamedTuple):
     socket: UdpSocket
     address: Address
 
     @property
+
+class Endpoint(_Where):
+    """Where datagrams go: a socket of ours and an address behind it.
+
+    Attributes:
+        local: our address that they leave from, which is the one that something came to from there; see
+            `UdpSocket.send`. Where it is empty the system chooses. It does not make another endpoint of it.
+    """
+
+    local: bytes = b""
+
+    @classmethod
+    def heard(cls, socket: UdpSocket, address: Address, local: bytes) -> Endpoint:
+        """Where something came from, and our address that it came to."""
+        endpoint = cls(socket, address)
+        if local:
+            endpoint.local = local
+        return endpoint
+
     def multiaddr(self) -> Multiaddr:
         """The address as it is stored and shown, without the peer; one of a single link with its zone."""
         host, port, *rest = self.address

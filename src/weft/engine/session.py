@@ -240,7 +240,7 @@ class Session:
         tunnel = self.gate.receive(datagram, endpoint, _source_bytes(endpoint), now)
         for reply, source in self.gate.datagrams_to_send():
             assert isinstance(source, Endpoint)
-            source.socket.send([reply], len(reply), source.address)
+            source.socket.send([reply], len(reply), source.address, local=source.local)
         if tunnel is None:
             return
         peer = self.contacts.by_tunnel[tunnel]
@@ -261,6 +261,8 @@ class Session:
             return
         if codec == NOTICE:
             peer.notices.receive(body, now)
+        else:
+            peer.path.endpoint = endpoint
         elif codec == PROBE:
             hello = peer.notices.their_hello
             peer.prober.receive(body, hello.public_key if hello else None, peer.notices.hello.burst, now)

@@ -31,6 +31,9 @@ class Attendant(Protocol):
     def attend(self, peer: Peer) -> None:
         """Drain the peer's machines and arm its timer anew."""
 
+    def handle_resting(self, packet: memoryview) -> None:
+        """A packet is for a peer that has no session and is not called."""
+
     def handle_too_big(self, packet: memoryview, room: int, now: int) -> None:
         """A packet for a peer does not fit the path there."""
 
@@ -51,7 +54,10 @@ class Transmitter:
         return None if peer.queue else keypair
 
     def hold(self, peer: Peer, packet: memoryview | bytes, kind: int, segment: int) -> None:
-        """Keep a packet until there is a session; the oldest makes room."""
+        """Keep a packet until there is a session; the oldest makes room. Nothing waits for who is not called."""
+        if peer.tunnel.is_resting:
+            self._attendant.handle_resting(memoryview(packet))
+            return
         if len(peer.queue) == peer.queue.maxlen:
             self._drops["queue for a session full"] += 1
         peer.queue.append(Queued(bytes(packet), kind, segment))
@@ -82,7 +88,7 @@ class Transmitter:
         elif not peer.path.may_send(len(datagram)):
             self._drops["unproven endpoint"] += 1
         else:
-            endpoint.socket.send([datagram], len(datagram), endpoint.address)
+            endpoint.socket.send([datagram], len(datagram), endpoint.address, local=endpoint.local)
             peer.path.tx_bytes += len(datagram)
             peer.path.size.datagrams_sent += 1
 
@@ -225,7 +231,7 @@ class Transmitter:
         if keypair is None or counter is None or not isinstance(endpoint, Endpoint) or not peer.path.may_send(length):
             self._drops["no way for a large packet"] += 1
             return
-        endpoint.socket.send_fragmentable(seal_packet(keypair, counter, packet), endpoint.address)
+        endpoint.socket.send_fragmentable(seal_packet(keypair, counter, packet), endpoint.address, endpoint.local)
         peer.path.tx_bytes += length
         if peer.tunnel.handle_sent(now, data=True):
             self._attendant.attend(peer)
@@ -251,7 +257,7 @@ class Transmitter:
         if not path.may_send(length):
             self._drops["unproven endpoint"] += 1
             return
-        if not endpoint.socket.send(parts, segment, endpoint.address, ecn):
+        if not endpoint.socket.send(parts, segment, endpoint.address, ecn, endpoint.local):
             path.mtu.handle_too_big(min(segment, length) + path.mtu.mtu - path.datagram_bytes, now)
             self._attendant.attend(peer)
             return

@@ -38,13 +38,16 @@ _UDP_GRO: Final = 104
 _IP_TOS: Final = 1
 _IPV6_TCLASS: Final = 67
 _NAME_BYTES: Final = 32
-_CONTROL_BYTES: Final = 64
+_CONTROL_BYTES: Final = 96
 _CONTROL_HEADER = Struct("@Nii")
 _SEGMENT = Struct("=i")
 _SOCKADDR_IN = Struct(">2xH4s")
 _SOCKADDR_IN6 = Struct(">2xHI16s")
 _SCOPE = Struct("=I")
+_PKTINFO: Final = {(socket.IPPROTO_IP, 8): Struct("=4x4s4x"), (socket.IPPROTO_IPV6, 50): Struct("=16s4x")}
+"""IP_PKTINFO and IPV6_PKTINFO: where the local address lies in them."""
 _FAMILY = Struct("=H")
+_MULTICAST: Final = 0xFF
 _ALIGNMENT = ctypes.sizeof(ctypes.c_size_t)
 
 
@@ -56,6 +59,8 @@ class Received(NamedTuple):
     source: Address
     ecn: int
     """The two ECN bits of the IP header (RFC 3168)."""
+    local: bytes = b""
+    """Our address that they came to, as `UdpSocket.send` takes it; empty where the socket was not asked to tell it."""
 
 
 class _Vector(ctypes.Structure):
@@ -127,6 +132,7 @@ class BatchReceiver:
         self._name = self._control = b""
         self._source: Address = ()
         self._segment = self._ecn = 0
+        self._local = b""
         self._slot = self._count = self._in_a_row = 0
         self._lay_out(MAX_DATAGRAM_BYTES)
 
@@ -167,7 +173,7 @@ class BatchReceiver:
                     end = _run_end(first, slot, lengths, None if all_alike else (names, controls))
                 data = self._slots[first * slot : (end - 1) * slot + lengths[end - 1]]
             is_joined = is_joined or self._segment > 0
-            received.append(Received(data, self._segment or length, self._source, self._ecn))
+            received.append(Received(data, self._segment or length, self._source, self._ecn, self._local))
             first = end
         self._fit(lengths, is_joined=is_joined)
         return received
@@ -180,7 +186,7 @@ class BatchReceiver:
         control = controls[number * _CONTROL_BYTES : (number + 1) * _CONTROL_BYTES]
         if control != self._control:
             self._control = control
-            self._segment, self._ecn = _decode_control(control)
+            self._segment, self._ecn, self._local = _decode_control(control)
 
     def _overrun(self, number: int, length: int) -> memoryview:
         """What was longer than its slot, put together."""
@@ -241,9 +247,30 @@ def _decode_name(name: bytes) -> Address:
     return socket.inet_ntop(family, host), port, flow, scope
 
 
-def _decode_control(control: bytes) -> tuple[int, int]:
-    """The size of the datagrams that GRO joined, or 0, and the ECN bits."""
+def decode_local(level: int, kind: int, data: bytes) -> bytes:
+    """Our address that a datagram came to, from the control message that tells it.
+
+    Args:
+        level: of the control message.
+        kind: of the control message.
+        data: its content.
+
+    Returns:
+        What the same control message holds on a datagram that shall leave from that address, by whatever interface;
+        empty if it is another control message, or none of our addresses.
+    """
+    form = _PKTINFO.get((level, kind))
+    if form is None or len(data) < form.size:
+        return b""
+    (address,) = form.unpack_from(data)
+    # What was sent to many is answered from whatever address the system chooses.
+    return b"" if address[0] == _MULTICAST and level == socket.IPPROTO_IPV6 else form.pack(address)
+
+
+def _decode_control(control: bytes) -> tuple[int, int, bytes]:
+    """The size of the datagrams that GRO joined, or 0, the ECN bits, and our address that they came to."""
     segment = ecn = start = 0
+    local = b""
     while start + _CONTROL_HEADER.size < len(control):
         length, level, kind = _CONTROL_HEADER.unpack_from(control, start)
         data = start + _CONTROL_HEADER.size
@@ -253,8 +280,10 @@ def _decode_control(control: bytes) -> tuple[int, int]:
             (segment,) = _SEGMENT.unpack_from(control, data)
         elif kind in {_IP_TOS, _IPV6_TCLASS}:
             ecn = control[data] & 3
+        else:
+            local = decode_local(level, kind, control[data : start + length]) or local
         start += -(-length // _ALIGNMENT) * _ALIGNMENT
-    return segment, ecn
+    return segment, ecn, local
 
 
 def _address_of(buffer: memoryview) -> int:

@@ -9,6 +9,8 @@ Rules of the file:
   counted; `flush` goes on when the descriptor is writable.
 - A receive gives views of buffers, which hold until the next receive.
 - Errors of one destination (unreachable, too big) concern that send alone.
+- A socket on all addresses tells to which of them a datagram came, and an answer can leave from the same: a firewall
+  or a NAT on the way, or another WireGuard, waits for it from there.
 
 Source: Linux, udp(7) and Documentation/networking/segmentation-offloads.rst; wire.md section 4, "Path MTU".
 """
@@ -25,7 +27,7 @@ from struct import Struct
 from typing import Final
 
 from weft.errors import TransportError
-from weft.io.recvmmsg import MAX_DATAGRAM_BYTES, Address, BatchReceiver, Received
+from weft.io.recvmmsg import MAX_DATAGRAM_BYTES, Address, BatchReceiver, Received, decode_local
 
 Buffer = bytes | bytearray | memoryview
 
@@ -38,16 +40,20 @@ _UDP_SEGMENT = 103
 _UDP_GRO = 104
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _SO_MARK = 36
-_IP_TOS, _IP_MTU_DISCOVER, _IP_RECVTOS, _IP_MTU = 1, 10, 13, 14
-_IPV6_MTU_DISCOVER, _IPV6_MTU, _IPV6_RECVTCLASS, _IPV6_TCLASS = 23, 24, 66, 67
+_IP_TOS, _IP_PKTINFO, _IP_MTU_DISCOVER, _IP_RECVTOS, _IP_MTU = 1, 8, 10, 13, 14
+_IPV6_MTU_DISCOVER, _IPV6_MTU, _IPV6_RECVPKTINFO, _IPV6_PKTINFO = 23, 24, 49, 50
+_IPV6_RECVTCLASS, _IPV6_TCLASS = 66, 67
 _PMTUDISC_DONT, _PMTUDISC_PROBE = 0, 3
 
 _U16 = Struct("=H")
 _U32 = Struct("=I")
 _INT = Struct("=i")
-_ANCILLARY_BYTES = 64
+_ANCILLARY_BYTES = 128
 _NO_SEGMENTATION = frozenset({errno.EIO, errno.EOPNOTSUPP, errno.EINVAL})
 """Some devices promise segmentation and fail at it with one of these; so do routes that refuse every datagram."""
+
+_NOT_OURS = frozenset({errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENETUNREACH})
+"""What a send from an address gives that this machine has no more, or that no route goes out with."""
 
 _SEND_ERRORS: Final = {
     errno.EMSGSIZE: "udp: too big",
@@ -135,7 +141,7 @@ class UdpSocket:
         self.mark = 0
         self.drops: Counter[str] = Counter()
         self.when_blocked: Callable[[], None] | None = None
-        self._queue: deque[tuple[bytes, int, Address, int]] = deque()
+        self._queue: deque[tuple[bytes, int, Address, int, bytes]] = deque()
         self._queued_bytes = 0
         self._has_sendmsg = sendmsg and hasattr(self._socket, "sendmsg")
         self._has_recvmsg = hasattr(self._socket, "recvmsg_into")
@@ -161,10 +167,13 @@ class UdpSocket:
         self.gso = gso and self._try_option(_SOL_UDP, _UDP_SEGMENT, 0)
         self.gro = gro and self._try_option(_SOL_UDP, _UDP_GRO, 1)
         self._discover_mtu(_PMTUDISC_PROBE)
+        is_anywhere = self.address[0] in {"0.0.0.0", "::"}
         if self.is_ipv6:
             self._try_option(socket.IPPROTO_IPV6, _IPV6_RECVTCLASS, 1)
+            self._try_option(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, is_anywhere)
         else:
             self._try_option(socket.IPPROTO_IP, _IP_RECVTOS, 1)
+            self._try_option(socket.IPPROTO_IP, _IP_PKTINFO, is_anywhere)
 
     def _discover_mtu(self, mode: int) -> None:
         if sys.platform != "linux":
@@ -273,15 +282,17 @@ class UdpSocket:
                 raise
             self._batch = None
             return self.receive()
-        segment, ecn = length, 0
+        segment, ecn, local = length, 0, b""
         for level, kind, data in ancillary:
             if level == _SOL_UDP and kind == _UDP_GRO:
                 segment = _INT.unpack_from(data)[0]
             elif kind in {_IP_TOS, _IPV6_TCLASS}:
                 ecn = data[0] & 3
-        return [Received(self._storage[:length], segment or length, source, ecn)]
+            else:
+                local = decode_local(level, kind, data) or local
+        return [Received(self._storage[:length], segment or length, source, ecn, local)]
 
-    def send(self, parts: Sequence[Buffer], segment: int, address: Address, ecn: int = 0) -> bool:
+    def send(self, parts: Sequence[Buffer], segment: int, address: Address, ecn: int = 0, local: bytes = b"") -> bool:
         """Send one or many datagrams to one address.
 
         Args:
@@ -290,30 +301,32 @@ class UdpSocket:
                 bounds must coincide with bounds of parts.
             address: where to.
             ecn: the two ECN bits of the outer header.
+            local: our address that they leave from, as `Received.local` gave it; while it is of no use, and where it is
+                empty, the system chooses.
 
         Returns:
             False if it was too big for the path (EMSGSIZE): the caller lowers its path MTU. Everything else that
             fails is counted or queued here.
         """
         if self._queue:
-            self._enqueue(parts, segment, address, ecn)
+            self._enqueue(parts, segment, address, ecn, local)
             return True
         try:
-            rest = self._send_now(parts, segment, address, ecn)
+            rest = self._send_now(parts, segment, address, ecn, local)
         except OSError as error:
             return self._count(error)
         if rest:
-            self._enqueue(rest, segment, address, ecn)
+            self._enqueue(rest, segment, address, ecn, local)
         return True
 
-    def send_fragmentable(self, datagram: Buffer, address: Address) -> None:
+    def send_fragmentable(self, datagram: Buffer, address: Address, local: bytes = b"") -> None:
         """Send one datagram that IP may fragment on its way.
 
         For what has to cross a link that is too small for it and can't be made smaller: IPv6 packets of 1,280 bytes
         inside (RFC 8200 section 5). Costs two more system calls.
         """
         self._discover_mtu(_PMTUDISC_DONT)
-        self.send([datagram], len(datagram), address)
+        self.send([datagram], len(datagram), address, local=local)
         self._discover_mtu(_PMTUDISC_PROBE)
 
     def flush(self) -> bool:
@@ -324,60 +337,71 @@ class UdpSocket:
         """
         queue = self._queue
         while queue:
-            data, segment, address, ecn = queue.popleft()
+            data, segment, address, ecn, local = queue.popleft()
             self._queued_bytes -= len(data)
             try:
-                rest = b"".join(self._send_now(_cut(data, segment), segment, address, ecn))
+                rest = b"".join(self._send_now(_cut(data, segment), segment, address, ecn, local))
             except OSError as error:
                 self._count(error)
                 continue
             if rest:
-                queue.appendleft((rest, segment, address, ecn))
+                queue.appendleft((rest, segment, address, ecn, local))
                 self._queued_bytes += len(rest)
                 return False
         return True
 
-    def _send_now(self, parts: Sequence[Buffer], segment: int, address: Address, ecn: int) -> Sequence[Buffer]:
+    def _send_now(
+        self, parts: Sequence[Buffer], segment: int, address: Address, ecn: int, local: bytes
+    ) -> Sequence[Buffer]:
         """Send; returns what has to wait, in whole datagrams."""
         if sum(map(len, parts)) <= segment:
-            return [] if self._send_one(parts, 0, address, ecn) else parts
+            return [] if self._send_one(parts, 0, address, ecn, local) else parts
         if not self.gso:
-            return self._send_each(parts, segment, address, ecn)
+            return self._send_each(parts, segment, address, ecn, local)
         try:
-            return [] if self._send_one(parts, segment, address, ecn) else parts
+            return [] if self._send_one(parts, segment, address, ecn, local) else parts
         except OSError as error:
             if error.errno not in _NO_SEGMENTATION:
                 raise
-        rest = self._send_each(parts, segment, address, ecn)
+        rest = self._send_each(parts, segment, address, ecn, local)
         # Only now it is clear that segmentation was to blame, and not the route or the address.
         self.gso = False
         return rest
 
-    def _send_each(self, parts: Sequence[Buffer], segment: int, address: Address, ecn: int) -> Sequence[Buffer]:
+    def _send_each(
+        self, parts: Sequence[Buffer], segment: int, address: Address, ecn: int, local: bytes
+    ) -> Sequence[Buffer]:
         datagrams = _cut(b"".join(parts), segment)
         for number, datagram in enumerate(datagrams):
-            if not self._send_one([datagram], 0, address, ecn):
+            if not self._send_one([datagram], 0, address, ecn, local):
                 return datagrams[number:]
         return []
 
-    def _send_one(self, parts: Sequence[Buffer], segment: int, address: Address, ecn: int) -> bool:
+    def _send_one(self, parts: Sequence[Buffer], segment: int, address: Address, ecn: int, local: bytes) -> bool:
         """One system call; False where it would block."""
         try:
             if self._has_sendmsg:
-                self._socket.sendmsg(parts, self._ancillary(segment, ecn), 0, address)
+                self._socket.sendmsg(parts, self._ancillary(segment, ecn, local), 0, address)
             else:
                 self._socket.sendto(b"".join(parts), address)
         except BlockingIOError:
             return False
+        except OSError as error:
+            if not local or error.errno not in _NOT_OURS:
+                raise
+            return self._send_one(parts, segment, address, ecn, b"")
         return True
 
-    def _ancillary(self, segment: int, ecn: int) -> list[tuple[int, int, bytes]]:
+    def _ancillary(self, segment: int, ecn: int, local: bytes) -> list[tuple[int, int, bytes]]:
         messages = []
         if segment:
             messages.append((_SOL_UDP, _UDP_SEGMENT, _U16.pack(segment)))
         if ecn:
             level, kind = (socket.IPPROTO_IPV6, _IPV6_TCLASS) if self.is_ipv6 else (socket.IPPROTO_IP, _IP_TOS)
             messages.append((level, kind, _INT.pack(ecn)))
+        if local:
+            level, kind = (socket.IPPROTO_IPV6, _IPV6_PKTINFO) if self.is_ipv6 else (socket.IPPROTO_IP, _IP_PKTINFO)
+            messages.append((level, kind, local))
         return messages
 
     def _count(self, error: OSError) -> bool:
@@ -387,12 +411,12 @@ class UdpSocket:
         self.drops[_SEND_ERRORS.get(error.errno or 0, "udp: failed")] += 1
         return error.errno != errno.EMSGSIZE
 
-    def _enqueue(self, parts: Sequence[Buffer], segment: int, address: Address, ecn: int) -> None:
+    def _enqueue(self, parts: Sequence[Buffer], segment: int, address: Address, ecn: int, local: bytes) -> None:
         data = b"".join(parts)
         if self._queued_bytes + len(data) > MAX_QUEUED_BYTES:
             self.drops["udp: queue full"] += -(-len(data) // segment)
             return
-        self._queue.append((data, segment, address, ecn))
+        self._queue.append((data, segment, address, ecn, local))
         self._queued_bytes += len(data)
         if len(self._queue) == 1 and self.when_blocked is not None:
             self.when_blocked()

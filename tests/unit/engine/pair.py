@@ -137,7 +137,7 @@ class FakeSocket:
         self._inbox: deque[Datagram] = deque()
         net.sockets[self.source] = self
 
-    def send(self, parts: Sequence[Buffer], segment: int, address: Address, ecn: int = 0) -> bool:
+    def send(self, parts: Sequence[Buffer], segment: int, address: Address, ecn: int = 0, local: bytes = b"") -> bool:
         data = b"".join(parts)
         assert data, "an empty send"
         datagrams = [data[start : start + segment] for start in range(0, len(data), segment)]
@@ -154,7 +154,7 @@ class FakeSocket:
             self.net.carry(Datagram(datagram, self.source, address, ecn))
         return True
 
-    def send_fragmentable(self, datagram: Buffer, address: Address) -> None:
+    def send_fragmentable(self, datagram: Buffer, address: Address, local: bytes = b"") -> None:
         self.calls.append(Call([bytes(datagram)], address, 0))
         self.net.carry(Datagram(bytes(datagram), self.source, address), fragmentable=True)
 

@@ -9,6 +9,7 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from tests.system.lab import Lab
 from weft.errors import TransportError
 from weft.io import udp
-from weft.io.recvmmsg import Address, Received
+from weft.io.recvmmsg import Address, Received, decode_local
 from weft.io.udp import MAX_QUEUED_BYTES, MAX_SEGMENTS, UdpSocket, link_mtu
 from weft.testing.device import inside_namespace
 
@@ -587,3 +588,55 @@ def test_link_whose_mtu_shrank_is_told_and_costs_no_segmentation(version: int) -
             assert sender.send([bytes(10 * (1400 - headers))], 1400 - headers, sender.address_of(there, 7))
             assert sender.drops == {"udp: too big": 2}
             sender.close()
+
+
+# Our own address.
+
+
+@LINUX
+@pytest.mark.parametrize("recvmmsg", [True, False])
+@pytest.mark.parametrize("count", [1, 5])
+def test_answer_leaves_from_the_address_that_the_question_came_to(recvmmsg: bool, count: int) -> None:
+    with closing(UdpSocket("0.0.0.0", 0, recvmmsg=recvmmsg)) as asked, closing(UdpSocket("127.0.0.1", 0)) as asker:
+        port = asked.address[1]
+        for host in ("127.0.0.2", "127.0.0.3"):
+            assert asker.send([b"question"], 100, (host, port))
+            question, _ = receive(asked)
+            assert asked.send([bytes(100 * count)], 100, question.source, local=question.local)
+            answer, datagrams = receive(asker)
+            assert answer.source == (host, port)
+            assert len(datagrams) == count
+
+
+@LINUX
+def test_address_of_a_socket_that_is_bound_to_one_is_not_told(make: Callable[..., UdpSocket]) -> None:
+    sender, receiver = make(), make()
+    sender.send([b"x"], 1, address_of(receiver))
+    assert receive(receiver)[0].local == b""
+
+
+@LINUX
+@pytest.mark.parametrize(
+    ("anywhere", "host", "foreign"),
+    [
+        ("0.0.0.0", "127.0.0.1", bytes(4) + socket.inet_aton("192.0.2.9") + bytes(4)),
+        ("::", "::1", socket.inet_pton(socket.AF_INET6, "2001:db8::9") + bytes(4)),
+    ],
+)
+@pytest.mark.parametrize("count", [1, 5])
+def test_address_that_this_machine_has_no_more_is_given_up_and_nothing_lost(
+    anywhere: str, host: str, foreign: bytes, count: int
+) -> None:
+    with closing(UdpSocket(anywhere, 0)) as sender, closing(UdpSocket(host, 0)) as receiver:
+        assert sender.send([bytes(100 * count)], 100, address_of(receiver), local=foreign)
+        assert receive_all(receiver, count) == [bytes(100)] * count
+        assert sender.gso
+        assert not sender.drops
+
+
+def test_control_message_that_is_cut_off_or_of_another_kind_tells_no_address() -> None:
+    told = socket.inet_pton(socket.AF_INET6, "2001:db8::9") + bytes([7, 0, 0, 0])
+    assert decode_local(socket.IPPROTO_IPV6, 50, told) == told[:16] + bytes(4)
+    assert decode_local(socket.IPPROTO_IPV6, 50, told[:15]) == b""
+    assert decode_local(socket.IPPROTO_IPV6, 51, told) == b""
+    assert decode_local(socket.IPPROTO_IPV6, 50, socket.inet_pton(socket.AF_INET6, "ff02::1") + bytes(4)) == b""
