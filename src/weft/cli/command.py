@@ -1,16 +1,18 @@
-"""What all commands share: options that are taken before and after the command, examples, lazy loading, suggestions."""
+"""What all commands share: options and their variables, examples, the type of their JSON, lazy loading, suggestions."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
+from msgspec import Struct
 
+from weft.api.v0.route import Route, Stream
 from weft.cli.settings import Settings
 
 
@@ -59,19 +61,59 @@ EVERYWHERE = (
 class Command(click.Command):
     """A command that takes the options of `EVERYWHERE`, and shows how it is used.
 
+    Each option obeys a variable of the environment as well, which is named after the way to it: `weft ping --count` is
+    `WEFT_PING_COUNT`.
+
     Args:
         examples: command lines for the end of its help.
+        result: what each line is that it prints with `--json`: a type, or the route or stream that gives it. None for
+            a command that prints no JSON.
     """
 
-    def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        examples: Sequence[str] = (),
+        result: type[Struct] | Route[Any, Any] | Stream[Any, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.params += EVERYWHERE
         self.examples = examples
+        match result:
+            case Route():
+                self.result: type[Struct] | None = result.result
+            case Stream():
+                self.result = result.item
+            case _:
+                self.result = result
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """As click does it, after each option has got its variable."""
+        if parent is not None:
+            way = f"{parent.command_path} {info_name}"
+            for parameter in self.params:
+                if isinstance(parameter, click.Option) and parameter.envvar is None:
+                    parameter.envvar, parameter.show_envvar = variable(way, parameter), True
+        return super().make_context(info_name, args, parent, **extra)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples as they are to be typed."""
         with formatter.section("Examples"):
             formatter.write("".join(f"  {line}\n" for line in self.examples))
+
+
+def variable(way: str, option: click.Option) -> str:
+    """The variable of the environment that an option obeys.
+
+    Args:
+        way: the command as it is typed: `weft ping`.
+        option: one of its options.
+    """
+    longest = max(option.opts, key=len)
+    return "_".join((way + " " + longest.lstrip("-")).upper().replace("-", "_").split())
 
 
 class Group(Command, click.Group):
@@ -109,3 +151,14 @@ class Group(Command, click.Group):
             hint = f", did you mean `{ctx.command_path} {near[0]}`?" if near else ""
             raise click.UsageError(f"no command `{ctx.command_path} {name}`{hint}", ctx)
         return super().resolve_command(ctx, args)
+
+
+def every_command(command: click.Command, way: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Each command below and including one, with the words that lead to it, in the order of the help."""
+    yield way, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
+            yield from every_command(inner, (*way, name))

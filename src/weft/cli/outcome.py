@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Sequence
 
 import click
+from click.core import ParameterSource
 
 from weft.errors import UsageError, WeftError
 
@@ -40,7 +41,7 @@ def report(error: Exception) -> int:
             return WRONG_USAGE
         case click.UsageError():
             where = error.ctx.command_path if error.ctx else "weft"
-            say(f"{error.format_message().rstrip('.')}; see `{where} --help`")
+            say(f"{_in_our_words(error, where)}; see `{where} --help`")
             return WRONG_USAGE
         case click.Abort():
             say("interrupted")
@@ -60,6 +61,32 @@ def report(error: Exception) -> int:
             place = traceback.extract_tb(error.__traceback__)[-1]
             say(f"this is a bug, please report it: {type(error).__name__} at {place.filename}:{place.lineno}")
     return FAILED
+
+
+def _in_our_words(error: click.UsageError, where: str) -> str:
+    """What was wrong with the words that were given, without the parser's terms."""
+    match error:
+        case click.NoSuchOption():
+            near = f", did you mean `{error.possibilities[0]}`?" if error.possibilities else ""
+            return f"no option `{error.option_name}` of `{where}`{near}"
+        case click.MissingParameter(param=click.Parameter() as parameter):
+            return f"`{where}` needs {_name(parameter, error.ctx)}"
+        case click.BadParameter(param=click.Parameter() as parameter):
+            text = f"{_name(parameter, error.ctx)}: {error.message}"
+        case click.BadOptionUsage():
+            text = error.message.replace(f"Option {error.option_name!r}", error.option_name, 1)
+        case _:
+            text = error.format_message()
+            text = text[:1].lower() + text[1:]
+    return text.rstrip(".")
+
+
+def _name(parameter: click.Parameter, context: click.Context | None) -> str:
+    """A parameter as the person gave it: by an option, a variable, or a place on the line."""
+    if not isinstance(parameter, click.Option):
+        return parameter.make_metavar(context) if context else parameter.human_readable_name
+    given_as = context.get_parameter_source(parameter.name or "") if context else None
+    return str(parameter.envvar) if given_as is ParameterSource.ENVIRONMENT else max(parameter.opts, key=len)
 
 
 def say(text: str) -> None:

@@ -36,4 +36,10 @@ from weft.cli.command import Group
 )
 @click.version_option(__version__, message="weft %(version)s")
 def weft() -> None:
-    """Weave this machine into an encrypted network, peer to peer."""
+    """Weave this machine into an encrypted network, peer to peer.
+
+    The exit code is 0 if it was done, 1 if that failed, 2 if it was asked wrongly, 130 if it was interrupted.
+
+    Each option obeys a variable of the environment too, which its help shows: `--count` of `weft ping` is
+    WEFT_PING_COUNT. Colours are for terminals only, and not if NO_COLOR is set.
+    """

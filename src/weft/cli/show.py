@@ -3,33 +3,100 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
+from typing import TYPE_CHECKING
 
 import click
 
+if TYPE_CHECKING:
+    from rich.text import Text
+
 PATIENCE_S = 1.0
 """After this long, a person wants to know what is going on."""
+GAP = 2
+"""Spaces between two columns."""
 
 _COLORS = {"up": "green", "connecting": "yellow", "idle": "bright_black"}
 
 
+def is_watched() -> bool:
+    """Whether a person looks at the output, at a terminal that can do more than print lines."""
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def is_colored() -> bool:
+    """Whether the output may have colours; `NO_COLOR` forbids them (no-color.org)."""
+    return is_watched() and not os.environ.get("NO_COLOR")
+
+
 def table(rows: Iterable[Sequence[str]], header: Sequence[str] = ()) -> None:
     """Print rows with their columns aligned; an empty cell is shown as `-`."""
-    lines = [list(header)] if header else []
-    lines += [[cell or "-" for cell in row] for row in rows]
-    widths = [max(len(click.unstyle(cell)) for cell in column) for column in zip_longest(*lines, fillvalue="")]
-    for line in lines:
-        padded = (cell + " " * (width - len(click.unstyle(cell))) for cell, width in zip(line, widths, strict=False))
-        click.echo("  ".join(padded).rstrip())
+    click.echo(rendered(rows, header), nl=False)
+
+
+def rendered(rows: Iterable[Sequence[str]], header: Sequence[str] = ()) -> str:
+    """What `table` prints: laid out for the terminal's width if a person looks, else a line a row."""
+    cells = [[cell or "-" for cell in row] for row in rows]
+    if not cells and not header:
+        return ""
+    return _laid_out(cells, header) if is_watched() else _aligned([list(header), *cells] if header else cells)
+
+
+def _aligned(lines: list[list[str]]) -> str:
+    """One line a row, in columns that two spaces part."""
+    widths = [max(len(cell) for cell in column) for column in zip_longest(*lines, fillvalue="")]
+    padded = ((" " * GAP).join(map(str.ljust, line, widths)).rstrip() for line in lines)
+    return "".join(f"{line}\n" for line in padded)
+
+
+def _laid_out(cells: list[list[str]], header: Sequence[str]) -> str:
+    """In columns that fold between words where the terminal is narrow; nothing is cut, and no address is torn."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = [[Text.from_ansi(cell) for cell in row] for row in cells]
+    titles = [Text(title, "bold") for title in header]
+    columns = list(zip(*rows, *([titles] if titles else []), strict=True))
+    widths = _widths(columns)
+    grid = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), show_header=bool(titles))
+    for index, width in enumerate(widths):
+        grid.add_column(titles[index] if titles else "", width=width)
+    for row in rows:
+        grid.add_row(*row)
+    console = Console(
+        width=sum(widths) + GAP * len(widths),
+        color_system="standard" if is_colored() else None,
+        force_terminal=True,
+    )
+    with console.capture() as captured:
+        console.print(grid)
+    return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
+
+
+def _widths(columns: Sequence[Sequence[Text]]) -> list[int]:
+    """How wide each column is: as wide as it likes, if the terminal has room, but never narrower than a word.
+
+    What is still too wide then, the terminal folds.
+    """
+    widths = [max(cell.cell_len for cell in column) for column in columns]
+    words = [max(len(word) for cell in column for word in cell.plain.split()) for column in columns]
+    excess = sum(widths) + GAP * (len(widths) - 1) - shutil.get_terminal_size().columns
+    for index in sorted(range(len(widths)), key=lambda index: words[index] - widths[index]):
+        given = min(widths[index] - words[index], max(excess, 0))
+        widths[index] -= given
+        excess -= given
+    return widths
 
 
 def state(word: str, rest: str = "") -> str:
     """A state in its colour, and what more there is to say about it."""
-    colored = word if os.environ.get("NO_COLOR") else click.style(word, fg=_COLORS.get(word))
+    colored = click.style(word, fg=_COLORS.get(word)) if is_colored() else word
     return f"{colored} {rest}".rstrip()
 
 

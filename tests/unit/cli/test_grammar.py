@@ -18,21 +18,29 @@ import weft as package
 from tests.unit.api.fake_engine import FakeEngine
 from tests.unit.cli.terminal import Terminal
 from weft.cli import main, show
+from weft.cli.command import EVERYWHERE, every_command, variable
 from weft.cli.outcome import report
 from weft.cli.root import weft as root
 
-
-def commands(command: click.Command, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    yield path, command
-    if isinstance(command, click.Group):
-        context = click.Context(command)
-        for name in command.list_commands(context):
-            inner = command.get_command(context, name)
-            assert inner is not None
-            yield from commands(inner, *path, name)
+ALL = list(every_command(root))
+RAW = {"completion", "daemon"}
+"""What prints no JSON."""
 
 
-ALL = list(commands(root))
+def typed(line: str) -> Iterator[list[str]]:
+    """The arguments of each `weft` on a line of a shell."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    words: list[str] | None = None
+    for word in [*lexer, ";"]:
+        if set(word) <= set("();<>|&"):
+            if words is not None:
+                yield words[:-1] if word == ">" and words[-1:] == ["2"] else words
+            words = None
+        elif words is not None:
+            words.append(word)
+        elif word == "weft":
+            words = []
 
 
 @pytest.mark.parametrize("path", [path for path, _ in ALL], ids=" ".join)
@@ -41,19 +49,92 @@ def test_help_has_examples_that_parse_and_the_common_options(weft: Terminal, pat
     assert seen.code == 0
     for word in ("--dir", "--socket", "--json", "WEFT_DIR", "WEFT_SOCKET", "WEFT_JSON", "Examples:"):
         assert word in seen.out
-    examples = re.findall(r"^  (?:sudo )?weft (.*)$", seen.out[seen.out.index("Examples:") :], re.MULTILINE)
+    shown = seen.out[seen.out.index("Examples:") :].splitlines()[1:]
+    examples = [words for line in shown for words in typed(line)]
     assert examples
-    for example in examples:
-        words = shlex.split(re.split(r" [|] | 2?> ", example)[0], comments=True)
+    for words in examples:
         command: click.Command = root
         context = click.Context(root)
         while isinstance(command, click.Group) and words:
             if words[0] == "--dir":
                 del words[:2]
             inner = command.get_command(context, words.pop(0))
-            assert inner is not None, example
+            assert inner is not None, shown
             command = inner
         command.make_context("weft", words)
+
+
+def sample(option: click.Option, tmp_path: Path) -> str:
+    """A value that an option takes and that is not its default."""
+    match option.type:
+        case _ if option.is_flag:
+            return "1"
+        case click.Choice(choices=choices):
+            return next(str(choice) for choice in choices if choice != option.default)
+        case click.IntRange() | click.FloatRange():
+            return "7"
+        case click.types.IntParamType() | click.types.FloatParamType():
+            return "7"
+        case click.Path():
+            return str(tmp_path / "given") if option.type.file_okay else str(tmp_path)
+        case _:
+            return "given"
+
+
+OPTIONS = [
+    (way, command, option)
+    for way, command in ALL
+    for option in command.params
+    if isinstance(option, click.Option) and not option.is_eager and option not in EVERYWHERE
+]
+
+
+@pytest.mark.parametrize(
+    ("way", "command", "option"), OPTIONS, ids=[" ".join(("weft", *way, option.opts[-1])) for way, _, option in OPTIONS]
+)
+def test_option_obeys_its_variable(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    way: tuple[str, ...],
+    command: click.Command,
+    option: click.Option,
+) -> None:
+    (tmp_path / "given").touch()
+    parent = click.Context(root, info_name=" ".join(("weft", *way[:-1])))
+    value = sample(option, tmp_path)
+    given = [max(option.opts, key=len)] + ([] if option.is_flag else [value])
+    assert isinstance(option.name, str)
+
+    def parsed(*args: str) -> object:
+        return command.make_context(way[-1], list(args), parent, resilient_parsing=True).params[option.name]
+
+    by_option, unset = parsed(*given), parsed()
+    name = variable(" ".join(("weft", *way)), option)
+    monkeypatch.setenv(name, value)
+    assert parsed() == by_option != unset
+    assert name in command.get_help(command.make_context(way[-1], [], parent, resilient_parsing=True))
+
+
+def test_wrong_variable_is_named(weft: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEFT_PING_COUNT", "many")
+    seen = weft("ping", "loom")
+    assert (seen.code, seen.out) == (2, "")
+    assert seen.err.startswith("weft: WEFT_PING_COUNT: 'many' is not a valid integer")
+
+
+def test_help_says_what_exit_codes_mean(weft: Terminal) -> None:
+    told = " ".join(weft.bare("--help").out.split())
+    assert "exit code is 0 if it was done, 1 if that failed, 2 if it was asked wrongly, 130 if it was interrupt" in told
+
+
+def test_group_lists_each_command_with_a_line_of_its_own(weft: Terminal) -> None:
+    for way, command in ALL:
+        if isinstance(command, click.Group):
+            listed = weft.bare(*way, "--help").out.split("Commands:")[1].split("Examples:")[0].strip("\n").splitlines()
+            names = command.list_commands(click.Context(command))
+            assert [line.split()[0] for line in listed] == names
+            assert all(len(line.split()) > 2 for line in listed)
 
 
 def test_version_is_told(weft: Terminal) -> None:
@@ -66,15 +147,17 @@ def test_version_is_told(weft: Terminal) -> None:
         (("stauts",), "no command `weft stauts`, did you mean `weft status`?; see `weft --help`"),
         (("peer", "conect"), "no command `weft peer conect`, did you mean `weft peer connect`?"),
         (("xyzzy",), "no command `weft xyzzy`; see `weft --help`"),
-        (("info", "more"), "Got unexpected extra argument (more); see `weft info --help`"),
-        (("peer", "connect"), "Missing argument 'MULTIADDR'; see `weft peer connect --help`"),
-        (("fc00", "allow"), "Missing argument 'RULE...'"),
-        (("peer", "add-wireguard", "k", "--name", "n"), "Missing option '--allowed-ips'"),
+        (("info", "more"), "got unexpected extra argument (more); see `weft info --help`"),
+        (("peer", "connect"), "`weft peer connect` needs MULTIADDR; see `weft peer connect --help`"),
+        (("fc00", "allow"), "`weft fc00 allow` needs RULE...;"),
+        (("peer", "add-wireguard", "k", "--name", "n"), "`weft peer add-wireguard` needs --allowed-ips;"),
         (("peer", "add-wireguard", "k", "--name", "n", "--allowed-ips", ","), "--allowed-ips needs a prefix"),
-        (("ping", "x", "-c", "0"), "Invalid value for '-c'"),
-        (("info", "--jsn"), "No such option"),
-        (("--dir",), "Option '--dir' requires an argument"),
-        (("completion", "tcsh"), "Invalid value for"),
+        (("ping", "x", "-c", "0"), "--count: 0 is not in the range x>=1;"),
+        (("info", "--jsn"), "no option `--jsn` of `weft info`, did you mean `--json`?"),
+        (("peer", "--xyzzy"), "no option `--xyzzy` of `weft peer`; see `weft peer --help`"),
+        (("info", "--json=1"), "--json does not take a value;"),
+        (("--dir",), "--dir requires an argument; see `weft --help`"),
+        (("completion", "tcsh"), "'tcsh' is not one of 'bash', 'zsh', 'fish';"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_2(weft: Terminal, args: tuple[str, ...], says: str) -> None:
@@ -120,6 +203,7 @@ def test_colour_is_for_terminals_and_not_against_no_color(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal, raising=False)
