@@ -9,9 +9,10 @@ refused; the API turns each into one problem document.
 from __future__ import annotations
 
 import builtins
+from collections.abc import AsyncIterator
 from typing import Protocol
 
-from weft.engine.status import Info, Interface, PeerList, PeerStatus, Pong, Ports, Status, TaskStatus
+from weft.engine.status import Event, EventKind, Info, Interface, PeerList, PeerStatus, Pong, Ports, Status, TaskStatus
 
 
 class Peers(Protocol):
@@ -94,6 +95,9 @@ class Facade(Protocol):
 
     def status(self) -> Status:
         """Everything at one glance."""
+
+    def events(self, kinds: frozenset[EventKind] = frozenset()) -> AsyncIterator[Event]:
+        """What happens from now on, until the iterator is closed; only of some kinds, or all."""
 
     def request_stop(self) -> None:
         """Ask the node to end; returns at once."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
+from collections.abc import AsyncIterator
 from ipaddress import IPv6Address
 from pathlib import Path
 
 from weft import __version__
 from weft.engine.config import Config
 from weft.engine.lifetime import Lifetime
-from weft.engine.status import Info, Status
+from weft.engine.status import Event, EventKind, Info, Status
 from weft.engine.verbs.fc00 import Fc00
 from weft.engine.verbs.peers import Peers
 from weft.engine.verbs.tasks import Tasks
@@ -90,6 +91,10 @@ class Engine:
             session_restarts=self._life.session_restarts,
             drops=self._all_drops(),
         )
+
+    def events(self, kinds: frozenset[EventKind] = frozenset()) -> AsyncIterator[Event]:
+        """What happens from now on, until the iterator is closed; only of some kinds, or all."""
+        return self._life.events.listen(kinds)
 
     def _all_drops(self) -> dict[str, int]:
         total = Counter(self._life.drops)

@@ -8,50 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import Final, Literal
+from typing import Final
 
-from msgspec import Struct
-
-from weft.engine.status import SCHEMA
+from weft.engine.status import Event, EventKind
 from weft.io.clock import wall_ns
 
 QUEUE: Final = 1024
 """Events that wait for one listener."""
-
-Kind = Literal[
-    "peer-added",
-    "peer-up",
-    "peer-down",
-    "peer-moved",
-    "peer-changed",
-    "peer-removed",
-    "listeners-changed",
-    "interface-up",
-    "interface-down",
-    "rules-changed",
-    "config-changed",
-    "addresses-changed",
-    "resumed",
-    "task-died",
-    "session-rebuilt",
-    "log",
-    "missed",
-]
-
-
-class Event(Struct, frozen=True, kw_only=True):
-    """One thing that happened."""
-
-    schema: int = SCHEMA
-    at: float
-    """Seconds since 1970."""
-    kind: Kind
-    peer: str | None = None
-    """Peer id, or WireGuard key of a peer that has none."""
-    text: str = ""
-    """One line for a person."""
-    level: str | None = None
-    """Of a log record."""
 
 
 class Events:
@@ -60,16 +23,27 @@ class Events:
     def __init__(self) -> None:
         self._listeners: set[_Listener] = set()
 
-    def publish(self, kind: Kind, text: str = "", *, peer: str | None = None, level: str | None = None) -> None:
-        """Tell everybody who listens; costs nothing if nobody does."""
+    def publish(self, kind: EventKind, text: str = "", *, peer: str | None = None, level: str | None = None) -> None:
+        """Tell everybody who listens; costs nothing if nobody does.
+
+        Args:
+            kind: of the event.
+            text: one line for a person.
+            peer: peer id, or WireGuard key of a peer that has none.
+            level: of a log record.
+        """
         if self._listeners:
             event = Event(at=wall_ns() / 1e9, kind=kind, peer=peer, text=text, level=level)
             for listener in self._listeners:
                 listener.put(event)
 
-    async def listen(self) -> AsyncIterator[Event]:
-        """Everything that happens from now on, until the iterator is closed."""
-        listener = _Listener()
+    async def listen(self, kinds: frozenset[EventKind] = frozenset()) -> AsyncIterator[Event]:
+        """What happens from the first `anext` on, until the iterator is closed.
+
+        Args:
+            kinds: what to tell, besides `missed`; empty for all.
+        """
+        listener = _Listener(kinds)
         self._listeners.add(listener)
         try:
             while True:
@@ -81,12 +55,15 @@ class Events:
 class _Listener:
     """The queue of one listener."""
 
-    def __init__(self) -> None:
+    def __init__(self, kinds: frozenset[EventKind]) -> None:
+        self._kinds = kinds
         self._queue: deque[Event] = deque()
         self._missed = 0
         self._filled = asyncio.Event()
 
     def put(self, event: Event) -> None:
+        if self._kinds and event.kind not in self._kinds:
+            return
         if len(self._queue) == QUEUE:
             self._queue.popleft()
             self._missed += 1

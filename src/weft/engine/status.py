@@ -131,3 +131,39 @@ class Pong(Struct, frozen=True, kw_only=True):
     rtt_ms: float
     size: int
     """Bytes of the probe inside the tunnel."""
+
+
+EventKind = Literal[
+    "peer-added",
+    "peer-up",
+    "peer-down",
+    "peer-moved",
+    "peer-changed",
+    "peer-removed",
+    "listeners-changed",
+    "interface-up",
+    "interface-down",
+    "rules-changed",
+    "config-changed",
+    "addresses-changed",
+    "resumed",
+    "task-died",
+    "session-rebuilt",
+    "log",
+    "missed",
+]
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """One thing that happened."""
+
+    schema: int = SCHEMA
+    at: float
+    """Seconds since 1970."""
+    kind: EventKind
+    peer: str | None = None
+    """Peer id, or WireGuard key of a peer that has none."""
+    text: str = ""
+    """One line for a person."""
+    level: str | None = None
+    """Of a log record."""

@@ -7,7 +7,7 @@ import builtins
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -15,7 +15,20 @@ from msgspec.structs import replace
 from weft.api.server import Server
 from weft.api.unix_socket import ApiSocket
 from weft.engine.config import Config
-from weft.engine.status import Info, Interface, Listener, PeerList, PeerStatus, Pong, Ports, Status, TaskStatus
+from weft.engine.events import Events
+from weft.engine.status import (
+    Event,
+    EventKind,
+    Info,
+    Interface,
+    Listener,
+    PeerList,
+    PeerStatus,
+    Pong,
+    Ports,
+    Status,
+    TaskStatus,
+)
 from weft.errors import PeerError, UsageError
 
 ID = "12D3KooWFakeFakeFakeFakeFakeFakeFakeFakeFakeFakeFake"
@@ -138,6 +151,7 @@ class FakeEngine:
         self.fails: dict[str, BaseException] = {}
         self.peer_list = [a_peer()]
         self.peers, self.fc00, self.tasks = FakePeers(self), FakeFc00(self), FakeTasks(self)
+        self.happened = Events()
         self.stop_asked = asyncio.Event()
         self.blocks: asyncio.Event | None = None
 
@@ -178,6 +192,10 @@ class FakeEngine:
             session_restarts=0,
             drops={"unknown": 2},
         )
+
+    def events(self, kinds: frozenset[EventKind] = frozenset()) -> AsyncIterator[Event]:
+        self.did("events", kinds)
+        return self.happened.listen(kinds)
 
     def request_stop(self) -> None:
         self.did("request_stop")

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.api.fake_engine import FakeEngine, serving
-from weft.api.server import MAX_BODY_BYTES, MAX_CONNECTIONS
+from weft.api.connection import MAX_CONNECTIONS
+from weft.api.request import MAX_BODY_BYTES
 
 GOOD = b"GET /v0/info HTTP/1.1\r\nHost: weft\r\n\r\n"
 

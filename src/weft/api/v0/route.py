@@ -1,9 +1,9 @@
 """What a route is, and the parameters that several have.
 
-Whatever only looks is a GET, whatever changes something is a POST whose parameters are a JSON object. Parameters are
-strict: a field that a route does not know is refused, so that a misspelt one is never ignored. Every reply carries
-`schema`, the version of its shape. A `Stream` is a GET whose reply goes on, as server-sent events; its parameters are
-in the query.
+Whatever only looks is a GET whose parameters are in the query, `?name=value`, a list being its name several times;
+whatever changes something is a POST whose parameters are a JSON object. Parameters are strict: a field that a route
+does not know is refused, so that a misspelt one is never ignored. Every reply carries `schema`, the version of its
+shape. A `Stream` is a GET whose reply goes on, as server-sent events.
 """
 
 from __future__ import annotations
@@ -50,7 +50,12 @@ class Route(Generic[P, R]):
 
 @dataclass(frozen=True, slots=True)
 class Stream(Generic[P, R]):
-    """One thing that a node tells as long as somebody listens: each item is one event of `text/event-stream`."""
+    """One thing that a node tells as long as somebody listens: each item is one event of `text/event-stream`.
+
+    The handler returns an async iterator, as an async generator does. It checks its parameters before it waits for
+    something, so that what is wrong with them is a reply and not an event. It is closed when the client goes, so what it
+    holds is let go in a `finally`. An item that has a `kind` gives the event that name.
+    """
 
     path: str
     parameters: type[P]
