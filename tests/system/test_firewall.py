@@ -9,7 +9,7 @@ import pytest
 from tests.system.node import Node, Trio
 from tests.system.traffic import MB, Echo, Flow, connected, listening, socket_of, transfer
 from tests.system.waiting import until
-from weft.firewall.firewall import ADOPTION_NS
+from weft.firewall.judge import ADOPTION_NS
 
 pytestmark = pytest.mark.system
 

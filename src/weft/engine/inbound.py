@@ -65,6 +65,8 @@ MAX_RECEIVED_BYTES = 1024 * 1024
 
 _PLAIN_BYTES = 4 * 65_536
 
+_ACCEPT, _REJECT = Verdict.ACCEPT, Verdict.REJECT
+
 
 class Attendant(hearing.Attendant, Protocol):
     """Who looks after what is not the fast path; the Session."""
@@ -387,10 +389,10 @@ class Inbound:
         if source != peer.address and self._routes.lookup(source) is not peer:
             self._drops["source is not the peer's"] += 1
             return False
-        verdict = self._firewall.inbound(packet, now)
-        if verdict is Verdict.ACCEPT:
+        verdict = self._firewall.inbound(packet, now, peer.tunnel.peer_public)
+        if verdict is _ACCEPT:
             return True
-        if verdict is Verdict.REJECT:
+        if verdict is _REJECT:
             self._attendant.handle_refused(peer, packet, now)
         return False
 

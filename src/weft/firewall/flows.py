@@ -4,6 +4,10 @@ A flow is a TCP connection, or the packets between two UDP ports, of one ICMP ec
 addresses. It has a key in each direction, the bytes of a packet that name it (`Summary`), and both keys lead to one
 `Flow`, so that either direction finds it with one look-up and moves one deadline.
 
+Addresses are bound to peers, but a prefix may go from one peer to another. So a flow that a peer began is that peer's:
+for packets of anybody else it does not exist, and if they open the same one, it is gone. A flow that began here goes on
+with whoever has the address now, to whom this side's packets go as well.
+
 | state | what was seen | idle time |
 |---|---|---|
 | OPENING_OUT | TCP: packets of the handshake, begun on this side | 4 min |
@@ -33,6 +37,7 @@ Not done here: sequence numbers and windows of TCP, which the hosts check.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Hashable
 from enum import Enum, auto
 from typing import Final
 
@@ -90,6 +95,7 @@ class Flow:
         protocol: IP protocol number.
         outbound_key: names it in packets that leave.
         inbound_key: names it in packets that arrive.
+        source: the peer that began it; None if it began here.
         state: see the table of the module.
         idle_ns: how long the state lasts without a packet.
         deadline: when it ends without another packet, monotonic ns.
@@ -116,13 +122,15 @@ class Flow:
         "outbound_key",
         "protocol",
         "queued",
+        "source",
         "state",
         "steady_in",
         "steady_out",
     )
 
-    def __init__(self, protocol: int, outbound_key: bytes, inbound_key: bytes) -> None:
+    def __init__(self, protocol: int, outbound_key: bytes, inbound_key: bytes, source: Hashable = None) -> None:
         self.protocol = protocol
+        self.source = source
         self.outbound_key = outbound_key
         self.inbound_key = inbound_key
         self.answered = False
@@ -153,21 +161,31 @@ class FlowTable:
         """The flow that an outbound packet belongs to."""
         return self._alive(self.by_outbound_key[protocol].get(key), now)
 
-    def find_inbound(self, protocol: int, key: bytes, now: int) -> Flow | None:
-        """The flow that an inbound packet belongs to."""
-        return self._alive(self.by_inbound_key[protocol].get(key), now)
+    def find_inbound(self, protocol: int, key: bytes, source: Hashable, now: int) -> Flow | None:
+        """The flow that an inbound packet of a peer belongs to; one of another peer's is forgotten."""
+        flow = self._alive(self.by_inbound_key[protocol].get(key), now)
+        if flow is not None and flow.source is not None and flow.source != source:
+            self.remove(flow)
+            return None
+        return flow
 
     def open_outbound(self, protocol: int, outbound_key: bytes, inbound_key: bytes, state: State, now: int) -> None:
         """Open a flow for an outbound packet that belongs to none; something else is evicted if there is no room."""
         self._make_room(EVICTED_FOR_US)
         self._add(Flow(protocol, outbound_key, inbound_key), state, now)
 
-    def open_inbound(self, protocol: int, outbound_key: bytes, inbound_key: bytes, state: State, now: int) -> bool:
+    def open_inbound(
+        self, protocol: int, outbound_key: bytes, inbound_key: bytes, source: Hashable, state: State, now: int
+    ) -> bool:
         """Open a flow for an inbound packet that belongs to none, and say whether there is room for it."""
         if not self._make_room(EVICTED_FOR_PEERS):
             return False
-        self._add(Flow(protocol, outbound_key, inbound_key), state, now)
+        self._add(Flow(protocol, outbound_key, inbound_key, source), state, now)
         return True
+
+    def takes_inbound(self) -> bool:
+        """Whether there is room for a flow that a peer begins."""
+        return self._count < self._max_flows or any(self._queues[state] for state in EVICTED_FOR_PEERS)
 
     def answer(self, flow: Flow, now: int) -> None:
         """Both sides of a flow other than TCP have been seen."""

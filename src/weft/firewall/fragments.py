@@ -11,6 +11,7 @@ Not done here: reassembly.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Hashable
 from typing import Final
 
 from weft.packet.upper import Fragment
@@ -18,14 +19,16 @@ from weft.packet.upper import Fragment
 LIFETIME_NS: Final = 30_000_000_000
 MAX_PACKETS: Final = 1024
 
+Key = tuple[bytes, bytes, int, int, Hashable]
+
 
 class Fragments:
     """The packets whose first fragment was let in lately: at most `MAX_PACKETS`, the oldest make room."""
 
     def __init__(self) -> None:
-        self._packets: OrderedDict[tuple[bytes, bytes, int, int], tuple[int, int]] = OrderedDict()
+        self._packets: OrderedDict[Key, tuple[int, int]] = OrderedDict()
 
-    def open(self, key: tuple[bytes, bytes, int, int], header_end: int, now: int) -> None:
+    def open(self, key: Key, header_end: int, now: int) -> None:
         """A first fragment was let in.
 
         Args:
@@ -38,7 +41,7 @@ class Fragments:
         if len(self._packets) > MAX_PACKETS:
             self._packets.popitem(last=False)
 
-    def allows(self, key: tuple[bytes, bytes, int, int], offset: int, now: int) -> bool:
+    def allows(self, key: Key, offset: int, now: int) -> bool:
         """Whether a later fragment may follow.
 
         Args:
@@ -62,9 +65,9 @@ class Fragments:
         return next((deadline for deadline, _ in self._packets.values()), None)
 
 
-def fragment_key(source: bytes, destination: bytes, protocol: int, fragment: Fragment) -> tuple[bytes, bytes, int, int]:
-    """What the fragments of one packet have in common.
+def fragment_key(source: bytes, destination: bytes, protocol: int, fragment: Fragment, peer: Hashable) -> Key:
+    """What the fragments of one packet have in common, the peer that they come from included.
 
     The protocol counts in IPv4 only: of IPv6 fragments, the receiver believes the first one's and ignores the others'.
     """
-    return source, destination, protocol if len(source) == 4 else 0, fragment.identification
+    return source, destination, protocol if len(source) == 4 else 0, fragment.identification, peer

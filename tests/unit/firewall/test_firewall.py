@@ -36,7 +36,7 @@ from tests.unit.firewall.packets import (
 )
 from weft.errors import UsageError
 from weft.firewall import Firewall, Rule, Verdict
-from weft.firewall.firewall import ADOPTION_NS
+from weft.firewall.judge import ADOPTION_NS
 from weft.packet.answers import Unreachable, destination_unreachable, tcp_reset
 
 ACCEPT, REJECT, DROP = Verdict.ACCEPT, Verdict.REJECT, Verdict.DROP

@@ -4,8 +4,8 @@ import pytest
 
 from tests.unit.firewall.packets import S, echo_in, echo_out, tcp_in, tcp_out, udp_in, udp_out
 from weft.firewall import Firewall, Rule, Verdict
-from weft.firewall.firewall import ADOPTION_NS
 from weft.firewall.flows import EXPIRE_MAX, IDLE_NS, FlowTable, State
+from weft.firewall.judge import ADOPTION_NS
 
 ACCEPT, DROP = Verdict.ACCEPT, Verdict.DROP
 NOW = 10**15

@@ -6,8 +6,8 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment
 
 from tests.unit.firewall.packets import HERE_V4, HERE_V6, OTHER_V6, PEER_V4, PEER_V6, S, echo_in, tcp_in, udp_in
 from weft.firewall import Firewall, Rule, Verdict
-from weft.firewall.firewall import ADOPTION_NS
 from weft.firewall.fragments import MAX_PACKETS, Fragments
+from weft.firewall.judge import ADOPTION_NS
 
 ACCEPT, REJECT, DROP = Verdict.ACCEPT, Verdict.REJECT, Verdict.DROP
 NOW = 10**15
@@ -171,9 +171,9 @@ def test_firewall_forgets_fragmented_packets_when_their_time_is_over() -> None:
 def test_packets_remembered_are_bounded_and_forgotten() -> None:
     table = Fragments()
     for n in range(MAX_PACKETS + 10):
-        table.open((b"a", b"b", 17, n), 8, NOW + n)
-    assert not table.allows((b"a", b"b", 17, 9), 8, NOW)
-    assert table.allows((b"a", b"b", 17, 10), 8, NOW)
+        table.open((b"a", b"b", 17, n, None), 8, NOW + n)
+    assert not table.allows((b"a", b"b", 17, 9, None), 8, NOW)
+    assert table.allows((b"a", b"b", 17, 10, None), 8, NOW)
     assert table.next_timer() == NOW + 10 + 30 * S
     table.expire(NOW + 10 + 30 * S)
     assert table.next_timer() == NOW + 11 + 30 * S
