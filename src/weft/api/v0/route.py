@@ -53,8 +53,8 @@ class Stream(Generic[P, R]):
     """One thing that a node tells as long as somebody listens: each item is one event of `text/event-stream`.
 
     The handler returns an async iterator, as an async generator does. It checks its parameters before it waits for
-    something, so that what is wrong with them is a reply and not an event. It is closed when the client goes, so what it
-    holds is let go in a `finally`. An item that has a `kind` gives the event that name.
+    something, so that what is wrong with them is a reply and not an event. It is closed when the client goes, so what
+    it holds is let go in a `finally`. An item that has a `kind` gives the event that name.
     """
 
     path: str
