@@ -154,7 +154,7 @@ def decode_config(text: str, file: str) -> Config:
 
     Args:
         text: the content.
-        file: its name, for errors.
+        file: its name, for errors; empty for a content that is in no file yet, whose lines nobody could look up.
 
     Raises:
         ConfigError: as `load_config`.
@@ -232,7 +232,7 @@ def load_network_psk(config: Config, directory: Path) -> bytes | None:
 
 
 def _config_error(message: str, file: str, key: str, text: str) -> ConfigError:
-    line = line_of(key, text)
+    line = line_of(key, text) if file else None
     return ConfigError(f"{message} (line {line})" if line else message, file=file, key=key)
 
 

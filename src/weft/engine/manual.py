@@ -24,7 +24,8 @@ def render_default() -> str:
         for number, key in enumerate(each for each in KEYS if each.section == section):
             lines += [""] * (number > 0)
             lines += [f"# {line}" for line in textwrap.wrap(key.meaning, WIDTH, break_on_hyphens=False)]
-            lines.append(_assignment(key))
+            shown = assignment(key)
+            lines.append(f"# {shown}" if _DEFAULTS.value(key.name) is None else shown)
     return "\n".join(lines) + "\n"
 
 
@@ -68,9 +69,9 @@ def type_text(name: str) -> str:
     return _TYPES[kind]
 
 
-def _assignment(key: Key) -> str:
-    value = toml_text(_DEFAULTS.value(key.name))
-    return f"{key.field} = {value}" if value else f"# {key.field} = {key.example}"
+def assignment(key: Key) -> str:
+    """The line that sets a key to its default, or to an example where it has none."""
+    return f"{key.field} = {toml_text(_DEFAULTS.value(key.name)) or key.example}"
 
 
 def _default_text(key: Key) -> str:
