@@ -1,3 +1,5 @@
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -5,8 +7,17 @@ from hypothesis import strategies as st
 from weft.errors import DecodeError, UsageError
 from weft.firewall import Rule, decode_rule, encode_rule
 from weft.firewall.rules import RuleSet
+from weft.identity import encode_wireguard_key, generate
 
-RULES = st.one_of(st.builds(Rule, st.sampled_from(["tcp", "udp"]), st.integers(0, 65535)), st.just(Rule("icmp")))
+KEY = bytes(range(200, 232))
+BASE64 = "yMnKy8zNzs/Q0dLT1NXW19jZ2tvc3d7f4OHi4+Tl5uc="
+LOOM = generate(Random("loom").randbytes)
+
+SOURCES = st.none() | st.binary(min_size=32, max_size=32)
+RULES = st.one_of(
+    st.builds(Rule, st.sampled_from(["tcp", "udp"]), st.integers(0, 65535), SOURCES),
+    st.builds(Rule, st.just("icmp"), st.just(0), SOURCES),
+)
 
 
 @given(RULES)
@@ -23,6 +34,9 @@ def test_encoded_rule_decodes_to_itself(rule: Rule) -> None:
         ("/udp/0", Rule("udp")),
         ("/tcp/65535", Rule("tcp", 65535)),
         ("/icmp", Rule("icmp")),
+        (f"/tcp/22/from/{BASE64}", Rule("tcp", 22, KEY)),
+        (f"/udp/0/from/{BASE64}", Rule("udp", 0, KEY)),
+        (f"/icmp/from/{BASE64}", Rule("icmp", 0, KEY)),
     ],
 )
 def test_rule_text_of_the_manual_is_read_and_written(text: str, rule: Rule) -> None:
@@ -59,6 +73,14 @@ def test_rule_text_of_the_manual_is_read_and_written(text: str, rule: Rule) -> N
         ("/tcp/" + "9" * 5000, "not '9999"),
         ("/icmp/", "nothing after /icmp"),
         ("/icmp/8", "nothing after /icmp"),
+        ("/tcp/22/from/", "peer id.* after /tcp/22/from/"),
+        ("/tcp/22/from/loom", "peer id.* after /tcp/22/from/"),
+        (f"/tcp/22/from/{BASE64[1:]}", "a WireGuard key.* after /tcp/22/from/"),
+        (f"/tcp/22/from/{BASE64}/from/{BASE64}", "a WireGuard key"),
+        (f"/tcp/from/{BASE64}", "a port: write /tcp/80"),
+        (f"/icmp/8/from/{BASE64}", "nothing after /icmp"),
+        (f"/from/{BASE64}", "a rule like"),
+        (f"/tcp/22/FROM/{BASE64}", "not '22/FROM/"),
     ],
 )
 def test_text_that_is_no_rule_raises_one_line_that_says_what_to_write(text: str, hint: str) -> None:
@@ -69,19 +91,58 @@ def test_text_that_is_no_rule_raises_one_line_that_says_what_to_write(text: str,
     assert 0 <= caught.value.offset <= len(text)
 
 
-@given(st.text(max_size=20) | st.from_regex(r"/(tcp|udp|icmp)(/.*)?"))
+@given(st.text(max_size=20) | st.from_regex(r"/(tcp|udp|icmp)(/.*)?(/from/.*)?"))
 def test_any_text_raises_decode_error_only_and_has_one_spelling(text: str) -> None:
     try:
         rule = decode_rule(text)
     except DecodeError:
         return
-    assert encode_rule(rule) == text
+    assert rule.source is not None or encode_rule(rule) == text
+    assert decode_rule(encode_rule(rule)) == rule
 
 
 @pytest.mark.parametrize(("protocol", "port"), [("sctp", 1), ("tcp", -1), ("udp", 65536), ("icmp", 1), ("TCP", 80)])
 def test_rule_that_there_is_not_raises_usage_error(protocol: str, port: int) -> None:
     with pytest.raises(UsageError):
         Rule(protocol, port)
+
+
+def test_peer_id_is_read_as_the_key_that_it_stands_for() -> None:
+    rule = decode_rule(f"/tcp/22/from/{LOOM.peer_id}")
+    assert rule == Rule("tcp", 22, LOOM.noise_public)
+    assert encode_rule(rule) == f"/tcp/22/from/{encode_wireguard_key(LOOM.noise_public)}"
+
+
+def test_caller_may_know_more_names_of_peers() -> None:
+    assert decode_rule("/tcp/22/from/the/loom", {"the/loom": KEY}.__getitem__) == Rule("tcp", 22, KEY)
+
+
+def test_what_may_be_a_secret_is_not_repeated() -> None:
+    secret = "A" * 40 + "==="
+    with pytest.raises(DecodeError) as caught:
+        decode_rule(f"/tcp/22/from/{secret}")
+    assert secret not in str(caught.value)
+
+
+def test_rule_for_one_peer_allows_nobody_else() -> None:
+    rules = RuleSet([Rule("tcp", 22, KEY), Rule("udp", 0, KEY)])
+    assert rules.matching(6, 22, KEY) == Rule("tcp", 22, KEY)
+    assert rules.matching(17, 53, KEY) == Rule("udp", 0, KEY)
+    for source in (None, bytes(32)):
+        assert rules.matching(6, 22, source) is None
+        assert rules.matching(17, 53, source) is None
+    assert rules.matching(6, 23, KEY) is None
+
+
+def test_taking_away_one_peer_s_rule_leaves_those_of_others_and_of_all() -> None:
+    mine, theirs, everybody = Rule("tcp", 22, KEY), Rule("tcp", 22, bytes(32)), Rule("tcp", 22)
+    rules = RuleSet([mine, theirs, everybody])
+    rules.deny(mine)
+    assert rules.matching(6, 22, KEY) == everybody
+    rules.deny(everybody)
+    assert rules.matching(6, 22, KEY) is None
+    assert rules.matching(6, 22, bytes(32)) == theirs
+    assert list(rules) == [theirs]
 
 
 def test_rules_allow_what_they_say_and_nothing_else() -> None:
