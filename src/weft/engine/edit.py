@@ -54,10 +54,11 @@ def decode_value(name: str, text: str) -> Any:
         return [part.strip() for part in text.split(",") if part.strip()]
     try:
         (value,) = tomllib.loads(f"value = {text}").values()
-        return msgspec.to_builtins(msgspec.convert(value, kind))
+        msgspec.convert(value, kind)
     except (ValueError, msgspec.ValidationError):
         expected = "a list of text" if is_list else _EXPECTED.get(kind, "text")
         raise UsageError(f"{name}: expected {expected}, not {text!r}") from None
+    return value
 
 
 _EXPECTED = {int: "a number", bool: "true or false"}
