@@ -13,18 +13,19 @@ from pathlib import Path
 
 from bench import report, targets
 from bench.build import OUT
+from bench.burden import measure_burden
 from bench.floods import measure_floods
 from bench.handshakes import measure_handshakes
 from bench.idle import measure_idle
 from bench.loss import measure_loss
 from bench.machine import describe
 from bench.namespaces import BenchError, exclusive
-from bench.plan import Plan, make_plan
+from bench.plan import SECTIONS, Plan, make_plan
 from bench.results import Results
 from bench.running import say
 from bench.tunnels import measure_tunnels
 
-RUNNERS = (measure_tunnels, measure_loss, measure_floods, measure_handshakes, measure_idle)
+RUNNERS = (measure_tunnels, measure_loss, measure_floods, measure_burden, measure_handshakes, measure_idle)
 
 
 def at_least_one(text: str) -> int:
@@ -41,7 +42,7 @@ def parse(arguments: list[str] | None = None) -> tuple[Plan, Path | None]:
     parser.add_argument("--quick", action="store_true", help="a look of one to two minutes, not a verdict")
     parser.add_argument(
         "--only", "--measure", dest="measures", nargs="+", default=[], metavar="NAME",
-        help="measures, by name or its beginning: tcp1, tcp, udp, ping, load, wire, loss, floods, handshakes, idle",
+        help="measures, by name or its beginning: tcp1, tcp, udp, ping, load, wire, " + ", ".join(SECTIONS),
     )  # fmt: skip
     parser.add_argument("--competitor", dest="competitors", nargs="+", default=[], metavar="NAME")
     parser.add_argument("--link", dest="links", nargs="+", default=[], metavar="NAME", help="plain, single")

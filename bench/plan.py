@@ -14,10 +14,10 @@ from bench.weft_nodes import BURST_PIECES, weft, weft_wireguard_go
 DEBIAN_WIREGUARD_GO = "wireguard-go"
 
 # The figures that need hosts of a kind of their own, beside the measures on a tunnel.
-SECTIONS = ("loss", "floods", "handshakes", "idle")
+SECTIONS = ("loss", "floods", "burden", "handshakes", "idle")
 
 # What `--quick` leaves out unless it is named.
-NOT_QUICK = ("tcp1_reverse", "tcp_both", "udp1200", "udp64", "loss", "floods", "idle")
+NOT_QUICK = ("tcp1_reverse", "tcp_both", "udp1200", "udp64", "loss", "floods", "burden", "idle")
 
 # The only measures on a tunnel, with their links, that these competitors take unless competitors are named.
 UNNAMED = {"python_floor": {("tcp1", "plain"), ("ping", "plain")}}

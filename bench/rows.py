@@ -44,6 +44,7 @@ ROWS: dict[str, Row] = {
             ("_let_in", "new peers that get in, share", 2),
         )
     },
+    "burden": Row("TCP, 1 stream, beside 1,000 peers, rules and a scraper, Gbit/s", 2),
     "handshakes": Row("handshakes a second, both sides in one process", 0),
     "idle_cpu": Row("idle with 100 peers, % of a core", 2),
     "idle_rss": Row("idle with 100 peers, RSS, MB", 1),

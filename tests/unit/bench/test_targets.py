@@ -82,7 +82,7 @@ def test_target_without_exactly_one_bound_is_refused(bounds: str, tmp_path: Path
 
 
 def test_every_target_of_the_project_names_what_the_benchmark_measures() -> None:
-    competitors = {*factories(), "weft_whole", "noiseprotocol"}
+    competitors = {*factories(), "weft_whole", "weft_burdened", "noiseprotocol"}
     for each in targets.read():
         for name in each.names():
             assert name.measure in ROWS, each.name
