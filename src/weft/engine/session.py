@@ -246,6 +246,8 @@ class Session:
         peer = self.contacts.by_tunnel[tunnel]
         if peer.path.endpoint != endpoint:
             self.proving.move(peer, endpoint, proven=False)
+        else:
+            peer.path.endpoint = endpoint
         peer.path.handle_received(len(datagram))
         self.attend(peer)
 
@@ -261,8 +263,6 @@ class Session:
             return
         if codec == NOTICE:
             peer.notices.receive(body, now)
-        else:
-            peer.path.endpoint = endpoint
         elif codec == PROBE:
             hello = peer.notices.their_hello
             peer.prober.receive(body, hello.public_key if hello else None, peer.notices.hello.burst, now)
