@@ -41,7 +41,6 @@ class _Where(NamedTuple):
     socket: UdpSocket
     address: Address
 
-    @property
 
 class Endpoint(_Where):
     """Where datagrams go: a socket of ours and an address behind it.
