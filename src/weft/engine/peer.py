@@ -60,6 +60,7 @@ class Endpoint(_Where):
             endpoint.local = local
         return endpoint
 
+    @property
     def multiaddr(self) -> Multiaddr:
         """The address as it is stored and shown, without the peer; one of a single link with its zone."""
         host, port, *rest = self.address
