@@ -143,8 +143,9 @@ class Lifetime:
             self.memory.timestamp_floor,
             self.memory.handle_change,
             self.dialler.handle_unanswered,
+            self.events,
         )
-        stage = Stage()
+        stage = Stage(self.events)
         self.session, self.stage = session, stage
         stage.start("peers", session.run)
         stage.start("dial", partial(self.dialler.run, session))
@@ -208,6 +209,7 @@ class Lifetime:
             except Exception:
                 log.exception("the session could not be built; trying again")
             else:
+                self.events.publish("session-rebuilt", "a task could not be helped; all sessions begin anew")
                 return
 
     async def _drop_session(self) -> None:
@@ -278,6 +280,7 @@ class Lifetime:
                     await interface.close()
                     raise
                 self.interface = interface
+                self.events.publish("interface-up", f"{interface.tun.name} is up")
             return self.interface
 
     async def close_interface(self) -> None:
@@ -306,6 +309,7 @@ class Lifetime:
         if self.session is not None:
             self.session.delivery.tun = None
         await interface.close()
+        self.events.publish("interface-down", f"{interface.tun.name} is down")
 
     def _attach(self, interface: OverlayInterface) -> None:
         """Join the interface to the session."""

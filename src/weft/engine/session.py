@@ -22,9 +22,11 @@ from weft.burst.header import MAX_TOTAL_BYTES, TYPE_DATA
 from weft.burst.size import REPORT_INTERVAL_NS
 from weft.engine.contacts import Contacts, Terms
 from weft.engine.delivery import Delivery
+from weft.engine.events import Events
 from weft.engine.inbound import Inbound
 from weft.engine.outbound import Outbound
 from weft.engine.peer import Endpoint, Peer
+from weft.engine.presence import Presence
 from weft.engine.proving import Proving
 from weft.engine.transmit import Transmitter
 from weft.errors import DecodeError
@@ -71,6 +73,7 @@ class Session:
         timestamp_floor: bytes,
         when_changed: Callable[[], None],
         when_unanswered: Callable[[Peer], None] = lambda peer: None,
+        events: Events | None = None,
     ) -> None:
         """Build the machines; nothing is sent before `run` does.
 
@@ -81,6 +84,7 @@ class Session:
             timestamp_floor: 12 bytes; see `Tunnel`.
             when_changed: called when something is to be stored: a peer was learned or moved.
             when_unanswered: called when a peer did not answer an initiation, and may be looked for elsewhere (`aim`).
+            events: of the node; what is told here is who comes, moves and goes.
         """
         self._terms = terms
         self._firewall = firewall
@@ -104,6 +108,7 @@ class Session:
         self._sequence = count()
         self._wake = asyncio.Event()
         self._up_waiters: dict[Peer, list[Waiter]] = {}
+        self._presence = Presence(events or Events())
 
     async def run(self) -> None:
         """Look after the peers until cancelled."""
@@ -185,6 +190,7 @@ class Session:
         for waiter in self._up_waiters.pop(peer, []):
             waiter.cancel()
         self.proving.handle_removed(peer)
+        self._presence.handle_removed(peer)
         self._attention.discard(peer)
         peer.armed_at = None
 
@@ -333,6 +339,7 @@ class Session:
             # Probes first: at an unproven endpoint there may not be room for more.
             for message in (*peer.prober.datagrams_to_send(), *peer.notices.datagrams_to_send()):
                 self.transmitter.send_message(peer, message, now)
+        self._presence.look(peer, now)
         self._arm(peer)
 
     def _drain_notices(self, peer: Peer, now: int) -> None:

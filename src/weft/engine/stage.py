@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
+from weft.engine.events import Events
 from weft.engine.status import TaskStatus
 from weft.errors import UsageError
 
@@ -81,6 +82,7 @@ class _Actor:
 
     def _log_end(self, inner: asyncio.Task[None]) -> None:
         error = None if inner.cancelled() else inner.exception()
+        self._stage.handle_death(self.name, f"died ({type(error).__name__})" if error is not None else "ended")
         if error is not None:
             log.error("task %s died and starts again: %s: %s", self.name, type(error).__name__, error, exc_info=error)
         else:
@@ -90,12 +92,16 @@ class _Actor:
 class Stage:
     """The tasks of one session.
 
+    Args:
+        events: of the node; what is told here is which tasks die.
+
     Attributes:
         failed: done when a task could not be helped by starting it again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, events: Events | None = None) -> None:
         self._actors: dict[str, _Actor] = {}
+        self._events = events or Events()
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def start(self, name: str, work: Work) -> None:
@@ -137,6 +143,10 @@ class Stage:
         return [
             TaskStatus(name=actor.name, state=actor.state, restarts=actor.restarts) for actor in self._actors.values()
         ]
+
+    def handle_death(self, name: str, reason: str) -> None:
+        """A task died and starts again."""
+        self._events.publish("task-died", f"task {name} {reason} and starts again")
 
     def handle_hopeless(self, name: str) -> None:
         """A task keeps dying."""
