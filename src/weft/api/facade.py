@@ -12,7 +12,21 @@ import builtins
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from weft.engine.status import Event, EventKind, Info, Interface, PeerList, PeerStatus, Pong, Ports, Status, TaskStatus
+from weft.engine.status import (
+    Event,
+    EventKind,
+    Info,
+    Interface,
+    LogLevel,
+    LogLine,
+    LogList,
+    PeerList,
+    PeerStatus,
+    Pong,
+    Ports,
+    Status,
+    TaskStatus,
+)
 
 
 class Peers(Protocol):
@@ -75,6 +89,16 @@ class Tasks(Protocol):
         """Stop one task and let it start anew."""
 
 
+class Logs(Protocol):
+    """What the node logged."""
+
+    def list(self, lines: int, level: LogLevel) -> LogList:
+        """The last lines, of that level and above."""
+
+    def follow(self, lines: int, level: LogLevel) -> AsyncIterator[LogLine]:
+        """The same, and then those that come, until the iterator is closed."""
+
+
 class Facade(Protocol):
     """A node, group by group."""
 
@@ -89,6 +113,10 @@ class Facade(Protocol):
     @property
     def tasks(self) -> Tasks:
         """What runs inside it."""
+
+    @property
+    def logs(self) -> Logs:
+        """What it logged."""
 
     def info(self) -> Info:
         """Who this node is and where it can be reached."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from weft import __version__
 from weft.engine.config import Config
 from weft.engine.lifetime import Lifetime
+from weft.engine.logbook import Logbook
 from weft.engine.status import Event, EventKind, Info, Status
 from weft.engine.verbs.fc00 import Fc00
 from weft.engine.verbs.peers import Peers
@@ -34,6 +35,7 @@ class Engine:
         peers: whom it talks to.
         fc00: its interface and firewall.
         tasks: what runs inside it.
+        logs: what it logged.
 
     Raises:
         ConfigError: another daemon has the directory, or a file in it is wrong.
@@ -46,6 +48,7 @@ class Engine:
         self.peers = Peers(self._life)
         self.fc00 = Fc00(self._life)
         self.tasks = Tasks(self._life)
+        self.logs = Logbook(self._life.events)
 
     async def start(self) -> None:
         """Open the sockets, build the session, call all stored peers.
@@ -53,11 +56,17 @@ class Engine:
         Raises:
             TransportError: a listener's port is in use, or none could be opened.
         """
-        await self._life.start()
+        self.logs.open()
+        try:
+            await self._life.start()
+        except BaseException:
+            self.logs.close()
+            raise
 
     async def stop(self) -> None:
         """Close everything; the state is saved."""
         await self._life.stop()
+        self.logs.close()
 
     async def wait_stopped(self) -> None:
         """Return when the node was asked to end."""

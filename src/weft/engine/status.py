@@ -66,9 +66,12 @@ class PeerStatus(Struct, frozen=True, kw_only=True):
     name: str | None
     kind: Literal["weft", "wireguard"]
     addresses: list[str]
-    """Its own address and, for stock peers, the allowed prefixes."""
+    """All that it may use as its source: the own address of a weft node first, then prefixes."""
     wireguard_public_key: str
-    state: Literal["up", "connecting", "idle"]
+    standing: Literal["wanted", "known", "stranger", "blocked"] = "wanted"
+    """`wanted`: called at each start and whenever it is missed; `known`: it may call; `stranger`: it called by itself;
+    `blocked`: neither called nor answered."""
+    state: Literal["up", "connecting", "idle", "blocked"]
     """`up`: a session is there; `connecting`: a handshake is under way; `idle`: neither."""
     endpoint: str | None
     """`192.0.2.1:1312` or `[2001:db8::1]:1312`; `host.example.org:1312` if that name leads there; None when unknown."""
@@ -83,6 +86,8 @@ class PeerStatus(Struct, frozen=True, kw_only=True):
     loss: float
     """Smoothed loss of datagrams to it, 0 to 1."""
     rtt_ms: float | None
+    keepalive_s: int = 0
+    """How often something is sent at least; 0 is never."""
     handshake_age_s: float | None
     tx_bytes: int
     """Sent over the underlay, datagram payloads."""
@@ -167,3 +172,29 @@ class Event(Struct, frozen=True, kw_only=True):
     """One line for a person."""
     level: str | None = None
     """Of a log record."""
+
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+LOG_LINES = 1000
+"""How many lines of its log a node keeps in memory."""
+
+
+class LogLine(Struct, frozen=True, kw_only=True):
+    """One thing that the daemon logged."""
+
+    schema: int = SCHEMA
+    number: int
+    """Counts the lines since the node's start, from 1; 0 for a line that was read from a file."""
+    at: float | None
+    """Seconds since 1970; None where a file does not say."""
+    level: LogLevel
+    logger: str
+    text: str
+
+
+class LogList(Struct, frozen=True, kw_only=True):
+    """Lines of the log, the oldest first."""
+
+    schema: int = SCHEMA
+    lines: list[LogLine]

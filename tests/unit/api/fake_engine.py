@@ -22,6 +22,9 @@ from weft.engine.status import (
     Info,
     Interface,
     Listener,
+    LogLevel,
+    LogLine,
+    LogList,
     PeerList,
     PeerStatus,
     Pong,
@@ -128,6 +131,23 @@ class FakeFc00:
         return Ports(allow=self.rules, refuse="reject")
 
 
+class FakeLogs:
+    def __init__(self) -> None:
+        self.lines = [
+            LogLine(number=1, at=1_700_000_000.0, level="info", logger="weft.engine", text="the node starts"),
+            LogLine(number=2, at=1_700_000_001.5, level="error", logger="weft.engine", text="task udp died"),
+        ]
+
+    def list(self, lines: int, level: LogLevel) -> LogList:
+        wanted = [line for line in self.lines if level != "error" or line.level == "error"]
+        return LogList(lines=wanted[max(len(wanted) - lines, 0) :])
+
+    async def follow(self, lines: int, level: LogLevel) -> AsyncIterator[LogLine]:
+        for line in self.list(lines, level).lines:
+            yield line
+        yield LogLine(number=3, at=1_700_000_002.0, level="warning", logger="weft.io", text="and on it goes")
+
+
 class FakeTasks:
     def __init__(self, engine: FakeEngine) -> None:
         self._did = engine.did
@@ -151,6 +171,7 @@ class FakeEngine:
         self.fails: dict[str, BaseException] = {}
         self.peer_list = [a_peer()]
         self.peers, self.fc00, self.tasks = FakePeers(self), FakeFc00(self), FakeTasks(self)
+        self.logs = FakeLogs()
         self.happened = Events()
         self.stop_asked = asyncio.Event()
         self.blocks: asyncio.Event | None = None
