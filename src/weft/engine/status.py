@@ -44,6 +44,9 @@ class Interface(Struct, frozen=True, kw_only=True):
     up: bool
     ifname: str | None = None
     address: str | None = None
+    """This node's own, in fc00::/8."""
+    addresses: list[str] = []
+    """Those that `fc00.addresses` in weft.toml adds, each with its prefix length."""
     mtu: int | None = None
     offloads: list[str] = []
     """What the TUN gave: any of `vnet_hdr`, `csum`, `tso4`, `tso6`, `uso`."""

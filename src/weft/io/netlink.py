@@ -18,7 +18,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -28,6 +28,8 @@ from weft.errors import TransportError, UsageError
 log = logging.getLogger("weft.io")
 
 Prefix = IPv4Network | IPv6Network
+InterfaceAddress = IPv4Interface | IPv6Interface
+"""An address with the length of its prefix."""
 
 OVERLAY: Final = IPv6Network("fc00::/8")
 GSO_MAX_BYTES: Final = 64_000
@@ -140,6 +142,31 @@ class Netlink:
         with suppress(_NoSuchInterface):
             await self._remove("route", {"dst": str(ip_network(prefix)), "oif": await self._index(ifname)})
 
+    async def add_address(self, address: InterfaceAddress, ifname: str) -> None:
+        """Give an interface one more address; the kernel makes the route of its prefix.
+
+        Args:
+            address: with the length of its prefix.
+            ifname: name of an interface that is up.
+
+        Raises:
+            UsageError: another interface has that route, no such interface, or no permission.
+            TransportError: the kernel refused for another reason.
+        """
+        owner = await self.owner_of(address.network)
+        if owner not in {None, ifname}:
+            raise UsageError(f"can't add {address}: {owner} has the route {address.network} already")
+        await self._add("addr", "replace", _address_spec(address, await self._index(ifname)))
+
+    async def remove_address(self, address: InterfaceAddress, ifname: str) -> None:
+        """Take back what `add_address` did; an address that is gone already is fine.
+
+        Raises:
+            UsageError: no permission.
+        """
+        with suppress(_NoSuchInterface):
+            await self._remove("addr", _address_spec(address, await self._index(ifname)))
+
     async def owner_of(self, prefix: Prefix | str) -> str | None:
         """Return the interface that has the route of exactly this prefix, or None."""
         prefix = ip_network(prefix)
@@ -191,6 +218,10 @@ class Netlink:
             return [item async for item in answer] if command == "dump" else list(answer)
         except _pyroute2().NetlinkError as error:
             raise OSError(error.code, os.strerror(error.code)) from None
+
+
+def _address_spec(address: InterfaceAddress, index: int) -> dict[str, Any]:
+    return {"address": str(address.ip), "prefixlen": address.network.prefixlen, "index": index}
 
 
 def _switch_ipv6_on(ifname: str) -> None:
