@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from ipaddress import IPv6Address
 
 from weft.engine.peer import Network
 from weft.engine.status import Interface
-from weft.io.netlink import OVERLAY, Netlink
+from weft.io.netlink import OVERLAY, InterfaceAddress, Netlink
 from weft.io.tun import Tun
 
 INTERFACE_MTU = 1352
@@ -19,6 +20,7 @@ class OverlayInterface:
 
     Attributes:
         tun: the device.
+        addresses: those that it has besides the node's own.
     """
 
     def __init__(self, tun: Tun, netlink: Netlink, stack: AsyncExitStack, address: bytes) -> None:
@@ -26,6 +28,8 @@ class OverlayInterface:
         self._netlink = netlink
         self._stack = stack
         self._address = address
+        self.addresses: tuple[InterfaceAddress, ...] = ()
+        self._networks: set[Network] = set()
         self._routes: set[Network] = set()
 
     @classmethod
@@ -56,7 +60,38 @@ class OverlayInterface:
         Raises:
             UsageError: one of them has a route already.
         """
-        wanted = {network for network in networks if not (network.version == 6 and network.subnet_of(OVERLAY))}
+        self._networks = networks
+        await self._set_routes(self.addresses)
+
+    async def set_addresses(self, addresses: Sequence[InterfaceAddress]) -> None:
+        """Have these addresses, besides the one in fc00::/8, each with the route of its prefix.
+
+        Raises:
+            UsageError: another interface has that route, or no permission; what was before stays.
+        """
+        before = self.addresses
+        try:
+            await self._replace_addresses(addresses)
+        except BaseException:
+            await self._replace_addresses(before)
+            raise
+
+    async def _replace_addresses(self, addresses: Sequence[InterfaceAddress]) -> None:
+        # The kernel makes a route of each prefix itself: where a peer has it too, ours makes room meanwhile.
+        await self._set_routes([*self.addresses, *addresses])
+        for address in set(self.addresses) - set(addresses):
+            await self._netlink.remove_address(address, self.tun.name)
+        self.addresses = tuple(address for address in addresses if address in self.addresses)
+        for address in addresses:
+            if address not in self.addresses:
+                await self._netlink.add_address(address, self.tun.name)
+                self.addresses += (address,)
+        await self._set_routes(addresses)
+
+    async def _set_routes(self, addresses: Sequence[InterfaceAddress]) -> None:
+        """Route what was asked for, but for the prefixes of addresses."""
+        connected = {address.network for address in addresses}
+        wanted = {each for each in self._networks - connected if not (each.version == 6 and each.subnet_of(OVERLAY))}
         for network in self._routes - wanted:
             await self._netlink.remove_route(network, self.tun.name)
             self._routes.discard(network)
@@ -74,6 +109,7 @@ class OverlayInterface:
             up=True,
             ifname=self.tun.name,
             address=str(IPv6Address(self._address)),
+            addresses=[str(address) for address in self.addresses],
             mtu=INTERFACE_MTU,
             offloads=self.tun.offloads,
         )
