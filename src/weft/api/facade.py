@@ -12,6 +12,7 @@ import builtins
 from collections.abc import AsyncIterator
 from typing import Protocol
 
+from weft.engine.change import Change
 from weft.engine.status import (
     Event,
     EventKind,
@@ -35,23 +36,39 @@ class Peers(Protocol):
     def list(self) -> PeerList:
         """All peers."""
 
-    async def connect(self, multiaddr: str, timeout_s: float = 10.0) -> PeerStatus:
-        """Call a weft node and return when its tunnel is up."""
+    async def connect(self, target: str, timeout_s: float = 10.0, *, name: str | None = None) -> PeerStatus:
+        """Call a weft node at its multiaddr, or a peer at its known endpoints, and return when its tunnel is up."""
 
     async def disconnect(self, peer: str) -> None:
+        """End the tunnel to a peer, and leave the next one to it."""
+
+    async def persist(self, peer: str) -> PeerStatus:
+        """Call a peer now, at each start, and whenever it is missed."""
+
+    async def set(self, peer: str, change: Change, *, take: bool = False) -> PeerStatus:
+        """Change what is settled about a peer, all of it or nothing; `take` takes prefixes from others."""
+
+    async def remove(self, peer: str) -> None:
         """Forget a peer."""
+
+    async def block(self, peer: str) -> PeerStatus:
+        """Never answer and never call a peer again."""
+
+    async def unblock(self, peer: str) -> PeerStatus:
+        """Let a peer that was blocked call again."""
 
     async def add_wireguard(
         self,
         public_key: str,
         *,
-        name: str,
+        name: str | None = None,
         allowed_ips: builtins.list[str],
-        endpoint: str | None,
-        preshared_key: str | None,
-        keepalive_s: float | None = None,
+        endpoint: str | None = None,
+        preshared_key: str | None = None,
+        keepalive_s: int | None = None,
+        take: bool = False,
     ) -> PeerStatus:
-        """Take a stock WireGuard device as a peer."""
+        """Take a stock WireGuard device as a peer; `take` takes prefixes from others."""
 
     async def ping(self, peer: str, *, timeout_s: float = 5.0, size: int | None = None) -> Pong:
         """Send one probe to a peer and wait for its answer."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from weft.api.v0 import peer as peer_api
-from weft.api.v0.peer import AddWireguard, Connect, Disconnect, PeerReply
+from weft.api.v0.peer import AddWireguard, Connect, PeerReply, Whom
 from weft.api.v0.route import Done
 from weft.cli.command import Group
 from weft.cli.settings import Settings, pass_settings
@@ -76,7 +76,7 @@ def connect(settings: Settings, multiaddr: str) -> None:
     """
     settings.answer(
         peer_api.CONNECT,
-        Connect(multiaddr=multiaddr, timeout_s=CONNECT_S),
+        Connect(target=multiaddr, timeout_s=CONNECT_S),
         _show_connected,
         patience_s=CONNECT_S + GRACE_S,
         doing=f"calling the peer, for up to {CONNECT_S:.0f} s",
@@ -101,7 +101,7 @@ def disconnect(settings: Settings, peer: str) -> None:
     def show(_: Done) -> None:
         click.echo(f"disconnected from {peer}")
 
-    settings.answer(peer_api.DISCONNECT, Disconnect(peer=peer), show)
+    settings.answer(peer_api.DISCONNECT, Whom(peer=peer), show)
 
 
 @peer.command(

@@ -1,37 +1,80 @@
-"""Who the peers of a node are: made from what is stored, from a command, or from a handshake of somebody unknown.
+"""Who the peers of a node are, and what each is to it.
 
 A weft peer is its Noise key; its address is a hash of that key, and its peer id comes from the multiaddr that was
-dialled or from its first notice. A stock WireGuard device has the networks that it was given.
+dialled or from its first notice. A stock WireGuard device has the networks that it was given. What a peer is to the
+node is its standing:
 
-Strangers, whom nobody asked for, are bounded in number: the oldest that has no session makes room.
+| standing | called                         | may call            | stored                      | ends               |
+|----------|--------------------------------|---------------------|-----------------------------|--------------------|
+| wanted   | at each start, whenever missed | yes                 | yes                         | when a person      |
+|          |                                |                     |                             | says so            |
+| known    | while a session lasts that it  | yes                 | yes                         | likewise           |
+|          | began                          |                     |                             |                    |
+| stranger | once at each start, and while  | where `accept` is   | once it has shown that it   | when it is silent, |
+|          | a session lasts                | "any"               | is a weft node              | or makes room      |
+| blocked  | never; it has no `Peer`        | no                  | yes                         | when a person      |
+|          |                                |                     |                             | says so            |
 
-Source: wire.md sections 1 and 3.
+| what happens                          | wanted  | known   | stranger | blocked | nobody   |
+|---------------------------------------|---------|---------|----------|---------|----------|
+| `connect`, `persist`, `add-wireguard` | wanted  | wanted  | wanted   | refused | wanted   |
+| `disconnect`                          | known   | known   | known    | refused |          |
+| it calls                              | wanted  | known   | stranger | refused | stranger |
+| `block`                               | blocked | blocked | blocked  | blocked | blocked  |
+| `unblock`                             |         |         |          | known   |          |
+| `remove`                              | nobody  | nobody  | nobody   | nobody  |          |
+
+All of this is one verb here, `put`: the record of a peer (record.py) takes the place of the one before, and what was
+displaced comes back, so that `put` undoes it as well.
+
+Strangers are bounded in number: the oldest that has no session makes room. So are the blocked, whom only a person adds.
+
+Source: wire.md sections 1 and 3; the WireGuard paper, section 2 (networks of peers).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address, ip_network
+from ipaddress import IPv6Network, ip_address, ip_network
+
+from msgspec.structs import replace
 
 from weft.burst.header import MAX_TOTAL_BYTES
 from weft.burst.join import Budget, Joiner
 from weft.burst.size import LossMeter
-from weft.engine.peer import Network, Peer
-from weft.errors import UsageError
-from weft.identity import Identity, PeerId, address_of, encode_wireguard_key, is_usable_address
+from weft.engine.endpoints import Endpoints
+from weft.engine.peer import Endpoint, Network, Peer
+from weft.engine.record import new_record, record_of, title_of
+from weft.errors import DecodeError, UsageError
+from weft.identity import (
+    Identity,
+    PeerId,
+    address_of,
+    decode_wireguard_key,
+    is_usable_address,
+)
 from weft.io.store import StoredPeer
 from weft.mesh.notices import Hello, Notices
 from weft.mesh.probe import Prober
+from weft.multiaddr import decode_multiaddr
 from weft.noise.allowed import AllowedSources
 from weft.noise.keypair import KeypairTable
-from weft.noise.primitives import StaticKey
+from weft.noise.primitives import KEY_BYTES, StaticKey
 from weft.noise.tunnel import Tunnel
 from weft.paths.path import Path
 
 MAX_STRANGERS = 1024
+MAX_BLOCKED = 1024
 BOOT_BYTES = 8
+SECOND_NS = 1_000_000_000
+
+OVERLAY = IPv6Network("fc00::/8")
+"""Of weft nodes, each of which has one address there: no network around it gives anybody a part of it."""
+
+Displaced = list[tuple[bytes, StoredPeer | None]]
+"""Keys whose records were replaced, and those records, in the order in which they are to be put back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +103,7 @@ class Contacts:
     Attributes:
         by_tunnel: for the fast path.
         routes: which peer has which address.
+        blocked: the records of those who are blocked, by their X25519 keys.
         timestamp_floor: the highest TAI64N that was ever sent, as far as the store and the peers that went know.
     """
 
@@ -77,8 +121,12 @@ class Contacts:
         self._drops = drops
         self._budget = Budget()
         self._by_key: dict[bytes, Peer] = {}
+        self._by_name: dict[str, bytes] = {}
         self.by_tunnel: dict[Tunnel, Peer] = {}
         self.routes: AllowedSources[Peer] = AllowedSources()
+        self.routes.reserve(OVERLAY)
+        self.routes.reserve(ip_network(terms.identity.address))
+        self.blocked: dict[bytes, StoredPeer] = {}
         self.timestamp_floor = timestamp_floor
         self.capabilities: frozenset[str] = frozenset()
 
@@ -88,9 +136,16 @@ class Contacts:
     def __len__(self) -> int:
         return len(self._by_key)
 
+    # Finding one.
+
     def by_key(self, noise_public_key: bytes) -> Peer | None:
         """The peer with that X25519 key."""
         return self._by_key.get(noise_public_key)
+
+    def record(self, noise_public_key: bytes) -> StoredPeer | None:
+        """The record of the peer with that X25519 key, blocked or not."""
+        peer = self._by_key.get(noise_public_key)
+        return self.blocked.get(noise_public_key) if peer is None else record_of(peer)
 
     def find(self, text: str) -> Peer:
         """The peer that a person means.
@@ -99,71 +154,109 @@ class Contacts:
             text: a name, a peer id, an address, or a WireGuard key in base64.
 
         Raises:
+            UsageError: nobody has it, or only somebody who is blocked.
+        """
+        key = self.key_of(text)
+        self.refuse_blocked(key)
+        return self._by_key[key]
+
+    def key_of(self, text: str) -> bytes:
+        """The X25519 key of the peer that a person means, blocked or not.
+
+        Args:
+            text: as for `find`.
+
+        Raises:
             UsageError: nobody has it.
         """
-        for peer in self._by_key.values():
-            names = {peer.name, encode_wireguard_key(peer.tunnel.peer_public)}
-            if text in names or (peer.peer_id is not None and text == str(peer.peer_id)):
-                return peer
-            if text in {str(network.network_address) for network in peer.allowed if network.num_addresses == 1}:
-                return peer
+        key = self._by_name.get(text) or decode_key(text) or self._key_at(text)
+        if key in self._by_key or key in self.blocked:
+            return key
+        raise UsageError(f"no peer {text!r}; `weft peer list` shows those that there are")
+
+    def _key_at(self, text: str) -> bytes:
         try:
-            address = IPv6Address(text).packed
+            address = ip_address(text)
         except ValueError:
-            address = b""
-        found = self.routes.lookup(address) if address else None
-        if found is None:
-            raise UsageError(f"no peer {text!r}; `weft peer list` shows those that there are")
-        return found
+            return b""
+        peer = self.routes.lookup(address.packed)
+        # Where everything leads is no name of whoever it leads to.
+        if peer is not None and any(address in network for network in peer.allowed if network.prefixlen):
+            return peer.tunnel.peer_public
+        return next((key for key in self.blocked if address_of(key) == address.packed), b"")
+
+    # Changing one.
 
     def add_weft(self, noise_public_key: bytes, peer_id: PeerId | None, *, is_wanted: bool) -> Peer:
-        """Make the peer of a weft node, or complete the one that is there.
+        """Make the peer of a weft node, a stranger unless it is wanted; or complete the one that is there.
 
         Raises:
-            UsageError: the key is our own, belongs to a stock device, or has no usable address.
+            UsageError: the key is our own, belongs to a stock device, is blocked, or has no usable address.
         """
+        self.refuse_blocked(noise_public_key)
         peer = self._by_key.get(noise_public_key)
         if peer is None:
-            address = address_of(noise_public_key)
-            if noise_public_key == self._terms.static.public:
-                raise UsageError("that is this node itself")
-            if not is_usable_address(address):
-                raise UsageError(
-                    "the key has no address in fc00::/8; a stock device is added with `peer add-wireguard`"
-                )
-            peer = self._make(
-                noise_public_key, self._terms.network_psk, self._terms.keepalive_ns, (ip_network(address),), weft=True
-            )
-        elif not peer.is_weft:
-            raise UsageError("that key belongs to a WireGuard device; disconnect it first")
+            record = new_record(noise_public_key, peer_id, is_weft=True)
+            self.put(noise_public_key, replace(record, standing="wanted" if is_wanted else "stranger"))
+            return self._by_key[noise_public_key]
+        if not peer.is_weft:
+            raise UsageError("that key belongs to a WireGuard device; remove it first")
         peer.peer_id = peer.peer_id or peer_id
-        peer.is_wanted = peer.is_wanted or is_wanted
+        if is_wanted:
+            peer.standing = "wanted"
         return peer
 
-    def add_wireguard(
-        self, noise_public_key: bytes, name: str | None, allowed: tuple[Network, ...], psk: bytes, keepalive_ns: int
-    ) -> Peer:
-        """Make the peer of a stock device, in the place of one with the same key.
+    def refuse_blocked(self, key: bytes) -> None:
+        """Refuse to have to do with somebody who is blocked.
 
         Raises:
-            UsageError: the key is our own or a weft peer's, or a network belongs to somebody else.
+            UsageError: names them.
         """
-        if noise_public_key == self._terms.static.public:
-            raise UsageError("that is this node itself")
-        old = self._by_key.get(noise_public_key)
-        if old is not None and old.is_weft:
-            raise UsageError("that key belongs to a weft peer; disconnect it first")
-        for peer in self._by_key.values():
-            if peer is not old and name is not None and peer.name == name:
-                raise UsageError(f"another peer is called {name!r}")
-            if peer is not old and set(peer.allowed) & set(allowed):
-                raise UsageError(f"{peer.name or 'another peer'} has the same allowed addresses")
-        if old is not None:
-            self.remove(old)
-        peer = self._make(noise_public_key, psk, keepalive_ns, allowed, weft=False)
-        peer.name, peer.is_wanted = name, True
-        peer.preshared_key = psk if any(psk) else None
-        return peer
+        if key in self.blocked:
+            raise UsageError(f"{title_of(self.blocked[key])} is blocked; `weft peer unblock` first")
+
+    def put(self, key: bytes, record: StoredPeer | None, *, take: bool = False) -> Displaced:
+        """Let a record take the place of the one before; a session goes on if it can.
+
+        Args:
+            key: X25519, 32 bytes.
+            record: None forgets the peer.
+            take: take the networks from others who have them; else that is refused.
+
+        Returns:
+            What brings back how it was, put by put.
+
+        Raises:
+            UsageError: it is not possible; nothing changed.
+        """
+        before, peer = self.record(key), self._by_key.get(key)
+        if record is not None:
+            self._check(key, record, before)
+        if record is None or record.standing == "blocked":
+            if peer is not None:
+                self.remove(peer)
+            self._block(key, record)
+            return [(key, before)]
+        made = self._made(key, record) if peer is None else None
+        displaced = self._take(key, record, take=take)
+        self._block(key, None)
+        if made is not None:
+            self._welcome(made)
+        self._amend(made or self._by_key[key], record)
+        return [(key, before), *displaced]
+
+    def remove(self, peer: Peer) -> None:
+        """Forget a peer and everything of its session."""
+        self.timestamp_floor = max(self.timestamp_floor, peer.tunnel.last_timestamp_sent)
+        for network in peer.allowed:
+            self.routes.remove(network)
+        peer.tunnel.close()
+        peer.joiner.close()
+        peer.queue.clear()
+        del self.by_tunnel[peer.tunnel]
+        del self._by_key[peer.tunnel.peer_public]
+        self._name(peer.tunnel.peer_public, peer.name, None)
+        self._when_removed(peer)
 
     def tunnel_for(self, noise_public_key: bytes) -> Tunnel | None:
         """The tunnel of whoever wrote an authentic initiation; makes a peer of an unknown one, or refuses it."""
@@ -171,9 +264,9 @@ class Contacts:
         if peer is not None:
             return peer.tunnel
         is_usable = noise_public_key != self._terms.static.public and is_usable_address(address_of(noise_public_key))
-        if not self._terms.accepts_unknown or not is_usable:
+        if not self._terms.accepts_unknown or not is_usable or noise_public_key in self.blocked:
             return None
-        strangers = [peer for peer in self._by_key.values() if not peer.is_wanted]
+        strangers = [peer for peer in self._by_key.values() if peer.standing == "stranger"]
         if len(strangers) >= MAX_STRANGERS:
             now = self._terms.clock()
             idle = next((peer for peer in strangers if not peer.tunnel.is_up(now)), None)
@@ -182,80 +275,179 @@ class Contacts:
             self.remove(idle)
         return self.add_weft(noise_public_key, None, is_wanted=False).tunnel
 
-    def remove(self, peer: Peer) -> None:
-        """Forget a peer and everything of its session."""
-        self.timestamp_floor = self.last_timestamp_sent
-        self.routes.remove_peer(peer)
-        peer.tunnel.close()
-        peer.joiner.close()
-        peer.queue.clear()
-        del self.by_tunnel[peer.tunnel]
-        del self._by_key[peer.tunnel.peer_public]
-        self._when_removed(peer)
+    # What follows from all of them.
 
     def stored(self) -> list[StoredPeer]:
-        """What the store keeps: who was asked for, and strangers who proved that they are weft nodes."""
-        return [_stored(peer) for peer in self._by_key.values() if peer.is_wanted or peer.is_known]
+        """What the store keeps: whom a person spoke of, and strangers who proved that they are weft nodes."""
+        peers = (peer for peer in self._by_key.values() if peer.standing != "stranger" or peer.is_known)
+        return [*map(record_of, peers), *self.blocked.values()]
+
+    def networks(self) -> set[Network]:
+        """What is to be routed to the interface: what peers have besides the addresses of weft nodes.
+
+        Not what leads everywhere: the system's default route is no peer's, unless a person makes it so.
+        """
+        extra = (network for peer in self._by_key.values() for network in peer.allowed[peer.is_weft :])
+        return {network for network in extra if network.prefixlen}
+
+    def network_around(self, host: str) -> Network | None:
+        """The network of the overlay that an address of the underlay lies in; where everything leads is none.
+
+        Args:
+            host: an IP address, with its zone if it has one.
+        """
+        network = self.routes.network_around(ip_address(host.partition("%")[0]).packed)
+        return network if network is not None and network.prefixlen else None
+
+    def check_endpoints(self, networks: Iterable[Network]) -> None:
+        """Refuse networks with the endpoint of a peer in them: its tunnel would lead into itself.
+
+        Raises:
+            UsageError: names both.
+        """
+        routed = [network for network in networks if network.prefixlen]
+        for peer in self._by_key.values() if routed else ():
+            endpoint = peer.path.endpoint
+            at = [endpoint.multiaddr] if isinstance(endpoint, Endpoint) else []
+            for address in (*at, *peer.endpoints.configured):
+                host = str(address.host).partition("%")[0]
+                if address.components[0].protocol != "dns" and any(ip_address(host) in network for network in routed):
+                    inside = next(network for network in routed if ip_address(host) in network)
+                    raise UsageError(f"{inside} has the endpoint {host} of {title_of(record_of(peer))} in it")
 
     @property
     def last_timestamp_sent(self) -> bytes:
         """The highest TAI64N that was sent to anybody."""
         return max((self.timestamp_floor, *(peer.tunnel.last_timestamp_sent for peer in self._by_key.values())))
 
-    def _make(self, key: bytes, psk: bytes, keepalive_ns: int, allowed: tuple[Network, ...], *, weft: bool) -> Peer:
-        terms = self._terms
+    # How a record becomes a peer.
+
+    def _check(self, key: bytes, record: StoredPeer, before: StoredPeer | None) -> None:
+        if key == self._terms.static.public:
+            raise UsageError("that is this node itself")
+        if before is not None and before.kind != record.kind:
+            kind = "a weft peer" if before.kind == "weft" else "a WireGuard device"
+            raise UsageError(f"that key belongs to {kind}; remove it first")
+        if record.kind == "weft" and not is_usable_address(address_of(key)):
+            raise UsageError("the key has no address in fc00::/8; a stock device is added with `peer add-wireguard`")
+        if record.name is not None and self._by_name.get(record.name, key) != key:
+            raise UsageError(f"another peer is called {record.name!r}")
+        is_more = record.standing == "blocked" and key not in self.blocked
+        if is_more and len(self.blocked) >= MAX_BLOCKED:
+            raise UsageError(f"{MAX_BLOCKED:,} peers are blocked already; `weft peer unblock` or `remove` some first")
+
+    def _take(self, key: bytes, record: StoredPeer, *, take: bool) -> Displaced:
+        """Make the networks of a record free, or refuse it."""
+        losses: dict[bytes, set[Network]] = {}
+        for network in _networks(key, record):
+            owner = self.routes.owner_of(network)
+            if network == OVERLAY or network == ip_network(self._terms.identity.address):
+                raise UsageError(f"{network} is of weft itself and can't be given to a peer")
+            if owner is None or owner.tunnel.peer_public == key:
+                continue
+            if not take or network == ip_network(owner.address or bytes(16)):
+                raise UsageError(f"{network} belongs to {title_of(record_of(owner))} already")
+            losses.setdefault(owner.tunnel.peer_public, set()).add(network)
+        displaced: Displaced = []
+        for loser, lost in losses.items():
+            old = record_of(self._by_key[loser])
+            kept = [text for text in old.allowed_ips if ip_network(text) not in lost]
+            displaced += self.put(loser, replace(old, allowed_ips=kept))
+        return displaced
+
+    def _made(self, key: bytes, record: StoredPeer) -> Peer:
+        terms, is_weft = self._terms, record.kind == "weft"
         tunnel = Tunnel(
             terms.static,
             key,
             table=self._table,
             random_bytes=terms.random_bytes,
-            preshared_key=psk,
-            persistent_keepalive_ns=keepalive_ns,
-            timestamp_floor=self.last_timestamp_sent,
+            preshared_key=self._preshared_key(record),
+            persistent_keepalive_ns=self._keepalive_ns(record),
+            # Newer ones went to others only: what went to somebody who was forgotten is in it.
+            timestamp_floor=self.timestamp_floor,
         )
         meter = LossMeter()
         notices = prober = None
-        if weft:
+        if is_weft:
             hello = Hello(terms.identity.peer_id.public_key, MAX_TOTAL_BYTES, terms.mtu, self.capabilities)
             # Not of the process: what a peer remembers of us is void when we have forgotten what it said.
             notices = Notices(terms.random_bytes(BOOT_BYTES), hello, self._drops)
             prober = Prober(terms.identity, terms.random_bytes, self._drops)
-        peer = Peer(
+        return Peer(
             tunnel,
-            Path(can_probe=weft, fixed_pieces=terms.fixed_pieces),
+            Path(can_probe=is_weft, fixed_pieces=terms.fixed_pieces),
             Joiner(self._budget, meter, self._drops),
             meter,
             notices=notices,
             prober=prober,
-            allowed=allowed,
+            allowed=_networks(key, record),
+            peer_id=record.peer_id,
+            standing=record.standing,
         )
-        for network in allowed:
+
+    def _welcome(self, peer: Peer) -> None:
+        self._by_key[peer.tunnel.peer_public] = peer
+        self.by_tunnel[peer.tunnel] = peer
+        for network in peer.allowed:
             self.routes.insert(network, peer)
-        self._by_key[key] = peer
-        self.by_tunnel[tunnel] = peer
-        return peer
+        if peer.standing == "known":
+            peer.tunnel.rest()
+
+    def _amend(self, peer: Peer, record: StoredPeer) -> None:
+        key = peer.tunnel.peer_public
+        self._name(key, peer.name, record.name)
+        peer.name, peer.standing = record.name, record.standing
+        peer.peer_id = peer.peer_id or record.peer_id
+        networks = _networks(key, record)
+        if networks != peer.allowed:
+            for network in peer.allowed:
+                self.routes.remove(network)
+            for network in networks:
+                self.routes.insert(network, peer)
+            peer.allowed = networks
+        known, configured = map(decode_multiaddr, record.endpoints), map(decode_multiaddr, record.configured)
+        endpoints = Endpoints(known, configured)
+        if (endpoints.known, endpoints.configured) != (peer.endpoints.known, peer.endpoints.configured):
+            peer.endpoints = endpoints
+        peer.keepalive_s = record.keepalive_s
+        peer.tunnel.set_persistent_keepalive(self._keepalive_ns(record))
+        peer.preshared_key = decode_wireguard_key(record.psk) if record.psk else None
+        peer.tunnel.set_preshared_key(self._preshared_key(record))
+
+    def _preshared_key(self, record: StoredPeer) -> bytes:
+        if record.kind == "weft":
+            return self._terms.network_psk
+        return decode_wireguard_key(record.psk) if record.psk else bytes(KEY_BYTES)
+
+    def _keepalive_ns(self, record: StoredPeer) -> int:
+        if record.keepalive_s is not None:
+            return record.keepalive_s * SECOND_NS
+        return self._terms.keepalive_ns if record.kind == "weft" else 0
+
+    def _block(self, key: bytes, record: StoredPeer | None) -> None:
+        """Keep the record of somebody who is blocked, or don't keep it any more."""
+        before = self.blocked.pop(key, None)
+        self._name(key, before.name if before is not None else None, record.name if record is not None else None)
+        if record is not None:
+            self.blocked[key] = record
+
+    def _name(self, key: bytes, old: str | None, new: str | None) -> None:
+        if old is not None:
+            del self._by_name[old]
+        if new is not None:
+            self._by_name[new] = key
 
 
-def _stored(peer: Peer) -> StoredPeer:
-    key = str(peer.peer_id) if peer.peer_id else encode_wireguard_key(peer.tunnel.peer_public)
-    endpoints = [str(address) for address in peer.endpoints.known]
-    configured = [str(address) for address in peer.endpoints.configured]
-    if peer.is_weft:
-        return StoredPeer(
-            key=key,
-            kind="weft",
-            name=peer.name,
-            endpoints=endpoints,
-            configured=configured,
-            stranger=not peer.is_wanted,
-        )
-    return StoredPeer(
-        key=key,
-        kind="wireguard",
-        name=peer.name,
-        allowed_ips=[str(network) for network in peer.allowed],
-        endpoints=endpoints,
-        configured=configured,
-        psk=encode_wireguard_key(peer.preshared_key) if peer.preshared_key else None,
-        keepalive_s=peer.tunnel.persistent_keepalive_ns // 1_000_000_000,
-    )
+def decode_key(text: str) -> bytes:
+    """The X25519 key that a peer id or a WireGuard key in base64 is or stands for; nothing if it is neither."""
+    try:
+        return decode_wireguard_key(text) if text.endswith("=") else PeerId.from_text(text).noise_public_key
+    except DecodeError:
+        return b""
+
+
+def _networks(key: bytes, record: StoredPeer) -> tuple[Network, ...]:
+    """All that the peer of a record has, each once; the own address of a weft node first."""
+    own = [ip_network(address_of(key))] if record.kind == "weft" else []
+    return tuple(dict.fromkeys([*own, *map(ip_network, record.allowed_ips)]))

@@ -193,8 +193,8 @@ class Dialler:
             self._wake.set()
 
     async def run(self, session: Session) -> None:
-        """Call everybody, and then whoever is to be called, until cancelled."""
-        self._to_call.update(session.contacts)
+        """Call everybody but those who are to call, and then whoever is to be called, until cancelled."""
+        self._to_call.update(peer for peer in session.contacts if peer.standing != "known")
         self._wake.set()
         running: set[Hashable] = set()
         async with asyncio.TaskGroup() as group:
@@ -254,5 +254,6 @@ class Dialler:
         return endpoint
 
     def _is_missed(self, session: Session, peer: Peer) -> bool:
-        """Whether a peer is still one, and is not up."""
-        return peer.tunnel in session.contacts.by_tunnel and not peer.tunnel.is_up(self._clock())
+        """Whether a peer is still one that is called, and is not up."""
+        is_called = peer.tunnel in session.contacts.by_tunnel and peer.standing != "known"
+        return is_called and not peer.tunnel.is_up(self._clock())

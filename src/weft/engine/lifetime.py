@@ -13,17 +13,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
-from ipaddress import ip_network
 from itertools import count
 from pathlib import Path
 
 from weft.engine import dial
 from weft.engine.config import Config, load_network_psk
 from weft.engine.contacts import Terms
-from weft.engine.endpoints import Endpoints
 from weft.engine.environment import allowed_offloads, fixed_pieces
 from weft.engine.events import Events
+from weft.engine.given import GivenInterface
 from weft.engine.interface import INTERFACE_MTU, OverlayInterface
 from weft.engine.memory import FLOOR_AHEAD_S, Memory
 from weft.engine.peer import Network
@@ -34,12 +34,11 @@ from weft.engine.underlay import Underlay
 from weft.errors import UsageError
 from weft.firewall.firewall import Firewall
 from weft.firewall.rules import encode_rule
-from weft.identity import decode_wireguard_key
 from weft.io.clock import monotonic_ns, random_bytes, wall_ns
 from weft.io.netlink import local_addresses, watch_addresses
 from weft.io.store import State
+from weft.io.tun import Tun
 from weft.io.udp import UdpSocket
-from weft.multiaddr import decode_multiaddr
 from weft.noise.primitives import KEY_BYTES, StaticKey
 from weft.noise.tai64n import later_timestamp
 
@@ -99,7 +98,7 @@ class Lifetime:
         self.firewall = Firewall(rules, refuse=config.fc00.refuse)
         self.drops: Counter[str] = Counter()
         self.events = Events()
-        self.underlay = Underlay()
+        self.underlay = Underlay(self._network_around)
         self.interface: OverlayInterface | None = None
         self.session: Session | None = None
         self.dialler = dial.Dialler(self.underlay.find, self._terms.clock)
@@ -168,27 +167,12 @@ class Lifetime:
     def _restore_peers(self, session: Session) -> None:
         """Take the stored peers; the task `dial` calls them."""
         for stored in self.memory.state.peers:
-            if stored.stranger and not self._terms.accepts_unknown:
+            if stored.standing == "stranger" and not self._terms.accepts_unknown:
                 continue
-            key = stored.noise_public_key
             try:
-                if stored.kind == "weft":
-                    peer = session.contacts.add_weft(key, stored.peer_id, is_wanted=not stored.stranger)
-                    peer.name = stored.name
-                else:
-                    peer = session.contacts.add_wireguard(
-                        key,
-                        stored.name,
-                        tuple(ip_network(prefix) for prefix in stored.allowed_ips),
-                        decode_wireguard_key(stored.psk) if stored.psk else bytes(KEY_BYTES),
-                        stored.keepalive_s * 1_000_000_000,
-                    )
+                session.contacts.put(stored.noise_public_key, stored)
             except UsageError as error:
                 log.warning("a stored peer is left out: %s", error)
-                continue
-            peer.endpoints = Endpoints(
-                map(decode_multiaddr, stored.endpoints), map(decode_multiaddr, stored.configured)
-            )
 
     async def _keep_session(self) -> None:
         """Build the session anew whenever its stage is beyond help."""
@@ -262,8 +246,12 @@ class Lifetime:
             timestamp_floor=floor.hex(),
         )
 
-    async def open_interface(self, ifname: str) -> OverlayInterface:
+    async def open_interface(self, ifname: str, tun: Callable[[], Tun] | None = None) -> OverlayInterface:
         """Make the fc00::/8 interface, if there is none yet, with the routes of the peers.
+
+        Args:
+            ifname: its name.
+            tun: opens, in a thread, an interface that somebody else has made, which is then used as it is.
 
         Raises:
             PermissionError: needs root or CAP_NET_ADMIN.
@@ -271,10 +259,15 @@ class Lifetime:
         """
         async with self._opening:
             if self.interface is None:
-                offloads = "tun" in allowed_offloads()
-                interface = await OverlayInterface.open(ifname, self.identity.address, offloads=offloads)
+                if tun is not None:
+                    interface: OverlayInterface = await GivenInterface.use(
+                        await asyncio.to_thread(tun), self.identity.address
+                    )
+                else:
+                    offloads = "tun" in allowed_offloads()
+                    interface = await OverlayInterface.open(ifname, self.identity.address, offloads=offloads)
                 try:
-                    await interface.set_routes(self._stock_networks())
+                    await interface.set_routes(self.running.contacts.networks())
                     self._attach(interface)
                 except BaseException:
                     await interface.close()
@@ -289,16 +282,16 @@ class Lifetime:
             await self._close_interface()
 
     async def set_routes(self) -> None:
-        """Route the allowed addresses of stock devices to the interface.
+        """Route what peers have besides the addresses of weft nodes to the interface.
 
         Raises:
             UsageError: one of them has a route already.
         """
         if self.interface is not None:
-            await self.interface.set_routes(self._stock_networks())
+            await self.interface.set_routes(self.running.contacts.networks())
 
-    def _stock_networks(self) -> set[Network]:
-        return {network for peer in self.running.contacts if not peer.is_weft for network in peer.allowed}
+    def _network_around(self, host: str) -> Network | None:
+        return self.session.contacts.network_around(host) if self.session is not None else None
 
     async def _close_interface(self) -> None:
         interface, self.interface = self.interface, None

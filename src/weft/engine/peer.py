@@ -19,6 +19,7 @@ from weft.burst.size import LossMeter
 from weft.engine.endpoints import Endpoints
 from weft.identity import PeerId
 from weft.io.recvmmsg import Address
+from weft.io.store import Standing
 from weft.io.udp import UdpSocket
 from weft.mesh.notices import BURST_VERSION, Notices
 from weft.mesh.probe import Prober
@@ -95,9 +96,12 @@ class Peer:
         receiving: the keypair that the gaps are counted in.
         queue: packets that wait for a session, bounded.
         in_use: whether data was sent since the path MTU was last looked at.
-        is_wanted: whether somebody asked for it; others are strangers, who called by themselves.
+        standing: what it is to this node; the table is in contacts.py.
+        allowed: the networks that it may use as its source, its own address first if it is a weft node.
         endpoints: where it may be: what a person named, and what it proved.
-        preshared_key: of a stock device that has one, for the store.
+        preshared_key: of a stock device that has one.
+        keepalive_s: what a person set, 0 being none; None is what the node gives peers of that kind.
+        handshake_wall_ns: when its last session came up, ns since 1970; None before the first.
         proving: the ping that proves an endpoint, and that endpoint.
         handshake_endpoint: where the last handshake message went; a session that comes up proves it.
         mtu_probe: the ping that probes the path MTU, and the IP packet size that it has.
@@ -113,9 +117,10 @@ class Peer:
         "drops",
         "endpoints",
         "handshake_endpoint",
+        "handshake_wall_ns",
         "in_use",
-        "is_wanted",
         "joiner",
+        "keepalive_s",
         "meter",
         "mtu_probe",
         "name",
@@ -130,6 +135,7 @@ class Peer:
         "refusing_until",
         "report_at",
         "report_due",
+        "standing",
         "takes_udp",
         "tunnel",
     )
@@ -146,7 +152,7 @@ class Peer:
         allowed: tuple[Network, ...],
         name: str | None = None,
         peer_id: PeerId | None = None,
-        is_wanted: bool = False,
+        standing: Standing = "stranger",
     ) -> None:
         self.tunnel = tunnel
         self.path = path
@@ -158,7 +164,7 @@ class Peer:
         self.address = allowed[0].network_address.packed if notices is not None else b""
         self.name = name
         self.peer_id = peer_id
-        self.is_wanted = is_wanted
+        self.standing: Standing = standing
         self.burst_limit = 0
         self.takes_udp = False
         self.receiving: Keypair | None = None
@@ -169,6 +175,8 @@ class Peer:
         self.armed_at: int | None = None
         self.endpoints = Endpoints()
         self.preshared_key: bytes | None = None
+        self.keepalive_s: int | None = None
+        self.handshake_wall_ns: int | None = None
         self.proving: tuple[bytes, Endpoint] | None = None
         self.handshake_endpoint: Hashable | None = None
         self.mtu_probe: tuple[bytes, int] | None = None
@@ -176,6 +184,11 @@ class Peer:
         self.drops: Counter[str] = Counter()
         self._bad_tag_times: deque[int] = deque(maxlen=BAD_TAGS_BEFORE_REFUSAL)
         self._refusal_for = REFUSAL_NS
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether this node calls it."""
+        return self.standing == "wanted"
 
     @property
     def is_weft(self) -> bool:

@@ -20,6 +20,7 @@ from itertools import count
 
 from weft.burst.header import MAX_TOTAL_BYTES, TYPE_DATA
 from weft.burst.size import REPORT_INTERVAL_NS
+from weft.engine.capture import Captures
 from weft.engine.contacts import Contacts, Terms
 from weft.engine.delivery import Delivery
 from weft.engine.events import Events
@@ -74,6 +75,7 @@ class Session:
         when_changed: Callable[[], None],
         when_unanswered: Callable[[Peer], None] = lambda peer: None,
         events: Events | None = None,
+        captures: Captures | None = None,
     ) -> None:
         """Build the machines; nothing is sent before `run` does.
 
@@ -85,6 +87,7 @@ class Session:
             when_changed: called when something is to be stored: a peer was learned or moved.
             when_unanswered: called when a peer did not answer an initiation, and may be looked for elsewhere (`aim`).
             events: of the node; what is told here is who comes, moves and goes.
+            captures: of the node; who listens goes on listening when the session is built anew.
         """
         self._terms = terms
         self._firewall = firewall
@@ -97,10 +100,19 @@ class Session:
         routes = self.contacts.routes
         self.proving = Proving(self, terms.clock, when_changed)
         self.transmitter = Transmitter(self, drops)
-        self.outbound = Outbound(routes, firewall, self.transmitter, self, terms.clock, drops)
-        self.delivery = Delivery(drops)
+        self._captures = captures or Captures()
+        self.outbound = Outbound(routes, firewall, self.transmitter, self, terms.clock, drops, self._captures)
+        self.delivery = Delivery(drops, routes, self._captures)
         self.inbound = Inbound(
-            self.gate.keypairs, self.contacts.by_tunnel, routes, firewall, self.delivery, self, terms.clock, drops
+            self.gate.keypairs,
+            self.contacts.by_tunnel,
+            routes,
+            firewall,
+            self.delivery,
+            self,
+            terms.clock,
+            drops,
+            self._captures,
         )
         self._answers = Rate(ANSWERS_PER_SECOND, burst=ANSWERS_PER_SECOND)
         self._attention: set[Peer] = set()
@@ -157,6 +169,12 @@ class Session:
         if peer.path.endpoint != endpoint:
             self.proving.move(peer, endpoint, proven=True)
 
+    def end(self, peer: Peer) -> None:
+        """End the session with a peer, and leave the next one to it; whoever waits for it is told."""
+        peer.tunnel.rest()
+        peer.queue.clear()
+        self._release(peer)
+
     def show_up(self) -> None:
         """Say something to every peer with a session, now: this machine may be reached elsewhere.
 
@@ -187,12 +205,15 @@ class Session:
 
     def _handle_removed(self, peer: Peer) -> None:
         """A peer was forgotten, by whatever way."""
+        self._release(peer)
+        self._attention.discard(peer)
+        peer.armed_at = None
+
+    def _release(self, peer: Peer) -> None:
         for waiter in self._up_waiters.pop(peer, []):
             waiter.cancel()
         self.proving.handle_removed(peer)
         self._presence.handle_removed(peer)
-        self._attention.discard(peer)
-        peer.armed_at = None
 
     def say_hello(self, capabilities: frozenset[str]) -> None:
         """The node's abilities changed: tell every peer."""
@@ -217,6 +238,12 @@ class Session:
         self.drops["no peer has the destination"] += 1
         self._answer(destination_unreachable(packet, Unreachable.ADDRESS, self._own_address(packet)), now)
 
+    def handle_resting(self, packet: memoryview) -> None:
+        """A packet is for a peer that is not called: say so."""
+        self.drops["peer is not called"] += 1
+        unreachable = destination_unreachable(packet, Unreachable.ADDRESS, self._own_address(packet))
+        self._answer(unreachable, self._clock())
+
     def handle_too_big(self, packet: memoryview, room: int, now: int) -> None:
         """A packet is too big for the path to a peer that takes no bursts: say how big it may be."""
         self.drops["too big for the path"] += 1
@@ -228,6 +255,8 @@ class Session:
         """Tell the sender of a rejected packet."""
         rejection = self._firewall.rejection(packet, now)
         if rejection is not None:
+            if self._captures.listeners:
+                self._captures.put("out", peer, [rejection])
             self.transmitter.send_packet(peer, rejection, now)
 
     def handle_moved(self, peer: Peer, endpoint: Endpoint, now: int) -> None:
@@ -324,11 +353,13 @@ class Session:
             elif isinstance(event, HandshakeFailed):
                 self.drops["no answer to handshakes"] += len(peer.queue)
                 peer.queue.clear()
-                if not peer.is_wanted:
-                    # It called by itself and will do so again; who was asked for is called until it is disconnected.
+                if peer.standing == "stranger":
+                    # It called by itself and will do so again.
                     self.remove(peer)
                     self._when_changed()
                     return
+                if peer.standing == "known":
+                    peer.tunnel.rest()
         if peer.queue and peer.tunnel.keypair_for_sending(now) is not None:
             self.outbound.send_queued(peer, now)
         if peer.notices is not None and peer.prober is not None:
@@ -352,6 +383,7 @@ class Session:
 
     def _handle_up(self, peer: Peer, now: int) -> None:
         """A session came up: its handshake proved the endpoint, unless what ended it came from another one."""
+        peer.handshake_wall_ns = self._wall_clock()
         if peer.path.endpoint == peer.handshake_endpoint:
             self.proving.prove(peer, now)
         if peer.notices is not None:

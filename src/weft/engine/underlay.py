@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 from msgspec import Struct
 
 from weft.engine import dial
 from weft.engine.environment import allowed_offloads
-from weft.engine.peer import Endpoint
+from weft.engine.peer import Endpoint, Network
 from weft.engine.status import SCHEMA, Listener
 from weft.errors import TransportError, UsageError
 from weft.identity import PeerId
@@ -95,11 +95,15 @@ class Prepared:
 class Underlay:
     """The listeners of a node.
 
+    Args:
+        network_around: the network of the overlay that an address lies in, if it does.
+
     Attributes:
         addresses: of this machine, worth telling others.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, network_around: Callable[[str], Network | None]) -> None:
+        self._network_around = network_around
         self._sockets: dict[Multiaddr, UdpSocket] = {}
         self.addresses: list[str] = []
 
@@ -175,6 +179,9 @@ class Underlay:
         found = await dial.resolve(address, [socket.is_ipv6 for socket in self.sockets])
         dial.check_underlay(found)
         host, port = found.endpoint()
+        inside = self._network_around(host)
+        if inside is not None:
+            raise UsageError(f"{host} is inside {inside}, which leads to a peer: a tunnel there would carry itself")
         for socket in self.sockets:
             if socket.is_ipv6 == (":" in host):
                 return Endpoint(socket, socket.address_of(host, port))

@@ -29,12 +29,15 @@ from weft.identity import Identity, PeerId, decode_wireguard_key
 from weft.io import durable
 from weft.multiaddr import decode_multiaddr
 
-VERSION = 1
+VERSION = 2
 """Version of `state.json`; it grows when an older weft would misread the file."""
 TIMESTAMP_BYTES = 12
 ENDPOINTS = 8
 """Endpoints that are kept for a peer."""
 NAME_CHARACTERS = 63
+
+Standing = Literal["wanted", "known", "stranger", "blocked"]
+"""What a peer is to the node; the table is in `weft.engine.contacts`."""
 
 _KEY_HEADER = """\
 # The secret key of this weft node. Whoever has it is this node: show it to nobody, and keep a copy in a safe place.
@@ -50,18 +53,17 @@ class StoredPeer(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults
     """Peer id; or the X25519 key as `wg` prints it, of a peer that runs stock WireGuard or has not told its peer id."""
     kind: Literal["weft", "wireguard"]
     name: str | None = None
+    standing: Standing = "wanted"
     allowed_ips: list[str] = []
-    """Prefixes that a stock peer may have behind it; a weft peer has its own address, and none here."""
+    """Prefixes behind it; a weft peer has its own address besides, which is not among them."""
     endpoints: list[str] = []
     """Where it may be, the newest first: multiaddrs."""
     configured: list[str] = []
     """Those of its endpoints that a person named; the others it proved by itself."""
     psk: str | None = None
     """Preshared key of a stock peer, as `wg` prints it."""
-    keepalive_s: int = 0
-    """Persistent keepalive; 0 is none."""
-    stranger: bool = False
-    """Nobody asked for it: it called by itself, and is kept to be found again after a restart."""
+    keepalive_s: int | None = None
+    """Persistent keepalive; 0 is none, and without a value it is what the node gives peers of that kind."""
 
     @property
     def peer_id(self) -> PeerId | None:
@@ -235,7 +237,6 @@ _PEER_RULES: tuple[tuple[str, str, Callable[[StoredPeer], object]], ...] = (
         lambda peer: peer.name is None or (peer.name.isprintable() and 0 < len(peer.name) <= NAME_CHARACTERS),
     ),
     ("allowed_ips", "prefixes such as 10.0.0.0/24", lambda peer: list(map(ip_network, peer.allowed_ips)) or True),
-    ("allowed_ips", "none with a weft peer", lambda peer: peer.kind == "wireguard" or not peer.allowed_ips),
     (
         "endpoints",
         f"at most {ENDPOINTS} multiaddrs such as /ip4/192.0.2.1/udp/1312",
@@ -245,7 +246,7 @@ _PEER_RULES: tuple[tuple[str, str, Callable[[StoredPeer], object]], ...] = (
     ("configured", "some of its endpoints", lambda peer: set(peer.configured) <= set(peer.endpoints)),
     ("psk", "a WireGuard preshared key (base64)", lambda peer: peer.psk is None or decode_wireguard_key(peer.psk)),
     ("psk", "none with a weft peer", lambda peer: peer.kind == "wireguard" or peer.psk is None),
-    ("keepalive_s", "0 to 65535 seconds", lambda peer: 0 <= peer.keepalive_s <= 0xFFFF),
+    ("keepalive_s", "0 to 65535 seconds", lambda peer: 0 <= (peer.keepalive_s or 0) <= 0xFFFF),
 )
 """Field, what it must be, and a test that is false or raises where it is not."""
 

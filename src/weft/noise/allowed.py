@@ -4,7 +4,8 @@ Out, a destination's longest matching network says to which peer a packet goes; 
 alone it may come. Networks are kept in one dictionary per prefix length; there are few lengths in a table, so a look-up
 is a few dictionary look-ups, whatever the number of peers.
 
-Rules of the file: a network belongs to one peer; giving it to another takes it from the first, as `wg` does.
+Rules of the file: a network belongs to one peer; giving it to another takes it from the first, as `wg` does. What is
+reserved belongs to nobody, but longer networks inside it may.
 
 Source: the WireGuard paper, section 2.
 """
@@ -17,7 +18,7 @@ from typing import Generic, TypeVar
 
 P = TypeVar("P", bound=Hashable)
 
-_Table = dict[int, dict[int, tuple[IPv4Network | IPv6Network, P]]]
+_Table = dict[int, dict[int, tuple[IPv4Network | IPv6Network, P | None]]]
 
 
 class AllowedSources(Generic[P]):
@@ -27,8 +28,15 @@ class AllowedSources(Generic[P]):
         self._by_length: dict[int, _Table[P]] = {4: {}, 16: {}}
         """By bytes of an address: by bits after the prefix, smallest first: by the prefix's value."""
 
+    def reserve(self, network: IPv4Network | IPv6Network) -> None:
+        """Give a network to nobody: shorter ones around it don't count for it."""
+        self._put(network, None)
+
     def insert(self, network: IPv4Network | IPv6Network, peer: P) -> None:
         """Give a network to a peer, and take it from whoever had it."""
+        self._put(network, peer)
+
+    def _put(self, network: IPv4Network | IPv6Network, peer: P | None) -> None:
         tables = self._by_length[network.max_prefixlen // 8]
         shift = network.max_prefixlen - network.prefixlen
         if shift not in tables:
@@ -36,11 +44,6 @@ class AllowedSources(Generic[P]):
             for key in sorted(tables):
                 tables[key] = tables.pop(key)
         tables[shift][int(network.network_address) >> shift] = (network, peer)
-
-    def remove_peer(self, peer: P) -> None:
-        """Take all networks from a peer."""
-        for network in self.networks_of(peer):
-            self.remove(network)
 
     def remove(self, network: IPv4Network | IPv6Network) -> None:
         """Take a network from whoever has it."""
@@ -51,15 +54,21 @@ class AllowedSources(Generic[P]):
         if not table:
             tables.pop(shift, None)
 
-    def networks_of(self, peer: P) -> list[IPv4Network | IPv6Network]:
-        """The networks that a peer has."""
-        return [
-            network
-            for tables in self._by_length.values()
-            for table in tables.values()
-            for network, owner in table.values()
-            if owner == peer
-        ]
+    def owner_of(self, network: IPv4Network | IPv6Network) -> P | None:
+        """The peer that has exactly this network."""
+        shift = network.max_prefixlen - network.prefixlen
+        found = self._by_length[network.max_prefixlen // 8].get(shift, {}).get(int(network.network_address) >> shift)
+        return None if found is None else found[1]
+
+    def network_around(self, address: bytes) -> IPv4Network | IPv6Network | None:
+        """The longest network around an address, of a peer or reserved.
+
+        Args:
+            address: 4 or 16 bytes.
+        """
+        value = int.from_bytes(address, "big")
+        tables = self._by_length[len(address)]
+        return next((table[value >> shift][0] for shift, table in tables.items() if value >> shift in table), None)
 
     def lookup(self, address: bytes | memoryview) -> P | None:
         """The peer with the longest network around an address.

@@ -11,6 +11,8 @@ States of the handshake that we begin, and what moves it (the keypairs have thei
 | waiting  | the same, REKEY_ATTEMPT_TIME since the first   | `HandshakeFailed`                   | idle     |
 | any      | a keypair made as responder is confirmed       | keypair is current                  | idle     |
 | any      | initiation of the peer                         | response, keypair is next           | the same |
+| any      | `rest`                                         | all keypairs are forgotten          | resting  |
+| resting  | initiation of the peer, `initiate`             | as when idle                        |          |
 
 Handshakes are asked for by `initiate`, and by the timers of this table; a deadline is set where it is NEVER, and
 looked at by `handle_timer`:
@@ -27,6 +29,8 @@ looked at by `handle_timer`:
 Also asked for by sending without a usable keypair or with one of ours older than REKEY_AFTER_TIME or with more than
 REKEY_AFTER_MESSAGES, by receiving when the current one is ours and older than LAST_MINUTE_TIME, and by a keepalive that
 is due without a usable keypair.
+
+Who rests asks for no handshake, and does not send.
 
 Both sides may begin at once: then both handshakes are finished, and each side sends on its own keypair. (In WireGuard
 both lose theirs and try again after REKEY_TIMEOUT; a peer that does so is answered all the same.)
@@ -102,6 +106,7 @@ class Tunnel:
         last_timestamp_sent: TAI64N of the last initiation, 12 bytes. Store it, and give it as `timestamp_floor` to
             the tunnel to this peer after a restart, or a clock that was set back locks us out.
         last_handshake_at: when the current keypair was taken into use, monotonic ns; None before the first.
+        is_resting: whether the next handshake is left to the peer.
         drops: what was not sent or told, by reason.
     """
 
@@ -137,6 +142,7 @@ class Tunnel:
         self.set_persistent_keepalive(persistent_keepalive_ns)
         self.last_timestamp_sent = timestamp_floor
         self.last_handshake_at: int | None = None
+        self.is_resting = False
         self.drops: Counter[str] = Counter()
         self._static = static
         self._table = table
@@ -237,6 +243,7 @@ class Tunnel:
             Whether an initiation is to be sent now. If not, because the last message of a handshake was sent less than
             REKEY_TIMEOUT ago, it will be when the timer says so.
         """
+        self.is_resting = self._closed
         if elsewhere:
             self._forget_handshake()
             self._handshake_sent_at = now - REKEY_TIMEOUT_NS
@@ -285,16 +292,22 @@ class Tunnel:
             raise UsageError("a persistent keepalive is sent at most once a second")
         self.persistent_keepalive_ns = interval_ns
 
-    def close(self) -> None:
-        """Forget all keys and free all indices; nothing is sent or accepted any more."""
-        self._closed = True
+    def rest(self) -> None:
+        """End the session, and leave the next handshake to the peer, until `initiate` is called."""
+        self.is_resting = True
         self._rotation.clear()
         self._forget_handshake()
-        self._macs.forget()
-        self._preshared_key = bytes(KEY_BYTES)
+        self._handshake_sent_at = -REKEY_TIMEOUT_NS
         self._answer_by = self._keepalive_at = NEVER
         self._outgoing.clear()
         self._events.clear()
+
+    def close(self) -> None:
+        """Forget all keys and free all indices; nothing is sent or accepted any more."""
+        self._closed = True
+        self.rest()
+        self._macs.forget()
+        self._preshared_key = bytes(KEY_BYTES)
 
     # What came, as far as the gate could tell.
 
@@ -316,6 +329,7 @@ class Tunnel:
         if now - self._initiation_received_at < INITIATION_INTERVAL_NS:
             raise HandshakeRefusedError("initiation: too soon")
         noise, keys = handshake.write_response(StaticKey(self._random_bytes(KEY_BYTES)), self._preshared_key)
+        self.is_resting = False
         self._timestamp_received = handshake.payload
         self._initiation_received_at = now
         index = self._table.free_index()
@@ -413,7 +427,7 @@ class Tunnel:
         return self._handshake is not None
 
     def _want_handshake(self, now: int) -> None:
-        if self._handshake is None and self._handshake_at == NEVER and not self._closed:
+        if self._handshake is None and self._handshake_at == NEVER and not self.is_resting:
             self._handshake_at = max(now, self._handshake_sent_at + REKEY_TIMEOUT_NS)
 
     def _send_initiation(self, now: int, wall_ns: int) -> None:
@@ -453,7 +467,7 @@ class Tunnel:
         self._tell(KeypairReady(keypair.initiator))
 
     def _persistent_at(self) -> int:
-        if not self.persistent_keepalive_ns or self._closed or self.is_handshaking or self._handshake_at != NEVER:
+        if not self.persistent_keepalive_ns or self.is_resting or self.is_handshaking or self._handshake_at != NEVER:
             return NEVER
         return 0 if self._traversed_at is None else self._traversed_at + self.persistent_keepalive_ns
 

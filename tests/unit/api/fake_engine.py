@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from weft.api.server import Server
 from weft.api.unix_socket import ApiSocket
+from weft.engine.change import Change
 from weft.engine.config import Config
 from weft.engine.events import Events
 from weft.engine.status import (
@@ -68,8 +69,8 @@ class FakePeers:
         self._did("peers")
         return PeerList(peers=self._engine.peer_list)
 
-    async def connect(self, multiaddr: str, timeout_s: float = 10.0) -> PeerStatus:
-        self._did("connect", multiaddr, timeout_s)
+    async def connect(self, target: str, timeout_s: float = 10.0, *, name: str | None = None) -> PeerStatus:
+        self._did("connect", target, timeout_s, *([name] if name is not None else []))
         if self._engine.blocks is not None:
             await self._engine.blocks.wait()
         return self._engine.peer_list[0]
@@ -79,15 +80,35 @@ class FakePeers:
         if peer != "loom":
             raise UsageError(f"no peer {peer!r}")
 
+    async def persist(self, peer: str) -> PeerStatus:
+        self._did("persist", peer)
+        return a_peer(peer, standing="wanted")
+
+    async def set(self, peer: str, change: Change, *, take: bool = False) -> PeerStatus:
+        self._did("set", peer, change, take)
+        return a_peer(change.name or peer)
+
+    async def remove(self, peer: str) -> None:
+        self._did("remove", peer)
+
+    async def block(self, peer: str) -> PeerStatus:
+        self._did("block", peer)
+        return a_peer(peer, standing="blocked", state="blocked")
+
+    async def unblock(self, peer: str) -> PeerStatus:
+        self._did("unblock", peer)
+        return a_peer(peer, standing="known", state="idle")
+
     async def add_wireguard(
         self,
         public_key: str,
         *,
-        name: str,
+        name: str | None = None,
         allowed_ips: builtins.list[str],
-        endpoint: str | None,
-        preshared_key: str | None,
-        keepalive_s: float | None = None,
+        endpoint: str | None = None,
+        preshared_key: str | None = None,
+        keepalive_s: int | None = None,
+        take: bool = False,
     ) -> PeerStatus:
         self._did("add_wireguard", public_key, name, allowed_ips, endpoint, preshared_key, keepalive_s)
         return a_peer(name, id=None, kind="wireguard", addresses=allowed_ips, mode="packet", state="idle", rtt_ms=None)

@@ -19,15 +19,15 @@ from weft.api.v0 import node as node_api
 from weft.api.v0 import peer as peer_api
 from weft.api.v0.fc00 import ChangePorts, StartInterface
 from weft.api.v0.log import Tail
-from weft.api.v0.peer import AddWireguard, Connect, Disconnect, Ping
+from weft.api.v0.peer import AddWireguard, Connect, Whom, Ping
 from weft.api.v0.route import Done, Nothing, Route
 from weft.api.v0.table import ROUTES
 from weft.api.v0.task import RestartTask
 from weft.errors import Broken, ConfigError, DecodeError, PeerError, TransportError, UsageError, WeftError
 
 PARAMETERS: dict[str, msgspec.Struct] = {
-    "/v0/peer/connect": Connect(multiaddr="/ip4/192.0.2.1/udp/1312"),
-    "/v0/peer/disconnect": Disconnect(peer="loom"),
+    "/v0/peer/connect": Connect(target="/ip4/192.0.2.1/udp/1312"),
+    "/v0/peer/disconnect": Whom(peer="loom"),
     "/v0/peer/add-wireguard": AddWireguard(public_key=KEY, name="phone", allowed_ips=["10.0.0.2/32"]),
     "/v0/peer/ping": Ping(peer="loom", size=100),
     "/v0/fc00/start": StartInterface(ifname="weft7"),
@@ -71,7 +71,7 @@ async def test_all_parameters_reach_the_node(path: Path) -> None:
     )
     async with serving(engine, path):
         reply = await asyncio.to_thread(Client(path).call, peer_api.ADD_WIREGUARD, asked)
-        await asyncio.to_thread(Client(path).call, peer_api.CONNECT, Connect(multiaddr="/x", timeout_s=2.5))
+        await asyncio.to_thread(Client(path).call, peer_api.CONNECT, Connect(target="/x", timeout_s=2.5))
         await asyncio.to_thread(Client(path).call, fc00_api.START)
     assert engine.calls == [
         ("add_wireguard", KEY, "phone", ["10.0.0.2/32"], "192.0.2.7:51820", KEY, 25),
@@ -157,7 +157,7 @@ async def test_silent_daemon_is_given_up(path: Path) -> None:
     engine.blocks = asyncio.Event()
     async with serving(engine, path):
         with pytest.raises(TransportError, match=r"did not answer within 0\.05 s"):
-            await asyncio.to_thread(Client(path).fetch, peer_api.CONNECT, Connect(multiaddr="/x"), patience_s=0.05)
+            await asyncio.to_thread(Client(path).fetch, peer_api.CONNECT, Connect(target="/x"), patience_s=0.05)
         engine.blocks.set()
 
 

@@ -61,7 +61,7 @@ def test_request_under_way_at_the_end_does_not_hold_it_up(tmp_path: Path, monkey
 
     def call() -> None:
         try:
-            Client(path).call(peer_api.CONNECT, Connect(multiaddr="/x"))
+            Client(path).call(peer_api.CONNECT, Connect(target="/x"))
         except WeftError as error:
             seen.append(error)
 

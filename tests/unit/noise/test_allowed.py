@@ -28,7 +28,6 @@ CHANGES = st.lists(
     st.one_of(
         st.tuples(st.just("insert"), NETWORKS, PEERS),
         st.tuples(st.just("remove"), NETWORKS, PEERS),
-        st.tuples(st.just("remove_peer"), NETWORKS, PEERS),
     ),
     max_size=25,
 )
@@ -48,17 +47,17 @@ def test_look_ups_agree_with_a_plain_list(changes: list[tuple[str, Network, str]
         if change == "insert":
             sources.insert(network, peer)
             model[network] = peer
-        elif change == "remove":
+        else:
             sources.remove(network)
             model.pop(network, None)
-        else:
-            sources.remove_peer(peer)
-            model = {kept: owner for kept, owner in model.items() if owner != peer}
     for network in [*asked, *model]:
         for address in (network.network_address, network.broadcast_address):
-            assert sources.lookup(address.packed) == longest(model, address.packed)
-    for peer in "abc":
-        assert set(sources.networks_of(peer)) == {network for network, owner in model.items() if owner == peer}
+            owner = longest(model, address.packed)
+            assert sources.lookup(address.packed) == owner
+            around = sources.network_around(address.packed)
+            assert (around is None) == (owner is None)
+            assert around is None or (address in around and model[around] == owner)
+        assert sources.owner_of(network) == model.get(network)
 
 
 def test_the_longest_prefix_wins() -> None:
@@ -71,9 +70,20 @@ def test_the_longest_prefix_wins() -> None:
     assert sources.lookup(bytes(16)) is None
 
 
+def test_what_is_reserved_belongs_to_nobody_but_longer_networks_inside_it_do() -> None:
+    sources: AllowedSources[str] = AllowedSources()
+    sources.insert(ip_network("::/0"), "exit")
+    sources.reserve(ip_network("fc00::/8"))
+    sources.insert(ip_network("fc11::/16"), "guest")
+    assert sources.lookup(b"\xfc\x10" + bytes(14)) is None
+    assert sources.network_around(b"\xfc\x10" + bytes(14)) == ip_network("fc00::/8")
+    assert sources.lookup(b"\xfc\x11" + bytes(14)) == "guest"
+    assert sources.lookup(b"\xfd" + bytes(15)) == "exit"
+
+
 def test_a_network_given_to_another_peer_leaves_the_first() -> None:
     sources: AllowedSources[str] = AllowedSources()
     sources.insert(ip_network("fc00::/8"), "first")
     sources.insert(ip_network("fc00::/8"), "second")
-    assert sources.networks_of("first") == []
+    assert sources.owner_of(ip_network("fc00::/8")) == "second"
     assert sources.lookup(b"\xfc" + bytes(15)) == "second"

@@ -8,20 +8,33 @@ from msgspec import Meta, Struct
 
 from weft.api.facade import Facade
 from weft.api.v0.route import Done, Nothing, PeerName, Route, Seconds
+from weft.engine.change import Change, KeepaliveSeconds, KeyText, Prefixes
 from weft.engine.status import SCHEMA, PeerList, PeerStatus, Pong
 
 
 class Connect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whom to call."""
 
-    multiaddr: Annotated[
-        str, Meta(min_length=1, max_length=1024, description="`/ip4/192.0.2.1/udp/1312/p2p/12D3KooW…`")
+    target: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=1024,
+            description="`/ip4/192.0.2.1/udp/1312/p2p/12D3KooW…`, or a peer: id, name, overlay address, or public key.",
+        ),
     ]
     timeout_s: Seconds = 10.0
+    name: Annotated[str, Meta(min_length=1, max_length=63, description="What to call it here.")] | None = None
 
 
-class Disconnect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Whom to forget."""
+class Whom(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which peer."""
+
+    peer: PeerName
+
+
+class Set(Change, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is to be different about a peer; what is not given stays as it is."""
 
     peer: PeerName
 
@@ -29,17 +42,14 @@ class Disconnect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class AddWireguard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A stock WireGuard device."""
 
-    public_key: Annotated[str, Meta(max_length=64, description="X25519 public key, base64.")]
-    name: Annotated[str, Meta(min_length=1, max_length=63)]
-    allowed_ips: Annotated[
-        list[Annotated[str, Meta(max_length=64)]],
-        Meta(min_length=1, max_length=1024, description="Prefixes that the device may use as its source."),
-    ]
+    public_key: Annotated[KeyText, Meta(description="X25519 public key, base64.")]
+    name: Annotated[str, Meta(min_length=1, max_length=63)] | None = None
+    allowed_ips: Annotated[Prefixes, Meta(description="Prefixes that the device may use as its source.")]
     endpoint: Annotated[str, Meta(max_length=512, description="`192.0.2.1:51820`, `host.example.org:51820`")] | None = (
         None
     )
-    preshared_key: Annotated[str, Meta(max_length=64, description="32 bytes, base64.")] | None = None
-    keepalive_s: Annotated[float, Meta(gt=0, le=65535)] | None = None
+    preshared_key: Annotated[KeyText, Meta(description="32 bytes, base64.")] | None = None
+    keepalive_s: KeepaliveSeconds | None = None
 
     def __repr__(self) -> str:
         return f"AddWireguard(public_key={self.public_key!r}, name={self.name!r}, …)"
@@ -65,12 +75,33 @@ async def _list(node: Facade, _: Nothing) -> PeerList:
 
 
 async def _connect(node: Facade, asked: Connect) -> PeerReply:
-    return PeerReply(peer=await node.peers.connect(asked.multiaddr, asked.timeout_s))
+    return PeerReply(peer=await node.peers.connect(asked.target, asked.timeout_s, name=asked.name))
 
 
-async def _disconnect(node: Facade, asked: Disconnect) -> Done:
+async def _disconnect(node: Facade, asked: Whom) -> Done:
     await node.peers.disconnect(asked.peer)
     return Done()
+
+
+async def _persist(node: Facade, asked: Whom) -> PeerReply:
+    return PeerReply(peer=await node.peers.persist(asked.peer))
+
+
+async def _set(node: Facade, asked: Set) -> PeerReply:
+    return PeerReply(peer=await node.peers.set(asked.peer, asked))
+
+
+async def _remove(node: Facade, asked: Whom) -> Done:
+    await node.peers.remove(asked.peer)
+    return Done()
+
+
+async def _block(node: Facade, asked: Whom) -> PeerReply:
+    return PeerReply(peer=await node.peers.block(asked.peer))
+
+
+async def _unblock(node: Facade, asked: Whom) -> PeerReply:
+    return PeerReply(peer=await node.peers.unblock(asked.peer))
 
 
 async def _add_wireguard(node: Facade, asked: AddWireguard) -> PeerReply:
@@ -90,10 +121,15 @@ async def _ping(node: Facade, asked: Ping) -> Pong:
 
 
 LIST = Route("GET", "/v0/peer/list", Nothing, PeerList, _list, "All peers")
-CONNECT = Route(
-    "POST", "/v0/peer/connect", Connect, PeerReply, _connect, "Call a weft node; answers when the tunnel is up"
+CONNECT = Route("POST", "/v0/peer/connect", Connect, PeerReply, _connect, "Call a peer; answers when the tunnel is up")
+DISCONNECT = Route(
+    "POST", "/v0/peer/disconnect", Whom, Done, _disconnect, "End the tunnel to a peer; it may call again"
 )
-DISCONNECT = Route("POST", "/v0/peer/disconnect", Disconnect, Done, _disconnect, "Forget a peer")
+PERSIST = Route("POST", "/v0/peer/persist", Whom, PeerReply, _persist, "Call a peer now and whenever it is missed")
+SET = Route("POST", "/v0/peer/set", Set, PeerReply, _set, "Change what is settled about a peer")
+REMOVE = Route("POST", "/v0/peer/remove", Whom, Done, _remove, "Forget a peer")
+BLOCK = Route("POST", "/v0/peer/block", Whom, PeerReply, _block, "Never answer and never call a peer again")
+UNBLOCK = Route("POST", "/v0/peer/unblock", Whom, PeerReply, _unblock, "Let a peer that was blocked call again")
 ADD_WIREGUARD = Route(
     "POST",
     "/v0/peer/add-wireguard",
@@ -104,4 +140,4 @@ ADD_WIREGUARD = Route(
 )
 PING = Route("POST", "/v0/peer/ping", Ping, Pong, _ping, "Probe a peer once; answers with what came back")
 
-ROUTES = (LIST, CONNECT, DISCONNECT, ADD_WIREGUARD, PING)
+ROUTES = (LIST, CONNECT, DISCONNECT, PERSIST, SET, REMOVE, BLOCK, UNBLOCK, ADD_WIREGUARD, PING)

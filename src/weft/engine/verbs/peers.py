@@ -1,28 +1,36 @@
-"""Whom the node talks to: what is asked of it about its peers."""
+"""Whom the node talks to: what is asked of it about its peers.
+
+A verb that changes something returns when that is saved, or fails and has changed nothing: where saving fails, or a
+route can't be set, the records that were displaced are put back. One such change is made at a time.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import builtins
-from ipaddress import IPv6Address, ip_network
+from contextlib import suppress
+from ipaddress import ip_network
 
-from weft.burst.header import DATA_OVERHEAD_BYTES
-from weft.engine import dial
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from weft.engine import calling, dial
+from weft.engine.change import Change, checked_name
+from weft.engine.contacts import Contacts, Displaced, decode_key
 from weft.engine.lifetime import Lifetime
-from weft.engine.peer import Endpoint, Peer
-from weft.engine.report import describe
+from weft.engine.peer import Peer
+from weft.engine.record import new_record, record_of, title_of
+from weft.engine.report import describe, describe_blocked
 from weft.engine.session import Session
-from weft.engine.status import PeerList, PeerStatus, Pong
-from weft.errors import DecodeError, PeerError, TransportError, UsageError
-from weft.identity import decode_wireguard_key
+from weft.engine.status import EventKind, PeerList, PeerStatus, Pong
+from weft.errors import ConfigError, UsageError, WeftError
+from weft.identity import PeerId, address_of, is_usable_address
 from weft.io.clock import monotonic_ns
-from weft.mesh.probe import MIN_PING_BYTES
-from weft.noise.primitives import KEY_BYTES
+from weft.io.store import StoredPeer
+from weft.multiaddr import Multiaddr, decode_multiaddr
 
-PROBE_S = 2.0
-"""How long a peer that is to be connected again may take to show that its session still stands."""
-MAX_PING_BYTES = 65_507 - DATA_OVERHEAD_BYTES
-"""What the largest datagram of UDP over IPv4 carries inside the tunnel."""
+RESOLVE_S = 2.0
+"""How long a new endpoint that is a name may take to be found, for a session to go there at once."""
 
 
 class Peers:
@@ -30,150 +38,342 @@ class Peers:
 
     def __init__(self, life: Lifetime) -> None:
         self._life = life
+        self._changing = asyncio.Lock()
 
     def list(self) -> PeerList:
-        """All peers; none while the session is built anew."""
+        """All peers, those that are blocked last; none while the session is built anew."""
         now = monotonic_ns()
         session = self._life.session
-        return PeerList(peers=[describe(peer, now) for peer in session.contacts] if session is not None else [])
+        if session is None:
+            return PeerList(peers=[])
+        blocked = [describe_blocked(key, record) for key, record in session.contacts.blocked.items()]
+        return PeerList(peers=[*(describe(peer, now) for peer in session.contacts), *blocked])
 
-    async def connect(self, multiaddr: str, timeout_s: float = 10.0) -> PeerStatus:
-        """Call a weft node and return when its tunnel is up.
+    async def ping(self, peer: str, *, timeout_s: float = 5.0, size: int | None = None) -> Pong:
+        """Send one probe to a peer and wait for its answer; see `calling.ping`."""
+        return await calling.ping(self._life.running, peer, timeout_s, size)
+
+    # Whom it calls.
+
+    async def connect(self, target: str, timeout_s: float = 10.0, *, name: str | None = None) -> PeerStatus:
+        """Call a peer and return when its tunnel is up; it is wanted from then on.
+
+        Args:
+            target: the multiaddr of a weft node; or a peer that there is, which is called at its known endpoints.
+            timeout_s: how long.
+            name: what to call it here.
 
         Raises:
-            UsageError: the multiaddr is not one that can be dialled.
+            UsageError: the multiaddr is not one that can be dialled; nobody is called so, or has no endpoint; the name
+                is somebody else's.
             TimeoutError: no answer; the message says what may be the reason.
-            PeerError: it was removed meanwhile.
+            PeerError: it was removed or disconnected meanwhile.
+            ConfigError: it could not be saved.
         """
         session = self._life.running
-        address, peer_id = dial.decode_target(multiaddr)
-        endpoint = await self._life.underlay.find(address)
-        old = session.contacts.by_key(peer_id.noise_public_key)
-        was_wanted = old is not None and old.is_wanted
-        peer = session.contacts.add_weft(peer_id.noise_public_key, peer_id, is_wanted=True)
-        if peer.path.endpoint != endpoint or not await self._answers(session, peer):
-            try:
-                await self._call(session, peer, endpoint, timeout_s)
-            except (TimeoutError, PeerError):
-                peer.is_wanted = was_wanted
-                if old is None and peer.tunnel in session.contacts.by_tunnel:
-                    session.remove(peer)
-                raise
-        peer.endpoints.lead(address, endpoint.multiaddr)
-        peer.endpoints.configure(address)
-        await self._life.save()
+        key, peer_id, address = _decode_target(session.contacts, target)
+        endpoint = await self._life.underlay.find(address) if address is not None else None
+        displaced = _want(session.contacts, key, peer_id, name)
+        before, peer = displaced[0][1], session.contacts.by_key(key)
+        assert peer is not None
+        try:
+            is_there = endpoint is None or peer.path.endpoint == endpoint
+            if not (is_there and await calling.answers(session, peer)):
+                up = session.wait_until_up(peer)
+                if endpoint is None:
+                    self._life.dialler.call(peer)
+                else:
+                    session.call(peer, endpoint)
+                await calling.until_up(up, endpoint, timeout_s)
+        except BaseException:
+            _want_no_more(session, key, before)
+            raise
+        if address is not None and endpoint is not None:
+            peer.endpoints.lead(address, endpoint.multiaddr)
+            peer.endpoints.configure(address)
+        async with self._changing:
+            await self._commit(displaced)
+        self._publish("peer-added" if before is None else "peer-changed", record_of(peer), "is connected")
         return describe(peer, monotonic_ns())
 
-    @staticmethod
-    async def _answers(session: Session, peer: Peer) -> bool:
-        """Whether the session with a peer is of use: the peer answers a probe."""
-        if not (peer.is_known and peer.path.is_proven and peer.tunnel.is_up(monotonic_ns())):
-            return False
-        pong = session.proving.ping(peer, MIN_PING_BYTES)
-        await asyncio.wait({pong}, timeout=PROBE_S)
-        return pong.done() and not pong.cancelled()
-
-    async def _call(self, session: Session, peer: Peer, endpoint: Endpoint, timeout_s: float) -> None:
-        waiter = session.wait_until_up(peer)
-        session.call(peer, endpoint)
-        await asyncio.wait({waiter}, timeout=timeout_s)
-        if waiter.cancelled():
-            raise PeerError("the peer was disconnected meanwhile, or is not who it claims to be")
-        if not waiter.done():
-            waiter.cancel()
-            raise TimeoutError(
-                f"no answer from {endpoint} within {timeout_s:g} s: nobody listens there, a firewall is between, "
-                "or it does not accept this node (its peer id and network secret must be right)"
-            )
-
     async def disconnect(self, peer: str) -> None:
-        """Forget a peer.
+        """End the tunnel to a peer, and leave the next one to it; it stays in the list.
 
         Raises:
-            UsageError: there is none of that name.
+            UsageError: there is none of that name, or it is blocked.
+            ConfigError: it could not be saved.
         """
-        session = self._life.running
-        session.remove(session.contacts.find(peer))
-        await self._life.save()
-        await self._life.set_routes()
+        async with self._changing:
+            session = self._life.running
+            found = session.contacts.find(peer)
+            record = replace(record_of(found), standing="known")
+            await self._commit(session.contacts.put(found.tunnel.peer_public, record))
+            if found.tunnel in session.contacts.by_tunnel:
+                session.end(found)
+        self._publish("peer-changed", record, "is disconnected")
+
+    async def persist(self, peer: str) -> PeerStatus:
+        """Want a peer: it is called now, at each start, and whenever it is missed.
+
+        Raises:
+            UsageError: there is none of that name, or it is blocked.
+            ConfigError: it could not be saved.
+        """
+        async with self._changing:
+            contacts = self._life.running.contacts
+            found = contacts.find(peer)
+            record = replace(record_of(found), standing="wanted")
+            await self._commit(contacts.put(found.tunnel.peer_public, record))
+            self._life.dialler.call(found)
+        self._publish("peer-changed", record, "is wanted")
+        return describe(found, monotonic_ns())
+
+    # What it knows of them.
 
     async def add_wireguard(
         self,
         public_key: str,
         *,
-        name: str,
+        name: str | None = None,
         allowed_ips: builtins.list[str],
-        endpoint: str | None,
-        preshared_key: str | None,
-        keepalive_s: float | None = None,
+        endpoint: str | None = None,
+        preshared_key: str | None = None,
+        keepalive_s: int | None = None,
+        take: bool = False,
     ) -> PeerStatus:
         """Take a stock WireGuard device as a peer, and route its addresses to it.
 
-        Its endpoint may have a name that has no address yet.
+        One that has the key already is changed to what is given; its session goes on. The endpoint may have a name that
+        has no address yet.
+
+        Args:
+            public_key: X25519, base64.
+            name: what to call it here.
+            allowed_ips: prefixes that it may use as its source.
+            endpoint: where it listens; without it, it has to call.
+            preshared_key: 32 bytes, base64.
+            keepalive_s: how often to send something at least.
+            take: take prefixes from peers that have them, as `wg` does; else that is refused.
 
         Raises:
             UsageError: a key, a prefix or the endpoint is wrong, or belongs to another peer.
+            ConfigError: it could not be saved.
         """
-        session = self._life.running
-        try:
-            key = decode_wireguard_key(public_key)
-            psk = decode_wireguard_key(preshared_key) if preshared_key else bytes(KEY_BYTES)
-            allowed = tuple(ip_network(prefix, strict=False) for prefix in allowed_ips)
-        except (DecodeError, ValueError) as error:
-            raise UsageError(str(error)) from error
-        if not name.isprintable():
-            raise UsageError("the name of a device has printable characters only")
-        if not allowed:
-            raise UsageError("a WireGuard device needs at least one allowed address")
-        address = dial.decode_endpoint(endpoint) if endpoint is not None else None
-        if address is not None and not dial.is_name(address):
-            await self._life.underlay.find(address)
-        peer = session.contacts.add_wireguard(key, name, allowed, psk, round((keepalive_s or 0) * 1_000_000_000))
-        try:
-            await self._life.set_routes()
-        except (UsageError, TransportError):
-            session.remove(peer)
-            await self._life.set_routes()
-            raise
-        if address is not None:
-            peer.endpoints.configure(address)
-            self._life.dialler.call(peer)
-        await self._life.save()
+        change = Change(
+            name=name,
+            allowed_ips=allowed_ips,
+            endpoints=[endpoint] if endpoint is not None else [],
+            preshared_key=preshared_key,
+            keepalive_s=keepalive_s,
+        )
+        key = decode_key(public_key) if public_key.endswith("=") else b""
+        if not key:
+            raise UsageError("the public key is none: expected 44 characters of base64, as `wg pubkey` prints them")
+        async with self._changing:
+            contacts = self._life.running.contacts
+            contacts.refuse_blocked(key)
+            is_new = contacts.by_key(key) is None
+            record = change.of(new_record(key, None, is_weft=False))
+            await self._settle([(key, record)], take=take)
+            peer = self._life.running.contacts.by_key(key)
+            assert peer is not None
+        await self._follow(peer, change)
+        self._publish("peer-added" if is_new else "peer-changed", record, "was added")
         return describe(peer, monotonic_ns())
 
-    async def ping(self, peer: str, *, timeout_s: float = 5.0, size: int | None = None) -> Pong:
-        """Send one probe to a peer and wait for its answer.
+    async def set(self, peer: str, change: Change, *, take: bool = False) -> PeerStatus:
+        """Change what is settled about a peer, all of it or nothing.
+
+        The session goes on where WireGuard's would; another preshared key begins the next one, another public key ends
+        it.
+
+        Args:
+            peer: which.
+            change: what is to be different.
+            take: take prefixes from peers that have them, as `wg` does; else that is refused.
 
         Raises:
-            UsageError: no such peer, a stock device, which has no probes, or a size that no datagram has.
-            TimeoutError: no answer.
+            UsageError: there is none of that name, it is blocked, or something can't be set.
+            ConfigError: it could not be saved.
         """
+        async with self._changing:
+            contacts = self._life.running.contacts
+            old = contacts.find(peer).tunnel.peer_public
+            before = record_of(contacts.find(peer))
+            record = change.of(before)
+            key = record.noise_public_key
+            if key != old and contacts.record(key) is not None:
+                raise UsageError("another peer has that public key")
+            await self._settle([*([(old, None)] if key != old else []), (key, record)], take=take)
+            found = self._life.running.contacts.by_key(key)
+            assert found is not None
+        await self._follow(found, change)
+        if key != old:
+            self._publish("peer-removed", before, "has another key")
+        self._publish("peer-added" if key != old else "peer-changed", record, "was changed")
+        return describe(found, monotonic_ns())
+
+    async def remove(self, peer: str) -> None:
+        """Forget a peer, blocked or not.
+
+        Raises:
+            UsageError: there is none of that name.
+            ConfigError: it could not be saved.
+        """
+        async with self._changing:
+            contacts = self._life.running.contacts
+            key = contacts.key_of(peer)
+            displaced = contacts.put(key, None)
+            await self._commit(displaced)
+        for _, record in displaced:
+            if record is not None:
+                self._publish("peer-removed", record, "was removed")
+
+    # Whom it has nothing to do with.
+
+    async def block(self, peer: str) -> PeerStatus:
+        """Never answer and never call a peer again; what is known of it is kept.
+
+        Args:
+            peer: one that there is; or the peer id or WireGuard key of somebody who was not met yet.
+
+        Raises:
+            UsageError: nobody is called so, or too many are blocked.
+            ConfigError: it could not be saved.
+        """
+        async with self._changing:
+            contacts = self._life.running.contacts
+            key = decode_key(peer) or contacts.key_of(peer)
+            peer_id = PeerId.from_text(peer) if key and not peer.endswith("=") and decode_key(peer) else None
+            record = contacts.record(key) or new_record(key, peer_id, is_weft=is_usable_address(address_of(key)))
+            record = replace(record, standing="blocked")
+            await self._commit(contacts.put(key, record))
+        self._publish("peer-changed", record, "is blocked")
+        return describe_blocked(key, record)
+
+    async def unblock(self, peer: str) -> PeerStatus:
+        """Let a peer that was blocked call again.
+
+        Raises:
+            UsageError: nobody is called so, is not blocked, or has prefixes that are another peer's now.
+            ConfigError: it could not be saved.
+        """
+        async with self._changing:
+            contacts = self._life.running.contacts
+            key = contacts.key_of(peer)
+            if key not in contacts.blocked:
+                raise UsageError(f"{peer} is not blocked")
+            record = replace(contacts.blocked[key], standing="known")
+            await self._commit(contacts.put(key, record))
+            found = self._life.running.contacts.by_key(key)
+            assert found is not None
+        self._publish("peer-changed", record, "is not blocked any more")
+        return describe(found, monotonic_ns())
+
+    # How a change is made.
+
+    async def _settle(self, changes: builtins.list[tuple[bytes, StoredPeer | None]], *, take: bool) -> None:
+        """Put records in the place of others, once their endpoints and networks go together, and save it."""
+        contacts = self._life.running.contacts
+        for _, record in changes:
+            for address in map(decode_multiaddr, record.configured if record is not None else ()):
+                if not dial.is_name(address):
+                    await self._life.underlay.find(address)
+        displaced: Displaced = []
+        try:
+            for key, record in changes:
+                displaced = contacts.put(key, record, take=take) + displaced
+            _check_networks(contacts, displaced, changes)
+        except UsageError:
+            self._put_back(displaced)
+            raise
+        await self._commit(displaced)
+
+    async def _commit(self, displaced: Displaced) -> None:
+        """Set the routes and save; if that fails, all is as it was."""
+        try:
+            await self._life.set_routes()
+            await self._life.save()
+        except BaseException as error:
+            self._put_back(displaced)
+            with suppress(WeftError):
+                await self._life.set_routes()
+            self._life.memory.handle_change()
+            if isinstance(error, ConfigError):
+                raise ConfigError(f"{error}; nothing was changed") from error
+            raise
+
+    def _put_back(self, displaced: Displaced) -> None:
+        session = self._life.session
+        if session is None:
+            return
+        for key, record in displaced:
+            session.contacts.put(key, record)
+            peer = session.contacts.by_key(key)
+            if peer is not None and peer.is_wanted:
+                self._life.dialler.call(peer)
+
+    async def _follow(self, peer: Peer, change: Change) -> None:
+        """Do what a change means for the session of a peer."""
         session = self._life.running
-        found = session.contacts.find(peer)
-        if not found.is_weft:
-            raise UsageError(f"{peer} is a WireGuard device; ping its address instead")
-        if size is not None and size > MAX_PING_BYTES:
-            raise UsageError(f"a probe has at most {MAX_PING_BYTES:,} bytes: more fits no datagram")
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_s
-        if not found.tunnel.is_up(monotonic_ns()):
-            up = session.wait_until_up(found)
-            session.call(found, None)
-            await asyncio.wait({up}, timeout=timeout_s)
-            if not up.done() or up.cancelled():
-                up.cancel()
-                raise TimeoutError(f"no session with {peer} within {timeout_s:g} s")
-        pong = session.proving.ping(found, size or MIN_PING_BYTES)
-        await asyncio.wait({pong}, timeout=max(0.0, deadline - loop.time()))
-        if not pong.done() or pong.cancelled():
-            pong.cancel()
-            raise TimeoutError(f"no answer from {peer} within {timeout_s:g} s")
-        answer = pong.result()
-        return Pong(
-            peer=peer,
-            address=str(IPv6Address(found.address)),
-            path="direct",
-            endpoint=str(found.path.endpoint),
-            rtt_ms=answer.rtt_ns / 1e6,
-            size=answer.size,
-        )
+        now = monotonic_ns()
+        is_up = peer.tunnel.is_up(now)
+        if is_up and change.endpoints is not UNSET and peer.endpoints.configured:
+            with suppress(WeftError, TimeoutError):
+                async with asyncio.timeout(RESOLVE_S):
+                    address = peer.endpoints.configured[0]
+                    endpoint = await self._life.underlay.find(address)
+                    peer.endpoints.lead(address, endpoint.multiaddr)
+                    session.aim(peer, endpoint)
+        if is_up and change.preshared_key is not UNSET and peer.tunnel in session.contacts.by_tunnel:
+            session.call(peer, None)
+        if peer.is_wanted:
+            self._life.dialler.call(peer)
+        session.attend(peer)
+
+    def _publish(self, kind: EventKind, record: StoredPeer, what: str) -> None:
+        self._life.events.publish(kind, f"{title_of(record)} {what}", peer=record.key)
+
+
+def _decode_target(contacts: Contacts, target: str) -> tuple[bytes, PeerId | None, Multiaddr | None]:
+    """Whom and where to call: a multiaddr, or a peer at its known endpoints."""
+    if target.startswith("/"):
+        address, peer_id = dial.decode_target(target)
+        return peer_id.noise_public_key, peer_id, address
+    peer = contacts.find(target)
+    if not peer.endpoints.known:
+        raise UsageError(f"no endpoint of {target} is known; give one with `weft peer set {target} --endpoint`")
+    return peer.tunnel.peer_public, None, None
+
+
+def _want(contacts: Contacts, key: bytes, peer_id: PeerId | None, name: str | None) -> Displaced:
+    """Want a peer, and call it so."""
+    contacts.refuse_blocked(key)
+    record = contacts.record(key) or new_record(key, peer_id, is_weft=True)
+    if peer_id is not None and record.kind != "weft":
+        raise UsageError("that key belongs to a WireGuard device; remove it first")
+    record = replace(record, key=str(peer_id) if peer_id is not None else record.key, standing="wanted")
+    return contacts.put(key, replace(record, name=checked_name(name)) if name is not None else record)
+
+
+def _want_no_more(session: Session, key: bytes, before: StoredPeer | None) -> None:
+    """A peer did not answer: it is what it was before, unless it has come meanwhile."""
+    peer = session.contacts.by_key(key)
+    if peer is None:
+        return
+    if before is None:
+        if not peer.tunnel.is_up(monotonic_ns()):
+            session.remove(peer)
+        return
+    session.contacts.put(key, replace(record_of(peer), standing=before.standing, name=before.name))
+    if before.standing == "known" and not peer.tunnel.is_up(monotonic_ns()):
+        session.end(peer)
+
+
+def _check_networks(
+    contacts: Contacts, displaced: Displaced, changes: builtins.list[tuple[bytes, StoredPeer | None]]
+) -> None:
+    """Refuse new networks with an endpoint of anybody in them."""
+    before = {text for _, record in displaced if record is not None for text in record.allowed_ips}
+    after = {text for _, record in changes if record is not None for text in record.allowed_ips}
+    contacts.check_endpoints(map(ip_network, after - before))
