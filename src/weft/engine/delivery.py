@@ -15,7 +15,10 @@ from collections.abc import Sequence
 from weft.burst.merge import Merged, Merger
 from weft.burst.records import KIND_TCP
 from weft.burst.split import split
+from weft.engine.capture import Captures
+from weft.engine.peer import Peer
 from weft.io.tun import Buffer, Tun
+from weft.noise.allowed import AllowedSources
 from weft.packet.checksum import FIELD, complete, pseudo_header_sum, write_pseudo_header_sum
 from weft.packet.protocols import TCP
 
@@ -28,8 +31,10 @@ class Delivery:
         extend: takes the next segment of the super-packet that is open; see `Merger.extend`.
     """
 
-    def __init__(self, drops: Counter[str]) -> None:
+    def __init__(self, drops: Counter[str], routes: AllowedSources[Peer], captures: Captures) -> None:
         self._drops = drops
+        self._routes = routes
+        self._captures = captures
         self._merger = Merger()
         self.extend = self._merger.extend
         self.tun: Tun | None = None
@@ -63,8 +68,10 @@ class Delivery:
         """
         if self.tun is None:
             self._drops["no interface"] += 1
-        else:
-            self.tun.write(parts)
+            return
+        if self._captures.listeners:
+            self._tell(parts)
+        self.tun.write(parts)
 
     def write_partial(self, packet: memoryview, protocol: int, transport: int) -> None:
         """Write one packet whose transport checksum is not computed.
@@ -76,6 +83,8 @@ class Delivery:
         """
         tun = self.tun
         if tun is not None and tun.takes_partial:
+            if self._captures.listeners:
+                self._tell([packet], is_partial=True)
             write_pseudo_header_sum(packet, transport, protocol)
             tun.write_partial([packet], transport, FIELD[protocol])
         else:
@@ -94,6 +103,8 @@ class Delivery:
         """
         tun = self.tun
         if tun is not None and (tun.takes_tcp if kind == KIND_TCP else tun.takes_udp):
+            if self._captures.listeners:
+                self._tell([packet], segment, is_partial=True)
             headers = transport + ((packet[transport + 12] >> 4) * 4 if protocol == TCP else 8)
             write_pseudo_header_sum(packet, transport, protocol)
             tun.write_super([packet], kind, segment, transport, headers)
@@ -106,7 +117,15 @@ class Delivery:
         if not segment:
             self.write(parts)
         elif self.tun is not None:
+            if self._captures.listeners:
+                self._tell(parts, segment, is_partial=True)
             first = parts[0]
             pseudo = pseudo_header_sum(first, sum(map(len, parts)) - transport, TCP)
             first[transport + 16 : transport + 18] = pseudo.to_bytes(2, "big")
             self.tun.write_super(parts, KIND_TCP, segment, transport, len(first) - segment)
+
+    def _tell(self, parts: Sequence[Buffer], segment: int = 0, *, is_partial: bool = False) -> None:
+        """Tell a packet to whoever captures."""
+        first = parts[0]
+        peer = self._routes.lookup(bytes(first[8:24] if first[0] >> 4 == 6 else first[12:16]))
+        self._captures.put("in", peer, parts, segment, is_partial=is_partial)

@@ -43,6 +43,7 @@ from weft.burst.records import (
 )
 from weft.burst.seal import open_burst
 from weft.engine import hearing
+from weft.engine.capture import Captures
 from weft.engine.delivery import Delivery
 from weft.engine.hearing import Hearing
 from weft.engine.peer import Endpoint, Peer
@@ -97,6 +98,7 @@ class Inbound:
         attendant: Attendant,
         clock: Callable[[], int],
         drops: Counter[str],
+        captures: Captures,
     ) -> None:
         self._keypairs = keypairs
         self._peers = peers
@@ -105,6 +107,7 @@ class Inbound:
         self._attendant = attendant
         self._clock = clock
         self._drops = drops
+        self._captures = captures
         self._plain = memoryview(bytearray(_PLAIN_BYTES))
         self._opened = memoryview(bytearray(MAX_TOTAL_BYTES))
         self._position = 0
@@ -267,6 +270,8 @@ class Inbound:
             self._drops["record: unknown kind or flag"] += 1
             return
         if not self._may_enter(peer, packet, now):
+            if self._captures.listeners:
+                self._tell_refused(peer, packet, segment, is_partial=flags != 0)
             return
         if ecn == CE:
             mark_ce(packet)
@@ -372,6 +377,8 @@ class Inbound:
         packet = plain[:length]
         self._hearing.run.packets = True
         if not self._may_enter(peer, packet, now):
+            if self._captures.listeners:
+                self._tell_refused(peer, packet)
             return
         if ecn in CHANGING and not decapsulate(packet, ecn):
             self._drops["data: congestion met, not ECN-capable"] += 1
@@ -395,6 +402,13 @@ class Inbound:
         if verdict is _REJECT:
             self._attendant.handle_refused(peer, packet, now)
         return False
+
+    def _tell_refused(self, peer: Peer, packet: memoryview, segment: int = 0, *, is_partial: bool = False) -> None:
+        """Tell a packet that may not enter to whoever captures."""
+        source = packet[8:24] if packet[0] >> 4 == 6 else packet[12:16]
+        is_theirs = source == peer.address or self._routes.lookup(source) is peer
+        reason = self._firewall.reason if is_theirs else "source is not the peer's"
+        self._captures.put("in", peer, [packet], segment, is_partial=is_partial, dropped=reason)
 
     def _flush(self) -> None:
         """Write what is still being merged; its buffer is free again."""

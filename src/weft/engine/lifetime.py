@@ -19,6 +19,7 @@ from itertools import count
 from pathlib import Path
 
 from weft.engine import dial
+from weft.engine.capture import Captures
 from weft.engine.config import Config, load_network_psk
 from weft.engine.contacts import Terms
 from weft.engine.environment import allowed_offloads, fixed_pieces
@@ -60,6 +61,7 @@ class Lifetime:
         firewall: of the node; outlives sessions, so that connections do.
         drops: what was dropped, by reason.
         events: what happens, for whoever listens.
+        captures: the packets, for whoever listens.
         underlay: the listeners.
         dialler: calls the peers that are not up.
         interface: None while it is down.
@@ -98,6 +100,7 @@ class Lifetime:
         self.firewall = Firewall(rules, refuse=config.fc00.refuse)
         self.drops: Counter[str] = Counter()
         self.events = Events()
+        self.captures = Captures()
         self.underlay = Underlay(self._network_around)
         self.interface: OverlayInterface | None = None
         self.session: Session | None = None
@@ -143,6 +146,7 @@ class Lifetime:
             self.memory.handle_change,
             self.dialler.handle_unanswered,
             self.events,
+            self.captures,
         )
         stage = Stage(self.events)
         self.session, self.stage = session, stage

@@ -28,6 +28,7 @@ from weft.burst.records import (
 )
 from weft.burst.seal import PADDING
 from weft.burst.split import segments_in_run, split
+from weft.engine.capture import Captures
 from weft.engine.peer import MAX_BURST_PACKED_PIECES, Peer
 from weft.engine.transmit import BURST_OVERHEAD_BYTES, Transmitter
 from weft.errors import DecodeError
@@ -73,12 +74,14 @@ class Outbound:
         attendant: Attendant,
         clock: Callable[[], int],
         drops: Counter[str],
+        captures: Captures,
     ) -> None:
         self._routes = routes
         self._firewall = firewall
         self._attendant = attendant
         self._clock = clock
         self._drops = drops
+        self._captures = captures
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._transmitter = transmitter
         self._batch: list[_Entry] = []
@@ -125,10 +128,16 @@ class Outbound:
             return before
         peer = self._routes.lookup(packet[24:40] if packet[0] >> 4 == 6 else packet[16:20])
         if peer is None:
+            if self._captures.listeners:
+                self._tell(None, packet, read, "no peer has the destination")
             self._attendant.handle_unroutable(packet, now)
             return before
         if not self._firewall.outbound(packet, now):
+            if self._captures.listeners:
+                self._tell(peer, packet, read, self._firewall.reason)
             return before
+        if self._captures.listeners:
+            self._tell(peer, packet, read)
         peer.in_use = True
         if read.kind != KIND_PACKET:
             self._flush(now)
@@ -142,6 +151,10 @@ class Outbound:
         batch = self._batch
         batch.append(_Entry(start - RECORD_HEADER_BYTES, end, self._partial(packet) if read.is_partial else None))
         return end
+
+    def _tell(self, peer: Peer | None, packet: memoryview, read: Read, dropped: str | None = None) -> None:
+        """Tell a packet to whoever captures."""
+        self._captures.put("out", peer, [packet], read.segment, is_partial=read.is_partial, dropped=dropped)
 
     def _partial(self, packet: memoryview) -> tuple[int, int] | None:
         """Protocol and offset of the transport header, whose checksum may stay as it is; else it is computed here."""
