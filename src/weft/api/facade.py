@@ -77,7 +77,7 @@ class Peers(Protocol):
 class Fc00(Protocol):
     """The interface of fc00::/8 and the firewall in front of it."""
 
-    async def start(self, ifname: str | None = None) -> Interface:
+    async def start(self, ifname: str | None = None, *, existing: bool = False, socket: str | None = None) -> Interface:
         """Make the interface, and return when packets can use it."""
 
     async def stop(self) -> None:
@@ -114,6 +114,22 @@ class Logs(Protocol):
 
     def follow(self, lines: int, level: LogLevel) -> AsyncIterator[LogLine]:
         """The same, and then those that come, until the iterator is closed."""
+
+
+class Wireguard(Protocol):
+    """The node, as WireGuard's own tools see it."""
+
+    def device(self) -> Device:
+        """All that `wg` shows, the private key too; not for the HTTP API."""
+
+    async def change(self, change: DeviceChange) -> None:
+        """Do what `wg` asks, all of it or nothing."""
+
+    async def add(self, devices: builtins.list[PeerSettings]) -> builtins.list[PeerStatus]:
+        """Take stock devices as peers, all or none."""
+
+    def config(self, peer: str | None) -> DeviceConfig:
+        """What a stock device must be told; None for one that is to become a peer."""
 
 
 class Facade(Protocol):

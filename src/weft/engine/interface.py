@@ -21,10 +21,14 @@ class OverlayInterface:
     Attributes:
         tun: the device.
         addresses: those that it has besides the node's own.
+        mtu: of the interface, bytes.
     """
 
-    def __init__(self, tun: Tun, netlink: Netlink, stack: AsyncExitStack, address: bytes) -> None:
+    def __init__(
+        self, tun: Tun, netlink: Netlink, stack: AsyncExitStack, address: bytes, mtu: int = INTERFACE_MTU
+    ) -> None:
         self.tun = tun
+        self.mtu = mtu
         self._netlink = netlink
         self._stack = stack
         self._address = address
@@ -96,11 +100,14 @@ class OverlayInterface:
             await self._netlink.remove_route(network, self.tun.name)
             self._routes.discard(network)
         for network in wanted - self._routes:
-            await self._netlink.add_route(network, self.tun.name)
-            self._routes.add(network)
+            await self._add_route(network)
+
+    async def _add_route(self, network: Network) -> None:
+        await self._netlink.add_route(network, self.tun.name)
+        self._routes.add(network)
 
     async def close(self) -> None:
-        """Remove the interface."""
+        """Remove what was made of it: routes, and the interface."""
         await self._stack.aclose()
 
     def status(self) -> Interface:
@@ -110,6 +117,6 @@ class OverlayInterface:
             ifname=self.tun.name,
             address=str(IPv6Address(self._address)),
             addresses=[str(address) for address in self.addresses],
-            mtu=INTERFACE_MTU,
+            mtu=self.mtu,
             offloads=self.tun.offloads,
         )

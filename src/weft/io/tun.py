@@ -2,7 +2,8 @@
 
 With a virtio header in front of each packet the kernel hands out TCP (and, since 6.2, UDP) packets of up to 64 KiB that
 it never segmented nor summed, and takes such packets in. Asked for one by one when the device is made; without any of
-it packets are ordinary ones.
+it packets are ordinary ones. A device may also be one that somebody with more rights has made: a persistent one, which
+its owner may attach to, or one whose descriptor is passed.
 
 Layout of the virtio header, in the byte order of the machine:
 
@@ -17,17 +18,18 @@ Rules of the file: reads and writes never block; whatever goes into a header tha
 from the real packet, never taken from the network.
 
 Source: virtio 1.2 section 5.1.6; Linux, if_tun.h and virtio_net.h.
-Not done here: addresses, routes and MTU (netlink.py).
+Not done here: addresses, routes and MTU (netlink.py, link.py); how a descriptor is passed (passing.py).
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import socket
 from collections import Counter
 from collections.abc import Sequence
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 from weft.burst.records import KIND_PACKET, KIND_TCP, KIND_UDP
 from weft.errors import TransportError, UsageError
@@ -35,8 +37,8 @@ from weft.errors import TransportError, UsageError
 Buffer = bytes | bytearray | memoryview
 
 _DEVICE = "/dev/net/tun"
-_TUNSETIFF, _TUNSETOFFLOAD, _TUNGETIFF = 0x400454CA, 0x400454D0, 0x800454D2
-_IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
+_TUNSETIFF, _TUNSETOFFLOAD, _TUNGETIFF, _TUNSETVNETHDRSZ = 0x400454CA, 0x400454D0, 0x800454D2, 0x400454D8
+_IFF_TUN, _IFF_MULTI_QUEUE, _IFF_PERSIST, _IFF_NO_PI, _IFF_VNET_HDR = 0x0001, 0x0100, 0x0800, 0x1000, 0x4000
 _CSUM, _TSO4, _TSO6, _USO = 0x01, 0x02, 0x04, 0x20 | 0x40
 
 _OFFLOADS: Final = (
@@ -92,60 +94,75 @@ class Tun:
             PermissionError: needs root or CAP_NET_ADMIN.
             TransportError: no such device file, or the name is taken; in one line.
         """
-        if len(name.encode()) > 15:
-            raise UsageError(f"{name}: an interface name has at most 15 bytes")
+        self._use(_attached(name, _flags(offloads=offloads), f"can't make the interface {name}", _RIGHTS))
+
+    @classmethod
+    def attach(cls, name: str, *, offloads: bool = True) -> Self:
+        """Attach to a persistent device that somebody else has made; its owner needs no rights for it.
+
+        Args:
+            name: of the interface.
+            offloads: as for `Tun`.
+
+        Raises:
+            UsageError: there is no such interface, or it is none that can be attached to.
+            PermissionError: it belongs to another user.
+            TransportError: no such device file, or another program uses it.
+        """
         try:
-            import fcntl
-        except ImportError as error:
-            raise TransportError("this system has no TUN device that weft can use; only Linux has") from error
+            socket.if_nametoindex(name)
+        except OSError:
+            command = f"ip tuntap add dev {name} mode tun user {_user()}"
+            raise UsageError(f"there is no interface {name}; whoever may makes it with `{command}`") from None
+        wanted = _flags(offloads=offloads)
+        # The kernel takes a device of several queues with that flag only, and one of a single queue only without.
+        wanted += [flags | _IFF_MULTI_QUEUE for flags in wanted]
+        fd = _attached(name, wanted, f"can't attach to {name}", f"{_RIGHTS}, or to be its owner, and {_user()} is not")
+        _, flags = _interface_of(fd)
+        if not flags & _IFF_PERSIST:
+            os.close(fd)
+            raise UsageError(f"{name} is not persistent: it belongs to the program that has made it")
+        return cls.adopt(fd)
+
+    @classmethod
+    def adopt(cls, descriptor: int) -> Self:
+        """Take over the descriptor of a device that somebody else has opened; if it can't be used, it is closed.
+
+        Raises:
+            UsageError: it is none of a TUN device that is attached to an interface, or one with packet information.
+        """
+        tun = object.__new__(cls)
         try:
-            self._fd = os.open(_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        except PermissionError as error:
-            raise PermissionError(f"can't open {_DEVICE}; needs root or CAP_NET_ADMIN") from error
-        except OSError as error:
-            raise TransportError(f"can't open {_DEVICE}: {error.strerror}; is the module tun there?") from error
-        self.offloads: list[str] = []
-        self.drops: Counter[str] = Counter()
+            name, flags = _interface_of(descriptor)
+            if not flags & _IFF_TUN:
+                raise UsageError(f"{name} is a TAP device; weft needs a TUN")
+            if not flags & _IFF_NO_PI:
+                raise UsageError(f"{name} has packet information in front of each packet; open it with IFF_NO_PI")
+            os.set_blocking(descriptor, False)
+            os.set_inheritable(descriptor, False)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        tun._use(descriptor)
+        return tun
+
+    def _use(self, fd: int) -> None:
+        self._fd = fd
         self._vnet = bytearray(VNET_HEADER_BYTES)
-        wanted = _IFF_TUN | _IFF_NO_PI
-        for flags in (wanted | _IFF_VNET_HDR, wanted) if offloads else (wanted,):
-            try:
-                answer = fcntl.ioctl(self._fd, _TUNSETIFF, _INTERFACE_REQUEST.pack(name.encode(), flags))
-            except OSError as error:
-                failure = error
-                continue
-            self.has_vnet_header = bool(flags & _IFF_VNET_HDR)
-            break
-        else:
-            os.close(self._fd)
-            if failure.errno in {errno.EPERM, errno.EACCES}:
-                raise PermissionError(f"can't make the interface {name}; needs root or CAP_NET_ADMIN") from failure
-            reason = "another program uses it" if failure.errno == errno.EBUSY else failure.strerror
-            raise TransportError(f"can't make the interface {name}: {reason}") from failure
-        self.name = _INTERFACE_REQUEST.unpack(answer)[0].rstrip(b"\0").decode()
-        if self.has_vnet_header:
-            self.offloads = ["vnet_hdr", *self._ask_offloads()]
+        self.drops: Counter[str] = Counter()
+        self.name, flags = _interface_of(fd)
+        self.has_vnet_header = bool(flags & _IFF_VNET_HDR)
+        self.offloads = ["vnet_hdr", *_ask_offloads(fd)] if self.has_vnet_header else []
         self.takes_tcp = "tso6" in self.offloads
         self.takes_udp = "uso" in self.offloads
         self.takes_partial = "csum" in self.offloads
-
-    def _ask_offloads(self) -> tuple[str, ...]:
-        import fcntl
-
-        for flags, names in _OFFLOADS:
-            try:
-                fcntl.ioctl(self._fd, _TUNSETOFFLOAD, flags)
-            except OSError:
-                continue
-            return names
-        return ()
 
     def fileno(self) -> int:
         """The descriptor, for the event loop."""
         return self._fd
 
     def close(self) -> None:
-        """Close the descriptor; the interface goes with it."""
+        """Close the descriptor; the interface goes with it, unless it is persistent."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -226,3 +243,83 @@ class Tun:
 
 
 _INTERFACE_REQUEST = Struct("16sH22x")
+_INT = Struct("i")
+_RIGHTS = "needs root or CAP_NET_ADMIN"
+
+
+def _flags(*, offloads: bool) -> list[int]:
+    """What to ask for, the best first."""
+    plain = _IFF_TUN | _IFF_NO_PI
+    return [plain | _IFF_VNET_HDR, plain] if offloads else [plain]
+
+
+def _attached(name: str, wanted: Sequence[int], failing: str, needs: str) -> int:
+    """A descriptor of an interface, made unless there is a persistent one; raises as `Tun` does.
+
+    Args:
+        name: of the interface.
+        wanted: flags, the best first.
+        failing: what to say if it can't be.
+        needs: what to say if that is a matter of rights.
+    """
+    if len(name.encode()) > 15:
+        raise UsageError(f"{name}: an interface name has at most 15 bytes")
+    try:
+        import fcntl
+    except ImportError as error:
+        raise TransportError("this system has no TUN device that weft can use; only Linux has") from error
+    try:
+        fd = os.open(_DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    except PermissionError as error:
+        raise PermissionError(f"can't open {_DEVICE}; {_RIGHTS}") from error
+    except OSError as error:
+        raise TransportError(f"can't open {_DEVICE}: {error.strerror}; is the module tun there?") from error
+    for flags in wanted:
+        try:
+            fcntl.ioctl(fd, _TUNSETIFF, _INTERFACE_REQUEST.pack(name.encode(), flags))
+        except OSError as error:
+            failure = error
+        else:
+            return fd
+    os.close(fd)
+    if failure.errno in {errno.EPERM, errno.EACCES}:
+        raise PermissionError(f"{failing}; {needs}") from failure
+    raise TransportError(f"{failing}: {_REASONS.get(failure.errno or 0, failure.strerror)}") from failure
+
+
+_REASONS = {errno.EBUSY: "another program uses it", errno.EINVAL: "it is there, and no TUN device"}
+
+
+def _interface_of(fd: int) -> tuple[str, int]:
+    """Name and flags of the interface that a descriptor is attached to."""
+    import fcntl
+
+    try:
+        answer = fcntl.ioctl(fd, _TUNGETIFF, bytes(_INTERFACE_REQUEST.size))
+    except OSError as error:
+        raise UsageError("the descriptor is none of a TUN device that is attached to an interface") from error
+    name, flags = _INTERFACE_REQUEST.unpack(answer)
+    return name.rstrip(b"\0").decode(), flags
+
+
+def _ask_offloads(fd: int) -> tuple[str, ...]:
+    import fcntl
+
+    # Whoever had the device before may have left a longer header.
+    fcntl.ioctl(fd, _TUNSETVNETHDRSZ, _INT.pack(VNET_HEADER_BYTES))
+    for flags, names in _OFFLOADS:
+        try:
+            fcntl.ioctl(fd, _TUNSETOFFLOAD, flags)
+        except OSError:
+            continue
+        return names
+    return ()
+
+
+def _user() -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())

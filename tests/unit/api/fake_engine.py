@@ -126,8 +126,10 @@ class FakeFc00:
         self.interface = Interface(up=False)
         self.rules = ["/icmp"]
 
-    async def start(self, ifname: str | None = None) -> Interface:
-        self._did("fc00_start", ifname)
+    async def start(
+        self, ifname: str | None = None, *, existing: bool = False, socket: str | None = None
+    ) -> Interface:
+        self._did("fc00_start", ifname, *(["existing"] if existing else []), *([socket] if socket else []))
         self.interface = Interface(up=True, ifname=ifname or "weft0", address="fc22::1", mtu=1352, offloads=["tso4"])
         return self.interface
 

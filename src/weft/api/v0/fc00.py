@@ -17,9 +17,17 @@ Rules = Annotated[
 
 
 class StartInterface(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which interface to make."""
+    """Which interface to make, or to use if somebody else has made it."""
 
     ifname: Annotated[str, Meta(min_length=1, max_length=15)] | None = None
+    existing: Annotated[bool, Meta(description="Use the persistent TUN of that name as it is.")] = False
+    socket: (
+        Annotated[
+            str,
+            Meta(min_length=1, max_length=107, description="Unix socket at which the descriptor of a TUN is passed."),
+        ]
+        | None
+    ) = None
 
 
 class ChangePorts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,7 +41,7 @@ async def _status(node: Facade, _: Nothing) -> Interface:
 
 
 async def _start(node: Facade, asked: StartInterface) -> Interface:
-    return await node.fc00.start(asked.ifname)
+    return await node.fc00.start(asked.ifname, existing=asked.existing, socket=asked.socket)
 
 
 async def _stop(node: Facade, _: Nothing) -> Interface:

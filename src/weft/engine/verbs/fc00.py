@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from weft.engine.environment import allowed_offloads
 from weft.engine.lifetime import Lifetime
 from weft.engine.status import Interface, Ports
 from weft.errors import DecodeError, UsageError
 from weft.firewall.rules import Rule, decode_rule, encode_rule
+from weft.io.passing import take
+from weft.io.tun import Tun
 
 
 class Fc00:
@@ -14,17 +17,31 @@ class Fc00:
     def __init__(self, life: Lifetime) -> None:
         self._life = life
 
-    async def start(self, ifname: str | None = None) -> Interface:
+    async def start(self, ifname: str | None = None, *, existing: bool = False, socket: str | None = None) -> Interface:
         """Make the fc00::/8 interface, and return when packets can use it.
+
+        Args:
+            ifname: its name; None is that of the configuration.
+            existing: use the persistent one of that name, which somebody else has made and set up, as it is.
+            socket: use the one whose descriptor is passed there (io/passing.py), as it is.
 
         Raises:
             PermissionError: needs root or CAP_NET_ADMIN.
-            UsageError: it is up under another name, or another interface owns fc00::/8.
+            UsageError: it is up in another way, another interface owns fc00::/8, or the existing one is not fit.
         """
-        interface = self._life.interface
-        if interface is not None and ifname not in {None, interface.tun.name}:
-            raise UsageError(f"the interface is up already, as {interface.tun.name}; `weft fc00 stop` first")
-        return (await self._life.open_interface(ifname or self._life.config.fc00.ifname)).status()
+        life, name = self._life, ifname or self._life.config.fc00.ifname
+        if life.interface is not None and (socket is not None or ifname not in {None, life.interface.tun.name}):
+            raise UsageError(f"the interface is up already, as {life.interface.tun.name}; `weft fc00 stop` first")
+        if socket is not None:
+            if ifname is not None or existing:
+                raise UsageError("an interface whose descriptor is passed has its name already; give socket alone")
+            interface = await life.open_interface(name, lambda: Tun.adopt(take(socket)))
+        elif existing:
+            offloads = "tun" in allowed_offloads()
+            interface = await life.open_interface(name, lambda: Tun.attach(name, offloads=offloads))
+        else:
+            interface = await life.open_interface(name)
+        return interface.status()
 
     async def stop(self) -> None:
         """Remove the interface."""
