@@ -57,7 +57,9 @@ class Ports(Struct, frozen=True, kw_only=True):
 
     schema: int = SCHEMA
     allow: list[str]
-    """Rules such as `/tcp/80`, `/udp/0` (all ports), `/icmp`, in the order in which they are shown."""
+    """Rules such as `/tcp/80`, `/udp/0` (all ports), `/icmp`, `/tcp/22/from/KEY` (one peer), in their order."""
+    peers: dict[str, str] = {}
+    """What the peers are called whose keys are in the rules, by key."""
     refuse: Literal["reject", "drop"]
 
 

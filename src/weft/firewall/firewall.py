@@ -78,12 +78,13 @@ class Firewall:
         self._rules.deny(rule)
         self._flows.remove_half_open()
 
-    def forget(self, source: bytes) -> bool:
-        """Take away all rules that hold for one peer only; False if there were none."""
-        rules = [rule for rule in self._rules if rule.source == source]
-        for rule in rules:
-            self.deny(rule)
-        return bool(rules)
+    def set_rules(self, rules: Iterable[Rule]) -> None:
+        """Allow these in their order, and nothing else; what `deny` says of flows holds here too."""
+        wanted = dict.fromkeys(rules)
+        is_less = any(rule not in wanted for rule in self._rules)
+        self._rules.replace(wanted)
+        if is_less:
+            self._flows.remove_half_open()
 
     def rules(self) -> tuple[Rule, ...]:
         """What is allowed in, in the order in which it was allowed."""

@@ -102,12 +102,18 @@ class RuleSet:
     def __init__(self, rules: Iterable[Rule] = ()) -> None:
         self._rules: dict[Rule, None] = {}
         self._by_opening: dict[tuple[int, int, Hashable], Rule] = {}
-        for rule in rules:
-            self.allow(rule)
+        self.replace(rules)
 
     def __iter__(self) -> Iterator[Rule]:
         """The rules in the order in which they came."""
         return iter(self._rules)
+
+    def replace(self, rules: Iterable[Rule]) -> None:
+        """Have these rules, in their order, and no others."""
+        self._rules.clear()
+        self._by_opening.clear()
+        for rule in rules:
+            self.allow(rule)
 
     def allow(self, rule: Rule) -> None:
         """Add a rule; nothing changes if it is there already."""

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
+from typing import Final
+
+from weft.engine.contacts import decode_key
 from weft.engine.environment import allowed_offloads
 from weft.engine.lifetime import Lifetime
+from weft.engine.record import title_of
 from weft.engine.status import Interface, Ports
 from weft.errors import DecodeError, UsageError
 from weft.firewall.rules import Rule, decode_rule, encode_rule
+from weft.identity import encode_wireguard_key
 from weft.io.passing import take
 from weft.io.tun import Tun
+
+MAX_SHOWN: Final = 3
+"""Rules that are named in one line of text."""
 
 
 class Fc00:
@@ -16,6 +26,7 @@ class Fc00:
 
     def __init__(self, life: Lifetime) -> None:
         self._life = life
+        self._changing = asyncio.Lock()
 
     async def start(self, ifname: str | None = None, *, existing: bool = False, socket: str | None = None) -> Interface:
         """Make the fc00::/8 interface, and return when packets can use it.
@@ -52,40 +63,82 @@ class Fc00:
         return self._life.interface.status() if self._life.interface is not None else Interface(up=False)
 
     async def allow(self, rules: list[str]) -> Ports:
-        """Let these in from the overlay.
+        """Let these in from the overlay; returns when that is saved, or fails and has changed nothing.
+
+        Args:
+            rules: such as `/tcp/80`, or `/tcp/22/from/loom` for one peer; that may be any name of a peer, or the peer
+                id or WireGuard key of one that is not there yet.
 
         Raises:
-            UsageError: one of them is not a rule; none is added then.
+            UsageError: one of them is not a rule, or nobody is called so.
+            ConfigError: it could not be saved.
         """
-        for rule in _decode_rules(rules):
-            self._life.firewall.allow(rule)
-        await self._life.save()
+        decoded = self._decode(rules)
+        async with self._changing:
+            before = self._life.firewall.rules()
+            after = dict.fromkeys((*before, *decoded))
+            await self._change(before, tuple(after), f"{_list_of(decoded)} allowed")
         return self.ports()
 
     async def deny(self, rules: list[str]) -> Ports:
-        """Take rules back.
+        """Take rules back; returns when that is saved, or fails and has changed nothing.
+
+        Args:
+            rules: as they were given to `allow`.
 
         Raises:
-            UsageError: one of them is not a rule that is allowed; none is taken back then.
+            UsageError: one of them is not a rule that is allowed.
+            ConfigError: it could not be saved.
         """
-        decoded = _decode_rules(rules)
-        missing = [encode_rule(rule) for rule in decoded if rule not in self._life.firewall.rules()]
-        if missing:
-            raise UsageError(f"{', '.join(missing)}: not allowed anyway; `weft fc00 ports` shows what is")
-        for rule in decoded:
-            self._life.firewall.deny(rule)
-        await self._life.save()
+        decoded = dict.fromkeys(self._decode(rules))
+        async with self._changing:
+            before = dict.fromkeys(self._life.firewall.rules())
+            missing = [rule for rule in decoded if rule not in before]
+            if missing:
+                raise UsageError(f"{_list_of(missing)}: not allowed anyway; `weft fc00 ports` shows what is")
+            after = tuple(rule for rule in before if rule not in decoded)
+            await self._change(tuple(before), after, f"{_list_of(decoded)} taken back")
         return self.ports()
 
     def ports(self) -> Ports:
-        """What the firewall lets in."""
+        """What the firewall lets in, and what the peers are called whose keys are in the rules."""
+        rules = self._life.firewall.rules()
         return Ports(
-            allow=[encode_rule(rule) for rule in self._life.firewall.rules()], refuse=self._life.config.fc00.refuse
+            allow=[encode_rule(rule) for rule in rules],
+            peers=self._titles({rule.source for rule in rules if rule.source is not None}),
+            refuse=self._life.config.fc00.refuse,
         )
 
+    def _titles(self, keys: Iterable[bytes]) -> dict[str, str]:
+        session = self._life.session
+        records = {key: session.contacts.record(key) for key in keys} if session is not None else {}
+        return {encode_wireguard_key(key): title_of(record) for key, record in records.items() if record is not None}
 
-def _decode_rules(texts: list[str]) -> list[Rule]:
-    try:
-        return [decode_rule(text) for text in texts]
-    except DecodeError as error:
-        raise UsageError(str(error)) from error
+    def _decode(self, texts: list[str]) -> list[Rule]:
+        try:
+            return [decode_rule(text, self._key_of) for text in texts]
+        except DecodeError as error:
+            raise UsageError(str(error)) from error
+
+    def _key_of(self, peer: str) -> bytes:
+        """The Noise key that stands in a rule for a peer; one that is a key already need not be anybody's yet."""
+        return decode_key(peer) or self._life.running.contacts.key_of(peer)
+
+    async def _change(self, before: tuple[Rule, ...], after: tuple[Rule, ...], text: str) -> None:
+        """Let other rules hold, and save them; if that fails, all is as it was."""
+        life = self._life
+        life.firewall.set_rules(after)
+        try:
+            await life.save()
+        except BaseException:
+            life.firewall.set_rules(before)
+            life.memory.handle_change()
+            raise
+        life.events.publish("rules-changed", text)
+
+
+def _list_of(rules: Iterable[Rule]) -> str:
+    """Some rules, for a line of text."""
+    first, *rest = map(encode_rule, rules)
+    shown = ", ".join((first, *rest[: MAX_SHOWN - 1]))
+    return shown if len(rest) < MAX_SHOWN else f"{shown} and {len(rest) + 1 - MAX_SHOWN} more"
