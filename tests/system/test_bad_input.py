@@ -70,7 +70,8 @@ def test_interface_without_permission_is_one_line_and_the_daemon_runs(lab: Lab) 
     assert up.err.count("\n") == 1
     assert "without an interface" in up.err
     assert "needs root or CAP_NET_ADMIN" in up.err
-    one_line(node.outcome("fc00", "start"), 1, "needs root or CAP_NET_ADMIN")
+    start = host.outcome(*WITHOUT_NET_ADMIN, *node.command("fc00", "start"))
+    one_line(start, 1, "needs root or CAP_NET_ADMIN")
     assert node.weft("fc00", "status") == "no interface\n"
     assert "weft0" not in host.ip("link")
 

@@ -24,15 +24,51 @@ def fc00() -> None:
 
 @fc00.command(
     examples=(
-        "weft fc00 start",
+        "sudo weft fc00 start",
         "weft fc00 start --ifname weft1",
+        "weft fc00 start --existing weft0      # made by: sudo ip tuntap add weft0 mode tun user $USER",
     )
 )
 @click.option("--ifname", help="Name of the interface.  [default: weft0]")
+@click.option(
+    "--existing", metavar="NAME", help="Use the persistent TUN of that name, set up by somebody else, as it is."
+)
+@click.option("--fd", type=click.IntRange(0), help="Use the TUN that the caller has open as that descriptor, as it is.")
 @pass_settings
-def start(settings: Settings, ifname: str | None) -> None:
-    """Make the interface; done when programs can use it. Starting it again changes nothing."""
-    settings.answer(fc00_api.START, StartInterface(ifname=ifname), show_interface, doing="making the interface")
+def start(settings: Settings, ifname: str | None, existing: str | None, fd: int | None) -> None:
+    """Make the interface; done when programs can use it. Starting it again changes nothing.
+
+    If the daemon has not the rights for it and this command has, the command makes it and passes it to the daemon.
+    """
+    if sum(given is not None for given in (ifname, existing, fd)) > 1:
+        raise click.UsageError("--ifname, --existing and --fd are three ways to say which interface; choose one")
+    if fd is not None:
+        from weft.cli.handover import passing
+
+        with passing(settings.client, fd) as asked:
+            _start(settings, asked)
+        return
+    try:
+        _start(settings, StartInterface(ifname=existing or ifname, existing=existing is not None))
+    except PermissionError as refused:
+        if existing is not None:
+            raise
+        _make_and_pass(settings, ifname, refused)
+
+
+def _start(settings: Settings, asked: StartInterface) -> None:
+    settings.answer(fc00_api.START, asked, show_interface, doing="making the interface")
+
+
+def _make_and_pass(settings: Settings, ifname: str | None, refused: PermissionError) -> None:
+    from weft.cli.handover import making
+
+    try:
+        with making(settings.client, ifname) as asked:
+            _start(settings, asked)
+    except PermissionError:
+        # What the daemon lacks says more than that this command lacks it too.
+        raise refused from None
 
 
 @fc00.command(examples=("weft fc00 stop",))

@@ -179,6 +179,10 @@ class Netlink:
                 return await self._ifname(route.get("oif"))
         return None
 
+    def leave(self) -> None:
+        """Let what was added stay when this is closed: from now on it belongs to whoever has the interface."""
+        self._added.clear()
+
     async def _add(self, what: str, command: str, spec: dict[str, Any]) -> None:
         name = spec.get("dst") or spec["address"]
         async with _explained(f"can't add {name}"):

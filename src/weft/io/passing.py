@@ -82,7 +82,9 @@ class Giver:
             raise TransportError(f"the daemon did not come for the interface: {error.strerror or error}") from error
 
     def close(self) -> None:
-        """Take the place away."""
+        """Take the place away; whoever waits in `give` stops waiting."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         with suppress(OSError):
             self.path.unlink()
