@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from ipaddress import ip_network
 
 from msgspec import UNSET
 from msgspec.structs import replace
 
 from weft.engine import calling, dial
-from weft.engine.change import Change, checked_name
+from weft.engine.change import Change
 from weft.engine.contacts import Contacts, Displaced, decode_key
 from weft.engine.lifetime import Lifetime
 from weft.engine.peer import Peer
 from weft.engine.record import new_record, record_of, title_of
 from weft.engine.report import describe, describe_blocked
 from weft.engine.session import Session
+from weft.engine.settle import Step, checked_name, settled
 from weft.engine.status import EventKind, PeerList, PeerStatus, Pong
 from weft.errors import ConfigError, UsageError, WeftError
 from weft.identity import PeerId, address_of, is_usable_address
@@ -169,17 +172,9 @@ class Peers:
         key = decode_key(public_key) if public_key.endswith("=") else b""
         if not key:
             raise UsageError("the public key is none: expected 44 characters of base64, as `wg pubkey` prints them")
-        async with self._changing:
-            contacts = self._life.running.contacts
-            contacts.refuse_blocked(key)
-            is_new = contacts.by_key(key) is None
-            record = change.of(new_record(key, None, is_weft=False))
-            await self._settle([(key, record)], take=take)
-            peer = self._life.running.contacts.by_key(key)
-            assert peer is not None
-        await self._follow(peer, change)
-        self._publish("peer-added" if is_new else "peer-changed", record, "was added")
-        return describe(peer, monotonic_ns())
+        record = settled(new_record(key, None, is_weft=False), change)
+        (added,) = await self.apply(lambda _: [Step(key, record, change)], take=take)
+        return added
 
     async def set(self, peer: str, change: Change, *, take: bool = False) -> PeerStatus:
         """Change what is settled about a peer, all of it or nothing.
@@ -196,22 +191,43 @@ class Peers:
             UsageError: there is none of that name, it is blocked, or something can't be set.
             ConfigError: it could not be saved.
         """
+        (changed,) = await self.apply(partial(_plan, name=peer, change=change), take=take)
+        return changed
+
+    async def apply(
+        self, plan: Callable[[Contacts], builtins.list[Step]], *, take: bool = False
+    ) -> builtins.list[PeerStatus]:
+        """Change several peers, all of them or none.
+
+        Args:
+            plan: says what to do, from how it is at that moment.
+            take: as for `set`.
+
+        Returns:
+            Those of the plan that are peers afterwards.
+
+        Raises:
+            UsageError: something can't be so.
+            ConfigError: it could not be saved.
+        """
         async with self._changing:
             contacts = self._life.running.contacts
-            old = contacts.find(peer).tunnel.peer_public
-            before = record_of(contacts.find(peer))
-            record = change.of(before)
-            key = record.noise_public_key
-            if key != old and contacts.record(key) is not None:
-                raise UsageError("another peer has that public key")
-            await self._settle([*([(old, None)] if key != old else []), (key, record)], take=take)
-            found = self._life.running.contacts.by_key(key)
-            assert found is not None
-        await self._follow(found, change)
-        if key != old:
-            self._publish("peer-removed", before, "has another key")
-        self._publish("peer-added" if key != old else "peer-changed", record, "was changed")
-        return describe(found, monotonic_ns())
+            steps = plan(contacts)
+            before = {step.key: contacts.record(step.key) for step in steps}
+            await self._settle(steps, take=take)
+            found = [
+                (peer, step) for step in steps if (peer := self._life.running.contacts.by_key(step.key)) is not None
+            ]
+        for peer, step in found:
+            await self._follow(peer, step.change)
+        for key, record, _ in steps:
+            old = before[key]
+            if record is not None:
+                self._publish("peer-added" if old is None else "peer-changed", record, "was changed")
+            elif old is not None:
+                self._publish("peer-removed", old, "was removed")
+        now = monotonic_ns()
+        return [describe(peer, now) for peer, _ in found]
 
     async def remove(self, peer: str) -> None:
         """Forget a peer, blocked or not.
@@ -272,18 +288,21 @@ class Peers:
 
     # How a change is made.
 
-    async def _settle(self, changes: builtins.list[tuple[bytes, StoredPeer | None]], *, take: bool) -> None:
+    async def _settle(self, steps: builtins.list[Step], *, take: bool) -> None:
         """Put records in the place of others, once their endpoints and networks go together, and save it."""
         contacts = self._life.running.contacts
-        for _, record in changes:
-            for address in map(decode_multiaddr, record.configured if record is not None else ()):
+        for step in steps:
+            if step.record is None:
+                continue
+            contacts.refuse_blocked(step.key)
+            for address in map(decode_multiaddr, step.record.configured):
                 if not dial.is_name(address):
                     await self._life.underlay.find(address)
         displaced: Displaced = []
         try:
-            for key, record in changes:
-                displaced = contacts.put(key, record, take=take) + displaced
-            _check_networks(contacts, displaced, changes)
+            for step in steps:
+                displaced = contacts.put(step.key, step.record, take=take) + displaced
+            _check_networks(contacts, displaced, steps)
         except UsageError:
             self._put_back(displaced)
             raise
@@ -370,10 +389,20 @@ def _want_no_more(session: Session, key: bytes, before: StoredPeer | None) -> No
         session.end(peer)
 
 
-def _check_networks(
-    contacts: Contacts, displaced: Displaced, changes: builtins.list[tuple[bytes, StoredPeer | None]]
-) -> None:
+def _plan(contacts: Contacts, name: str, change: Change) -> builtins.list[Step]:
+    """What a change of one peer comes to; with another key it is another peer."""
+    found = contacts.find(name)
+    old, record = found.tunnel.peer_public, settled(record_of(found), change)
+    key = record.noise_public_key
+    if key == old:
+        return [Step(key, record, change)]
+    if contacts.record(key) is not None:
+        raise UsageError("another peer has that public key")
+    return [Step(old, None), Step(key, record, change)]
+
+
+def _check_networks(contacts: Contacts, displaced: Displaced, steps: builtins.list[Step]) -> None:
     """Refuse new networks with an endpoint of anybody in them."""
     before = {text for _, record in displaced if record is not None for text in record.allowed_ips}
-    after = {text for _, record in changes if record is not None for text in record.allowed_ips}
+    after = {text for step in steps if step.record is not None for text in step.record.allowed_ips}
     contacts.check_endpoints(map(ip_network, after - before))
