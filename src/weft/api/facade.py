@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from weft.engine.change import Change
+from weft.engine.device import Device, DeviceChange, DeviceConfig, PeerSettings
 from weft.engine.status import (
     Event,
     EventKind,
@@ -146,6 +147,10 @@ class Facade(Protocol):
     @property
     def tasks(self) -> Tasks:
         """What runs inside it."""
+
+    @property
+    def wireguard(self) -> Wireguard:
+        """It, as `wg` sees it."""
 
     @property
     def logs(self) -> Logs:

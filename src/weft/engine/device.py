@@ -3,16 +3,24 @@
 Weft nodes and stock devices are one kind of peer here. Keys are bytes, and secret ones show in no `repr`.
 
 Source: the cross-platform userspace implementation document of WireGuard, "Configuration Protocol".
-Not done here: the protocol's text (api/uapi.py), and how a change is made (verbs/wireguard.py).
+Not done here: the protocol's text (api/uapi.py), and how a change is made (verbs/wireguard.py); this file is what the
+command and the API need of it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+from typing import Annotated, Final
 
-from weft.engine.peer import Network
+from msgspec import Meta, Struct
+
+from weft.engine.status import SCHEMA
 from weft.errors import UsageError
-from weft.noise.primitives import KEY_BYTES
+
+Network = IPv4Network | IPv6Network
+
+NO_KEY: Final = bytes(32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +28,7 @@ class DevicePeer:
     """One peer."""
 
     public_key: bytes
-    preshared_key: bytes = field(default=bytes(KEY_BYTES), repr=False)
+    preshared_key: bytes = field(default=NO_KEY, repr=False)
     """Zeros are none."""
     endpoint: str | None = None
     """`192.0.2.1:1312` or `[2001:db8::1]:1312`, never a name."""
@@ -92,6 +100,41 @@ class DeviceChange:
     fwmark: int | None = None
     replace_peers: bool = False
     peers: list[PeerChange] = field(default_factory=list)
+
+
+class PeerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A stock device, as a `[Peer]` of a wg-quick file has it."""
+
+    public_key: Annotated[str, Meta(max_length=64, description="X25519 public key, base64.")]
+    name: Annotated[str, Meta(min_length=1, max_length=63)]
+    allowed_ips: Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(min_length=1, max_length=1024)]
+    endpoint: Annotated[str, Meta(max_length=512)] | None = None
+    preshared_key: Annotated[str, Meta(max_length=64)] | None = None
+    keepalive_s: Annotated[int, Meta(ge=0, le=65535)] | None = None
+
+    def __repr__(self) -> str:
+        return f"PeerSettings(public_key={self.public_key!r}, name={self.name!r}, …)"
+
+
+class DeviceConfig(Struct, frozen=True, kw_only=True):
+    """What a stock device must be told to take part, but for its private key, which nobody else knows."""
+
+    schema: int = SCHEMA
+    name: str | None
+    """Of the device here; None for one that is not a peer yet, which has no addresses and no preshared key either."""
+    device_public_key: str | None
+    addresses: list[str]
+    """Those that the device may use, `10.7.0.2/32`."""
+    public_key: str
+    """Of this node, base64."""
+    preshared_key: str | None
+    allowed_ips: list[str]
+    """Networks behind this node."""
+    endpoints: list[str]
+    """Where this node is, `192.0.2.1:1312`; the one that is the likeliest to be reached first."""
+
+    def __repr__(self) -> str:
+        return f"DeviceConfig(name={self.name!r}, …)"
 
 
 class ChangeRefusedError(UsageError):

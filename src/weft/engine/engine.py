@@ -21,6 +21,7 @@ from weft.engine.status import Event, EventKind, Info, Status
 from weft.engine.verbs.fc00 import Fc00
 from weft.engine.verbs.peers import Peers
 from weft.engine.verbs.tasks import Tasks
+from weft.engine.verbs.wireguard import Wireguard
 from weft.identity import encode_wireguard_key
 
 
@@ -35,6 +36,7 @@ class Engine:
         peers: whom it talks to.
         fc00: its interface and firewall.
         tasks: what runs inside it.
+        wireguard: it, as `wg` sees it.
         logs: what it logged.
 
     Raises:
@@ -48,6 +50,7 @@ class Engine:
         self.peers = Peers(self._life)
         self.fc00 = Fc00(self._life)
         self.tasks = Tasks(self._life)
+        self.wireguard = Wireguard(self._life, self.peers)
         self.logs = Logbook(self._life.events)
 
     async def start(self) -> None:

@@ -16,6 +16,7 @@ from weft.api.server import Server
 from weft.api.unix_socket import ApiSocket
 from weft.engine.change import Change
 from weft.engine.config import Config
+from weft.engine.device import Device, DeviceChange, DeviceConfig, PeerSettings
 from weft.engine.events import Events
 from weft.engine.status import (
     Event,
@@ -126,9 +127,7 @@ class FakeFc00:
         self.interface = Interface(up=False)
         self.rules = ["/icmp"]
 
-    async def start(
-        self, ifname: str | None = None, *, existing: bool = False, socket: str | None = None
-    ) -> Interface:
+    async def start(self, ifname: str | None = None, *, existing: bool = False, socket: str | None = None) -> Interface:
         self._did("fc00_start", ifname, *(["existing"] if existing else []), *([socket] if socket else []))
         self.interface = Interface(up=True, ifname=ifname or "weft0", address="fc22::1", mtu=1352, offloads=["tso4"])
         return self.interface
@@ -171,6 +170,41 @@ class FakeLogs:
         yield LogLine(number=3, at=1_700_000_002.0, level="warning", logger="weft.io", text="and on it goes")
 
 
+class FakeWireguard:
+    def __init__(self, engine: FakeEngine) -> None:
+        self._did = engine.did
+        self.shown = Device(private_key=bytes(32), listen_port=1312, fwmark=0, peers=())
+        self.endpoints = ["192.0.2.9:1312"]
+
+    def device(self) -> Device:
+        self._did("device")
+        return self.shown
+
+    async def change(self, change: DeviceChange) -> None:
+        self._did("change", change)
+
+    async def add(self, devices: builtins.list[PeerSettings]) -> builtins.list[PeerStatus]:
+        self._did("add", devices)
+        return [
+            a_peer(
+                each.name, id=None, kind="wireguard", addresses=each.allowed_ips, wireguard_public_key=each.public_key
+            )
+            for each in devices
+        ]
+
+    def config(self, peer: str | None) -> DeviceConfig:
+        self._did("config", peer)
+        return DeviceConfig(
+            name=peer,
+            device_public_key=None if peer is None else KEY,
+            addresses=[] if peer is None else ["10.7.0.2/32"],
+            public_key=KEY,
+            preshared_key=None if peer is None else KEY,
+            allowed_ips=["fc00::/8", "10.7.0.0/24"],
+            endpoints=self.endpoints,
+        )
+
+
 class FakeTasks:
     def __init__(self, engine: FakeEngine) -> None:
         self._did = engine.did
@@ -195,6 +229,7 @@ class FakeEngine:
         self.peer_list = [a_peer()]
         self.peers, self.fc00, self.tasks = FakePeers(self), FakeFc00(self), FakeTasks(self)
         self.logs = FakeLogs()
+        self.wireguard = FakeWireguard(self)
         self.happened = Events()
         self.stop_asked = asyncio.Event()
         self.blocks: asyncio.Event | None = None

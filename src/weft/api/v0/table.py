@@ -7,9 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from weft.api.v0 import fc00, log, node, observe, peer, task
+from weft.api.v0 import fc00, log, node, observe, peer, task, wireguard
 from weft.api.v0.route import Route, Stream
 
-ROUTES: tuple[Route[Any, Any], ...] = (*node.ROUTES, *peer.ROUTES, *fc00.ROUTES, *task.ROUTES, *log.ROUTES)
+ROUTES: tuple[Route[Any, Any], ...] = (
+    *node.ROUTES,
+    *peer.ROUTES,
+    *fc00.ROUTES,
+    *task.ROUTES,
+    *log.ROUTES,
+    *wireguard.ROUTES,
+)
 
 STREAMS: tuple[Stream[Any, Any], ...] = (*observe.STREAMS, *log.STREAMS)
