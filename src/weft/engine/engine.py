@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from ipaddress import IPv6Address
 from pathlib import Path
 
 from weft import __version__
 from weft.engine.config import Config
 from weft.engine.lifetime import Lifetime
+from weft.engine.metrics import Family, Metrics
 from weft.engine.logbook import Logbook
 from weft.engine.status import Event, EventKind, Info, Status
 from weft.engine.verbs.fc00 import Fc00
@@ -46,6 +46,7 @@ class Engine:
     def __init__(self, directory: Path, config: Config) -> None:
         self._directory = directory
         self._life = Lifetime(directory, config)
+        self._metrics = Metrics(self._life)
         self._stopping = asyncio.Event()
         self.peers = Peers(self._life)
         self.fc00 = Fc00(self._life)
@@ -101,21 +102,13 @@ class Engine:
             peers=self.peers.list().peers,
             tasks=self.tasks.list(),
             session_restarts=self._life.session_restarts,
-            drops=self._all_drops(),
+            drops=dict(sorted(self._life.total_drops().items())),
         )
 
     def events(self, kinds: frozenset[EventKind] = frozenset()) -> AsyncIterator[Event]:
         """What happens from now on, until the iterator is closed; only of some kinds, or all."""
         return self._life.events.listen(kinds)
 
-    def _all_drops(self) -> dict[str, int]:
-        total = Counter(self._life.drops)
-        sources = [self._life.firewall.drops, *(socket.drops for socket in self._life.underlay.sockets)]
-        if self._life.session is not None:
-            sources.append(self._life.session.gate.drops)
-            sources += [peer.tunnel.drops for peer in self._life.session.contacts]
-        if self._life.interface is not None:
-            sources.append(self._life.interface.tun.drops)
-        for source in sources:
-            total.update(source)
-        return dict(sorted(total.items()))
+    def metrics(self) -> Iterator[Family]:
+        """What can be measured, metric by metric; others may run between two of them."""
+        return self._metrics.read()

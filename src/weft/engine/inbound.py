@@ -23,6 +23,7 @@ from weft.burst.header import (
     DATA_HEADER,
     DATA_HEADER_BYTES,
     DATA_OVERHEAD_BYTES,
+    MAX_PIECES,
     MAX_TOTAL_BYTES,
     NONCE,
     PIECE_HEADER_BYTES,
@@ -110,6 +111,7 @@ class Inbound:
         self._captures = captures
         self._plain = memoryview(bytearray(_PLAIN_BYTES))
         self._opened = memoryview(bytearray(MAX_TOTAL_BYTES))
+        self.pieces = [0] * (MAX_PIECES + 1)
         self._position = 0
         self._delivery = delivery
         self._merging: Tunnel | None = None
@@ -244,6 +246,7 @@ class Inbound:
         bytes_on_wire = len(whole.sealed) + whole.pieces * PIECE_HEADER_BYTES
         meter = peer.meter
         meter.opened += 1
+        self.pieces[whole.pieces] += 1
         meter.expected += whole.pieces
         meter.got += whole.pieces
         self._hearing.hear(endpoint, keypair, counter, bytes_on_wire, now, data=True)

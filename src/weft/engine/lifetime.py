@@ -218,6 +218,19 @@ class Lifetime:
             raise UsageError("the node is just being built anew; try again in a moment")
         return self.session
 
+    def total_drops(self) -> Counter[str]:
+        """What was dropped anywhere, by reason."""
+        total = Counter(self.drops)
+        sources = [self.firewall.drops, *(socket.drops for socket in self.underlay.sockets)]
+        if self.session is not None:
+            sources.append(self.session.gate.drops)
+            sources += [peer.tunnel.drops for peer in self.session.contacts if peer.tunnel.drops]
+        if self.interface is not None:
+            sources.append(self.interface.tun.drops)
+        for source in sources:
+            total.update(source)
+        return total
+
     async def _keep_house(self, session: Session) -> None:
         for second in count():
             if second % ADDRESSES_S == 0 or not self.underlay.addresses:

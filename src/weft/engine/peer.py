@@ -95,6 +95,7 @@ class Peer:
         takes_udp: whether bursts may hold UDP super-packets.
         receiving: the keypair that the gaps are counted in.
         queue: packets that wait for a session, bounded.
+        handshakes: how many were completed.
         in_use: whether data was sent since the path MTU was last looked at.
         standing: what it is to this node; the table is in contacts.py.
         allowed: the networks that it may use as its source, its own address first if it is a weft node.
@@ -117,6 +118,7 @@ class Peer:
         "drops",
         "endpoints",
         "handshake_endpoint",
+        "handshakes",
         "handshake_wall_ns",
         "in_use",
         "joiner",
@@ -170,6 +172,7 @@ class Peer:
         self.receiving: Keypair | None = None
         self.queue: deque[Queued] = deque(maxlen=MAX_QUEUED_PACKETS)
         self.in_use = False
+        self.handshakes = 0
         self.report_at = 0
         self.report_due = False
         self.armed_at: int | None = None

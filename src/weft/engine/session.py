@@ -49,6 +49,9 @@ NODE_ITSELF = bytes.fromhex("fc000000000000000000000000000001")
 ANSWERS_PER_SECOND = 100
 """ICMP errors into the TUN."""
 
+HANDSHAKE_MESSAGES = ("initiation", "response", "cookie")
+"""Of type 1 to 3."""
+
 Waiter = asyncio.Future[None]
 
 
@@ -56,6 +59,8 @@ class Session:
     """The peers of a node and all that is known of them.
 
     Attributes:
+        handshakes: how many ended, by result.
+        handshake_messages: how many there were, by direction and message.
         contacts: the peers.
         proving: where they are, and how large a datagram gets there.
         gate: where handshakes come in.
@@ -121,6 +126,8 @@ class Session:
         self._wake = asyncio.Event()
         self._up_waiters: dict[Peer, list[Waiter]] = {}
         self._presence = Presence(events or Events())
+        self.handshakes: Counter[str] = Counter()
+        self.handshake_messages: Counter[tuple[str, ...]] = Counter()
 
     async def run(self) -> None:
         """Look after the peers until cancelled."""
@@ -272,9 +279,11 @@ class Session:
         if not 1 <= int.from_bytes(datagram[:4], "little") <= 3:
             self.drops["unknown"] += 1
             return
+        self._count_message("received", datagram)
         tunnel = self.gate.receive(datagram, endpoint, _source_bytes(endpoint), now)
         for reply, source in self.gate.datagrams_to_send():
             assert isinstance(source, Endpoint)
+            self._count_message("sent", reply)
             source.socket.send([reply], len(reply), source.address, local=source.local)
         if tunnel is None:
             return
@@ -344,6 +353,7 @@ class Session:
         for datagram in peer.tunnel.datagrams_to_send():
             if datagram[0] != TYPE_DATA:
                 peer.handshake_endpoint = peer.path.endpoint
+                self._count_message("sent", datagram)
             self.transmitter.send_raw(peer, datagram)
         while (event := peer.tunnel.next_event()) is not None:
             if isinstance(event, KeypairReady):
@@ -351,6 +361,7 @@ class Session:
             elif isinstance(event, Unanswered):
                 self._when_unanswered(peer)
             elif isinstance(event, HandshakeFailed):
+                self.handshakes["failed"] += 1
                 self.drops["no answer to handshakes"] += len(peer.queue)
                 peer.queue.clear()
                 if peer.standing == "stranger":
@@ -383,6 +394,8 @@ class Session:
 
     def _handle_up(self, peer: Peer, now: int) -> None:
         """A session came up: its handshake proved the endpoint, unless what ended it came from another one."""
+        self.handshakes["completed"] += 1
+        peer.handshakes += 1
         peer.handshake_wall_ns = self._wall_clock()
         if peer.path.endpoint == peer.handshake_endpoint:
             self.proving.prove(peer, now)
@@ -417,6 +430,9 @@ class Session:
         )
         peer.notices.say(hello, now)
         self.attend(peer)
+
+    def _count_message(self, direction: str, datagram: bytes | memoryview) -> None:
+        self.handshake_messages[direction, HANDSHAKE_MESSAGES[datagram[0] - 1]] += 1
 
     def _arm(self, peer: Peer) -> None:
         at = peer.next_timer()

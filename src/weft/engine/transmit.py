@@ -39,13 +39,18 @@ class Attendant(Protocol):
 
 
 class Transmitter:
-    """Seals and sends; the buffers that it seals into are its own."""
+    """Seals and sends; the buffers that it seals into are its own.
+
+    Attributes:
+        pieces: how many bursts had so many pieces, by that number.
+    """
 
     def __init__(self, attendant: Attendant, drops: Counter[str]) -> None:
         self._attendant = attendant
         self._drops = drops
         self._bursts = BurstSealer()
         self._packets = PacketSealer()
+        self.pieces = [0] * (MAX_PIECES + 1)
 
     @staticmethod
     def keypair_for(peer: Peer, now: int) -> Keypair | None:
@@ -131,6 +136,7 @@ class Transmitter:
         piece = peer.piece
         parts = self._bursts.seal(keypair, counter, plain, piece)
         count = len(parts) // 2
+        self.pieces[count] += 1
         length = len(plain) + TAG_BYTES + count * PIECE_HEADER_BYTES
         self._transmit(peer, parts, piece + PIECE_HEADER_BYTES, length, count, now, ecn)
         if count > 1 and peer.path.size.handle_burst_sent(now):

@@ -255,6 +255,11 @@ class UdpSocket:
         """Whether sends wait for the descriptor to become writable."""
         return bool(self._queue)
 
+    @property
+    def queued_bytes(self) -> int:
+        """What waits for that."""
+        return self._queued_bytes
+
     def close(self) -> None:
         """Close the descriptor and forget what waits."""
         self._queue.clear()
