@@ -17,6 +17,7 @@ from weft.cli.command import Group
         "daemon": "weft.cli.daemon:daemon",
         "info": "weft.cli.info:info",
         "status": "weft.cli.status:status",
+        "logs": "weft.cli.logs:logs",
         "ping": "weft.cli.ping:ping",
         "peer": "weft.cli.peer:peer",
         "fc00": "weft.cli.fc00:fc00",

@@ -94,10 +94,31 @@ def _widths(columns: Sequence[Sequence[Text]]) -> list[int]:
     return widths
 
 
+def redraw(text: str) -> None:
+    """Put text in place of what the terminal shows, as much of it as there is room for."""
+    room = shutil.get_terminal_size().lines - 1
+    lines = text.splitlines()
+    if len(lines) > room:
+        lines = [*lines[: room - 1], f"… {len(lines) - room + 1} more lines"]
+    click.echo("\x1b[H" + "".join(f"{line}\x1b[K\n" for line in lines) + "\x1b[J", nl=False)
+
+
 def state(word: str, rest: str = "") -> str:
     """A state in its colour, and what more there is to say about it."""
-    colored = click.style(word, fg=_COLORS.get(word)) if is_colored() else word
-    return f"{colored} {rest}".rstrip()
+    return f"{styled(word, _COLORS.get(word))} {rest}".rstrip()
+
+
+def styled(text: str, color: str | None) -> str:
+    """A word in a colour, where there may be one."""
+    return click.style(text, fg=color) if color and is_colored() else text
+
+
+def plain(text: str) -> str:
+    """Text that others had a hand in, so that it moves no cursor and starts no line where it should not."""
+    return "".join(
+        letter if letter.isprintable() else "\n    " if letter == "\n" else "\N{REPLACEMENT CHARACTER}"
+        for letter in text
+    )
 
 
 def size(amount_bytes: int) -> str:

@@ -11,7 +11,7 @@ import pytest
 from tests.unit.api.fake_engine import ID, KEY, FakeEngine, a_peer
 from tests.unit.cli.terminal import Terminal
 from weft.cli import ping
-from weft.engine.status import Interface, TaskStatus
+from weft.engine.status import Interface, LogLine, TaskStatus
 from weft.errors import PeerError, UsageError
 
 ANSWERED = [
@@ -240,3 +240,67 @@ def test_value_that_no_node_takes_is_wrong_usage(
     assert says in seen.err
     assert seen.err.count("\n") == 1
     assert node.calls == []
+
+
+def test_logs_shows_what_was_asked_for(weft: Terminal, node: FakeEngine) -> None:
+    seen = weft("logs")
+    assert (seen.code, seen.err) == (0, "")
+    assert [line.partition(" ")[2].partition(" ")[2] for line in seen.out.splitlines()] == [
+        "INFO weft.engine: the node starts",
+        "ERROR weft.engine: task udp died",
+    ]
+    assert "starts" not in weft("logs", "--level", "error").out
+    assert "starts" not in weft("logs", "-n", "1").out
+    lines = [json.loads(line) for line in weft("logs", "-f", "--json").out.splitlines()]
+    assert [(line["schema"], line["level"], line["text"]) for line in lines] == [
+        (1, "info", "the node starts"),
+        (1, "error", "task udp died"),
+        (1, "warning", "and on it goes"),
+    ]
+
+
+def test_logged_text_moves_no_cursor(weft: Terminal, node: FakeEngine) -> None:
+    node.logs.lines = [LogLine(number=1, at=0.0, level="info", logger="weft", text="a\x1b[2Jb\nc\rd")]
+    assert weft("logs").out.endswith(" INFO weft: a�[2Jb\n    c�d\n")
+
+
+LOG_FILES = {
+    "text": (
+        "2026-11-20 17:19:22,123 INFO weft.engine: the node starts\n"
+        "2026-11-20 17:19:23,000 ERROR weft.engine: task udp died\n"
+        "    Traceback (most recent call last):\n"
+    ),
+    "json": (
+        '{"time":"2026-11-20T17:19:22.123Z","level":"info","logger":"weft.engine","message":"the node starts"}\n'
+        '{"time":"2026-11-20T17:19:23.000Z","level":"error","logger":"weft.engine","message":"task udp died",'
+        '"exception":"Traceback (most recent call last):"}\n'
+    ),
+}
+
+
+@pytest.mark.parametrize("written", LOG_FILES)
+def test_logs_without_a_daemon_come_from_the_file(weft: Terminal, written: str) -> None:
+    (weft.directory / "weft.toml").write_text('[log]\nfile = "my.log"\n')
+    (weft.directory / "my.log").write_text(LOG_FILES[written])
+    seen = weft("logs", "--level", "warning")
+    assert seen.code == 0
+    assert seen.out.endswith(" ERROR weft.engine: task udp died\n    Traceback (most recent call last):\n")
+    assert seen.err == (
+        f"weft: no daemon answers at {weft.socket}; start it with `weft up`; this is what the last one wrote\n"
+    )
+    lines = [json.loads(line) for line in weft("logs", "--json").out.splitlines()]
+    assert [line["level"] for line in lines] == ["info", "error"]
+    assert lines[1]["at"] - lines[0]["at"] == pytest.approx(0.877)
+
+
+def test_log_file_of_another_shape_is_shown_as_it_is(weft: Terminal) -> None:
+    (weft.directory / "daemon.log").write_bytes(b"weft: odd \xff\n{broken\n2026-99-99 1 INFO a: b\n")
+    assert weft("logs").out == "INFO weft: odd �\n    {broken\n    2026-99-99 1 INFO a: b\n"
+    assert json.loads(weft("logs", "--json").out)["at"] is None
+
+
+def test_logs_without_daemon_and_file_says_that_there_is_none(weft: Terminal) -> None:
+    for command in (("logs",), ("logs", "-f")):
+        seen = weft(*command)
+        assert (seen.code, seen.out) == (1, "")
+        assert seen.err == f"weft: no daemon answers at {weft.socket}; start it with `weft up`\n"
