@@ -171,7 +171,7 @@ async def test_client_that_vanishes_before_its_reply_does_no_harm(
 ) -> None:
     engine.blocks = asyncio.Event()
     _, writer = await asyncio.open_unix_connection(path)
-    writer.write(post("/v0/peer/connect", b'{"multiaddr": "/x"}'))
+    writer.write(post("/v0/peer/connect", b'{"target": "/x"}'))
     await asyncio.sleep(0.02)
     assert engine.calls == [("connect", "/x", 10.0)]
     writer.transport.abort()

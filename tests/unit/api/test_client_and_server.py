@@ -19,7 +19,7 @@ from weft.api.v0 import node as node_api
 from weft.api.v0 import peer as peer_api
 from weft.api.v0.fc00 import ChangePorts, StartInterface
 from weft.api.v0.log import Tail
-from weft.api.v0.peer import AddWireguard, Connect, Whom, Ping
+from weft.api.v0.peer import AddWireguard, Connect, Ping, Set, Whom
 from weft.api.v0.route import Done, Nothing, Route
 from weft.api.v0.table import ROUTES
 from weft.api.v0.task import RestartTask
@@ -28,6 +28,11 @@ from weft.errors import Broken, ConfigError, DecodeError, PeerError, TransportEr
 PARAMETERS: dict[str, msgspec.Struct] = {
     "/v0/peer/connect": Connect(target="/ip4/192.0.2.1/udp/1312"),
     "/v0/peer/disconnect": Whom(peer="loom"),
+    "/v0/peer/persist": Whom(peer="loom"),
+    "/v0/peer/set": Set(peer="loom", name="heddle", keepalive_s=None),
+    "/v0/peer/remove": Whom(peer="loom"),
+    "/v0/peer/block": Whom(peer="loom"),
+    "/v0/peer/unblock": Whom(peer="loom"),
     "/v0/peer/add-wireguard": AddWireguard(public_key=KEY, name="phone", allowed_ips=["10.0.0.2/32"]),
     "/v0/peer/ping": Ping(peer="loom", size=100),
     "/v0/fc00/start": StartInterface(ifname="weft7"),

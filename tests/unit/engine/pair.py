@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, wraps
 from random import Random
@@ -32,13 +32,14 @@ import weft.engine.proving
 import weft.noise.keypair
 from tests.unit.engine import packets
 from weft.burst.records import KIND_PACKET, KIND_TCP, KIND_UDP
-from weft.engine.contacts import Terms
+from weft.engine.contacts import Contacts, Terms
 from weft.engine.peer import Endpoint, Peer
 from weft.engine.session import Session
 from weft.firewall.firewall import Firewall
 from weft.firewall.rules import decode_rule
-from weft.identity import Identity, generate
+from weft.identity import Identity, encode_wireguard_key, generate
 from weft.io.recvmmsg import Address, Received
+from weft.io.store import StoredPeer
 from weft.io.tun import Read
 from weft.io.udp import MAX_SEGMENTS
 from weft.noise.primitives import StaticKey
@@ -550,3 +551,21 @@ def virtual(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
         in_virtual_time(test(*arguments, **keywords))
 
     return run
+
+
+def add_device(
+    contacts: Contacts, key: bytes, name: str, networks: Iterable[Any], psk: bytes = bytes(32), keepalive_ns: int = 0
+) -> Peer:
+    """Take a stock WireGuard device as a peer, as `weft peer add-wireguard` does."""
+    record = StoredPeer(
+        key=encode_wireguard_key(key),
+        kind="wireguard",
+        name=name,
+        allowed_ips=[str(network) for network in networks],
+        psk=encode_wireguard_key(psk) if any(psk) else None,
+        keepalive_s=keepalive_ns // S,
+    )
+    contacts.put(key, record)
+    peer = contacts.by_key(key)
+    assert peer is not None
+    return peer

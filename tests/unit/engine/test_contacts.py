@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.engine.pair import WALL_NS, S, identity
+from tests.unit.engine.pair import WALL_NS, S, add_device, identity
 from weft.engine import contacts as contacts_module
 from weft.engine.contacts import Contacts, Terms
 from weft.engine.peer import Peer
@@ -87,7 +87,7 @@ def test_own_key_is_no_peer() -> None:
     with pytest.raises(UsageError, match="this node itself"):
         contacts.add_weft(own.noise_public, own.peer_id, is_wanted=True)
     with pytest.raises(UsageError, match="this node itself"):
-        contacts.add_wireguard(own.noise_public, "me", networks("10.0.0.1/32"), NO_PSK, 0)
+        add_device(contacts, own.noise_public, "me", networks("10.0.0.1/32"), NO_PSK, 0)
     assert contacts.tunnel_for(own.noise_public) is None
     assert len(contacts) == 0
 
@@ -141,7 +141,7 @@ def test_strangers_are_bounded_and_the_oldest_that_is_not_up_makes_room(monkeypa
 
 def test_stock_device_has_the_networks_that_it_was_given() -> None:
     contacts = make()
-    peer = contacts.add_wireguard(device(1), "phone", networks("10.5.0.0/16", "fd00::7/128"), b"\7" * 32, 25 * S)
+    peer = add_device(contacts, device(1), "phone", networks("10.5.0.0/16", "fd00::7/128"), b"\7" * 32, 25 * S)
     assert not peer.is_weft
     assert peer.is_wanted
     assert contacts.routes.lookup(bytes((10, 5, 6, 7))) is peer
@@ -150,37 +150,39 @@ def test_stock_device_has_the_networks_that_it_was_given() -> None:
     assert peer.notices is peer.prober is None
 
 
-def test_stock_device_that_is_added_again_is_replaced() -> None:
+def test_stock_device_that_is_added_again_is_changed_and_keeps_its_session() -> None:
     removed: list[Peer] = []
     contacts = make(removed=removed)
-    first = contacts.add_wireguard(device(1), "phone", networks("10.5.0.0/16"), NO_PSK, 0)
-    second = contacts.add_wireguard(device(1), "tablet", networks("10.6.0.0/16"), b"\7" * 32, 0)
+    first = add_device(contacts, device(1), "phone", networks("10.5.0.0/16"), NO_PSK, 0)
+    second = add_device(contacts, device(1), "tablet", networks("10.6.0.0/16"), b"\7" * 32, 9 * S)
     assert len(contacts) == 1
-    assert removed == [first]
-    assert first.tunnel not in contacts.by_tunnel
+    assert second is first
+    assert removed == []
+    assert first.tunnel._preshared_key == b"\7" * 32
+    assert first.tunnel.persistent_keepalive_ns == 9 * S
     assert contacts.routes.lookup(bytes((10, 5, 0, 1))) is None
-    assert contacts.routes.lookup(bytes((10, 6, 0, 1))) is second
-    assert contacts.find("tablet") is second
+    assert contacts.routes.lookup(bytes((10, 6, 0, 1))) is first
+    assert contacts.find("tablet") is first
     with pytest.raises(UsageError):
         contacts.find("phone")
 
 
 def test_name_of_another_peer_is_refused_and_changes_nothing() -> None:
     contacts = make()
-    contacts.add_wireguard(device(1), "phone", networks("10.5.0.0/16"), NO_PSK, 0)
-    contacts.add_wireguard(device(2), "tablet", networks("10.6.0.0/16"), NO_PSK, 0)
+    add_device(contacts, device(1), "phone", networks("10.5.0.0/16"), NO_PSK, 0)
+    add_device(contacts, device(2), "tablet", networks("10.6.0.0/16"), NO_PSK, 0)
     with pytest.raises(UsageError, match="another peer is called 'phone'"):
-        contacts.add_wireguard(device(2), "phone", networks("10.7.0.0/16"), NO_PSK, 0)
+        add_device(contacts, device(2), "phone", networks("10.7.0.0/16"), NO_PSK, 0)
     assert contacts.find("tablet").allowed == networks("10.6.0.0/16")
 
 
 def test_networks_of_another_peer_are_refused_and_change_nothing() -> None:
     contacts, alice = make(), identity("alice")
     weft = contacts.add_weft(alice.noise_public, alice.peer_id, is_wanted=True)
-    phone = contacts.add_wireguard(device(1), "phone", networks("10.5.0.0/16"), NO_PSK, 0)
+    phone = add_device(contacts, device(1), "phone", networks("10.5.0.0/16"), NO_PSK, 0)
     for taken in (("10.5.0.0/16",), ("10.9.0.0/16", "10.5.0.0/16"), tuple(map(str, weft.allowed))):
-        with pytest.raises(UsageError, match="same allowed addresses"):
-            contacts.add_wireguard(device(2), "tablet", networks(*taken), NO_PSK, 0)
+        with pytest.raises(UsageError, match=r"belongs to .* already"):
+            add_device(contacts, device(2), "tablet", networks(*taken), NO_PSK, 0)
     assert len(contacts) == 2
     assert contacts.routes.lookup(bytes((10, 5, 0, 1))) is phone
     assert contacts.routes.lookup(bytes((10, 9, 0, 1))) is None
@@ -189,8 +191,8 @@ def test_networks_of_another_peer_are_refused_and_change_nothing() -> None:
 
 def test_smaller_network_inside_that_of_another_peer_is_fine() -> None:
     contacts = make()
-    phone = contacts.add_wireguard(device(1), "phone", networks("10.5.0.0/16"), NO_PSK, 0)
-    tablet = contacts.add_wireguard(device(2), "tablet", networks("10.5.7.0/24"), NO_PSK, 0)
+    phone = add_device(contacts, device(1), "phone", networks("10.5.0.0/16"), NO_PSK, 0)
+    tablet = add_device(contacts, device(2), "tablet", networks("10.5.7.0/24"), NO_PSK, 0)
     assert contacts.routes.lookup(bytes((10, 5, 6, 1))) is phone
     assert contacts.routes.lookup(bytes((10, 5, 7, 1))) is tablet
     contacts.remove(tablet)
@@ -201,9 +203,9 @@ def test_key_can_not_be_of_both_kinds() -> None:
     contacts, alice = make(), identity("alice")
     contacts.add_weft(alice.noise_public, alice.peer_id, is_wanted=True)
     with pytest.raises(UsageError, match="belongs to a weft peer"):
-        contacts.add_wireguard(alice.noise_public, "alice", networks("10.5.0.0/16"), NO_PSK, 0)
+        add_device(contacts, alice.noise_public, "alice", networks("10.5.0.0/16"), NO_PSK, 0)
     carol = identity("carol")
-    contacts.add_wireguard(carol.noise_public, "carol", networks("10.6.0.0/16"), NO_PSK, 0)
+    add_device(contacts, carol.noise_public, "carol", networks("10.6.0.0/16"), NO_PSK, 0)
     with pytest.raises(UsageError, match="belongs to a WireGuard device"):
         contacts.add_weft(carol.noise_public, carol.peer_id, is_wanted=True)
 
@@ -211,7 +213,7 @@ def test_key_can_not_be_of_both_kinds() -> None:
 def test_key_of_small_order_is_refused_and_nothing_is_left_of_it() -> None:
     contacts = make()
     with pytest.raises(UsageError, match="small order"):
-        contacts.add_wireguard(bytes(32), "evil", networks("10.5.0.0/16"), NO_PSK, 0)
+        add_device(contacts, bytes(32), "evil", networks("10.5.0.0/16"), NO_PSK, 0)
     assert len(contacts) == 0
     assert contacts.routes.lookup(bytes((10, 5, 0, 1))) is None
 
@@ -222,7 +224,7 @@ def test_key_of_small_order_is_refused_and_nothing_is_left_of_it() -> None:
 def test_peer_is_found_by_name_id_address_and_key() -> None:
     contacts, alice = make(), identity("alice")
     weft = contacts.add_weft(alice.noise_public, alice.peer_id, is_wanted=True)
-    phone = contacts.add_wireguard(device(1), "phone", networks("10.5.0.1/32", "fd00::/64"), NO_PSK, 0)
+    phone = add_device(contacts, device(1), "phone", networks("10.5.0.1/32", "fd00::/64"), NO_PSK, 0)
     address = str(ip_network(alice.address).network_address)
     for text in (str(alice.peer_id), address, encode_wireguard_key(alice.noise_public)):
         assert contacts.find(text) is weft
@@ -234,7 +236,7 @@ def test_peer_is_found_by_name_id_address_and_key() -> None:
 def test_whom_nobody_is_gives_one_clear_line(text: str) -> None:
     contacts = make()
     contacts.add_weft(identity("alice").noise_public, None, is_wanted=False)
-    contacts.add_wireguard(device(1), "phone", networks("10.5.0.1/32"), NO_PSK, 0)
+    add_device(contacts, device(1), "phone", networks("10.5.0.1/32"), NO_PSK, 0)
     with pytest.raises(UsageError) as caught:
         contacts.find(text)
     assert "\n" not in str(caught.value)
@@ -250,9 +252,9 @@ def test_store_keeps_whom_somebody_asked_for_and_not_strangers() -> None:
     wanted.endpoints.configure(decode_multiaddr("/ip4/192.0.2.1/udp/1"))
     wanted.endpoints.prove(decode_multiaddr("/ip4/192.0.2.2/udp/2"))
     contacts.add_weft(carol.noise_public, None, is_wanted=False)
-    contacts.add_wireguard(device(1), "phone", networks("10.5.0.0/16"), b"\7" * 32, 25 * S)
+    add_device(contacts, device(1), "phone", networks("10.5.0.0/16"), b"\7" * 32, 25 * S)
     weft, phone = contacts.stored()
-    assert (weft.kind, weft.key, weft.stranger) == ("weft", str(alice.peer_id), False)
+    assert (weft.kind, weft.key, weft.standing) == ("weft", str(alice.peer_id), "wanted")
     assert weft.endpoints == ["/ip4/192.0.2.2/udp/2", "/ip4/192.0.2.1/udp/1"]
     assert weft.configured == ["/ip4/192.0.2.1/udp/1"]
     assert (phone.kind, phone.name, phone.allowed_ips, phone.keepalive_s) == ("wireguard", "phone", ["10.5.0.0/16"], 25)

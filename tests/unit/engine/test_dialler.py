@@ -176,7 +176,7 @@ def test_stranger_that_does_not_answer_is_called_in_turn_once_and_forgotten() ->
     with Net() as net:
         caller, bob = Caller(net), net.node("bob")
         peer = caller.knows(bob, [at(1), at(2)])
-        peer.is_wanted = False
+        peer.standing = "stranger"
         caller.run(200)
         assert len(caller.node.session.contacts) == 0
         assert caller.initiations()[:2] == ["10.66.0.1", "10.66.0.2"]

@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.engine import forge, packets
 from tests.unit.engine.packets import ACK, RST, SYN
-from tests.unit.engine.pair import FakeTun, Net, Node
+from tests.unit.engine.pair import FakeTun, Net, Node, add_device
 from weft.burst.records import KIND_PACKET
 from weft.engine.peer import MAX_QUEUED_PACKETS
 from weft.io.tun import Read
@@ -31,7 +31,7 @@ def stock(net: Net, sender: Node, receiver: Node, *more: str) -> None:
     for one, other in ((sender, receiver), (receiver, sender)):
         prefixes = (str(ip_network(other.address)), *(more if one is receiver else ()))
         networks = tuple(map(ip_network, prefixes))
-        one.session.contacts.add_wireguard(other.identity.noise_public, other.name, networks, bytes(32), 0)
+        add_device(one.session.contacts, other.identity.noise_public, other.name, networks, bytes(32), 0)
     sender.session.call(sender.peer(receiver), sender.endpoint(receiver.socket))
     net.run(0.1)
 
@@ -78,7 +78,7 @@ def test_stock_device_may_use_its_networks_but_not_what_is_given_to_a_closer_one
         alice, bob = net.node("alice"), net.node("bob")
         stock(net, alice, bob, "10.1.0.0/16")
         closer = tuple(map(ip_network, ("10.1.7.7/32", "10.1.8.0/24")))
-        bob.session.contacts.add_wireguard(bytes(31) + b"\7", "closer", closer, bytes(32), 0)
+        add_device(bob.session.contacts, bytes(31) + b"\7", "closer", closer, bytes(32), 0)
         sent = packets.udp(bytes(map(int, source.split("."))), b"\x0a\x63\0\2", b"x")
         forge.deliver(net, forge.data(alice, bob, sent))
         assert bob.tun.received == ([sent] if enters else [])
@@ -89,10 +89,10 @@ def test_base_address_of_a_network_belongs_to_whom_it_is_given() -> None:
         alice, bob = net.node("alice"), net.node("bob")
         for one, other in ((alice, bob), (bob, alice)):
             networks = tuple(map(ip_network, ("10.1.0.0/16",)))
-            one.session.contacts.add_wireguard(other.identity.noise_public, other.name, networks, bytes(32), 0)
+            add_device(one.session.contacts, other.identity.noise_public, other.name, networks, bytes(32), 0)
         alice.session.call(alice.peer(bob), alice.endpoint(bob.socket))
         net.run(0.1)
-        bob.session.contacts.add_wireguard(bytes(31) + b"\7", "closer", (ip_network("10.1.0.0/32"),), bytes(32), 0)
+        add_device(bob.session.contacts, bytes(31) + b"\7", "closer", (ip_network("10.1.0.0/32"),), bytes(32), 0)
         forge.deliver(net, forge.data(alice, bob, packets.udp(b"\x0a\1\0\0", b"\x0a\x63\0\2", b"x")))
         assert bob.tun.received == []
 

@@ -7,7 +7,7 @@ from ipaddress import ip_network
 import pytest
 
 from tests.unit.engine import packets
-from tests.unit.engine.pair import Call, Datagram, Net, Node
+from tests.unit.engine.pair import Call, Datagram, Net, Node, add_device
 from weft.mesh.notices import Notices
 from weft.noise.replay import WINDOW
 
@@ -100,7 +100,7 @@ def test_stock_peer_is_sent_no_reports(reports: list[object]) -> None:
     with Net() as net:
         alice, bob = net.node("alice"), net.node("bob")
         networks = (ip_network(alice.address),)
-        bob.session.contacts.add_wireguard(alice.identity.noise_public, "phone", networks, bytes(32), 0)
+        add_device(bob.session.contacts, alice.identity.noise_public, "phone", networks, bytes(32), 0)
         alice.call(bob)
         net.run(1)
         for _ in range(20):

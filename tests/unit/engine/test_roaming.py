@@ -7,7 +7,7 @@ from ipaddress import ip_network
 import pytest
 
 from tests.unit.engine import packets
-from tests.unit.engine.pair import Datagram, FakeSocket, Net, Node
+from tests.unit.engine.pair import Datagram, FakeSocket, Net, Node, add_device
 from weft.burst.header import DATA_OVERHEAD_BYTES
 from weft.burst.size import LossReport
 from weft.mesh.probe import MIN_PING_BYTES
@@ -179,7 +179,7 @@ def test_node_shows_up_with_one_datagram_at_each_peer_that_has_a_session_and_no_
         alice, bob = up_and_down(net)
         carol, dave = net.node("carol"), net.node("dave")
         phone = carol.identity.noise_public
-        alice.session.contacts.add_wireguard(phone, "phone", (ip_network(carol.address),), bytes(32), 0)
+        add_device(alice.session.contacts, phone, "phone", (ip_network(carol.address),), bytes(32), 0)
         carol.call(alice)
         alice.session.contacts.add_weft(dave.identity.noise_public, None, is_wanted=True).path.move(
             alice.endpoint(dave.socket), is_ipv6=False, ceiling=1500, proven=True
@@ -384,7 +384,7 @@ def test_stock_device_is_followed_without_questions() -> None:
         alice, bob = net.node("alice"), net.node("bob")
         alice.call(bob)
         key = alice.identity.noise_public
-        bob.session.contacts.add_wireguard(key, "phone", (ip_network(alice.address),), bytes(32), 0)
+        add_device(bob.session.contacts, key, "phone", (ip_network(alice.address),), bytes(32), 0)
         net.run(REKEY_TIMEOUT_NS / 1e9 + 1)
         alice.socket.move("10.9.9.9")
         alice.tun.program_sends(packets.udp(alice.address, bob.address, b"here"))

@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from tests.unit.engine import forge, packets
-from tests.unit.engine.pair import Datagram, FakeSocket, Net, Node, S, identity
+from tests.unit.engine.pair import Datagram, FakeSocket, Net, Node, S, add_device, identity
 from weft.engine.report import describe
 from weft.engine.stage import Stage
 from weft.identity import encode_wireguard_key
@@ -329,9 +329,8 @@ def test_waiter_that_gave_up_does_no_harm() -> None:
 def test_status_of_a_peer_tells_how_it_is() -> None:
     with Net() as net:
         alice, bob = net.node("alice"), net.node("bob")
-        phone = alice.session.contacts.add_wireguard(
-            bytes(31) + b"\7", "phone", (ip_network("10.5.0.1/32"), ip_network("10.6.0.0/24")), bytes(32), 0
-        )
+        networks = (ip_network("10.5.0.1/32"), ip_network("10.6.0.0/24"))
+        phone = add_device(alice.session.contacts, bytes(31) + b"\7", "phone", networks)
         net.connect(alice, bob)
         told = describe(alice.peer(bob), net.now)
         assert (told.id, told.kind, told.state) == (str(bob.identity.peer_id), "weft", "up")

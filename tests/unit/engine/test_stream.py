@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.unit.engine import packets
 from tests.unit.engine.packets import ACK, CWR, ECE, FIN, PSH, RST, SYN, URG
-from tests.unit.engine.pair import FakeTun, Net, Node
+from tests.unit.engine.pair import FakeTun, Net, Node, add_device
 
 V4 = {"alice": bytes((10, 99, 0, 1)), "bob": bytes((10, 99, 0, 2))}
 DESTINATION_OPTIONS = bytes((0, 1)) + bytes((1, 12)) + bytes(12)
@@ -126,7 +126,7 @@ def stock(net: Net) -> tuple[Node, Node]:
     alice, bob = net.node("alice"), net.node("bob")
     for one, other in ((alice, bob), (bob, alice)):
         networks = (ip_network(other.address), ip_network(V4[other.name]))
-        peer = one.session.contacts.add_wireguard(other.identity.noise_public, other.name, networks, bytes(32), 0)
+        peer = add_device(one.session.contacts, other.identity.noise_public, other.name, networks, bytes(32), 0)
         if one is alice:
             one.session.call(peer, one.endpoint(other.socket))
     net.run(0.5)
