@@ -10,6 +10,7 @@ from typing import Protocol
 
 from weft.api.facade import Facade
 from weft.api.server import Server
+from weft.api.uapi_server import UapiServer
 from weft.api.unix_socket import ApiSocket
 
 log = logging.getLogger(__name__)
@@ -41,11 +42,14 @@ async def serve(node: Node, socket: ApiSocket) -> None:
             loop.add_signal_handler(number, node.request_stop)
     server = Server(node, socket)
     await node.start()
+    uapi = loop.create_task(UapiServer(node).run(), name="weft uapi")
     try:
         await server.start()
         log.info("ready; the API is at %s", socket.path)
         await node.wait_stopped()
         log.info("ending")
     finally:
+        uapi.cancel()
+        await asyncio.gather(uapi, return_exceptions=True)
         await server.stop()
         await node.stop()
