@@ -27,13 +27,19 @@ class ApiSocket:
 
     Args:
         path: where the file is made. One that a dead daemon left is replaced.
+        passed: listens already, and is used in place of a new one; its file stays.
 
     Raises:
         UsageError: another daemon listens there, something else lies there, or the path can't be that of a socket.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, passed: socket.socket | None = None) -> None:
         self.path = path
+        self._file: tuple[int, int] | None = None
+        if passed is not None:
+            self.path = Path(os.fsdecode(passed.getsockname()))
+            self.socket = passed
+            return
         _remove_stale(path)
         self.socket = _unix_socket()
         try:
@@ -56,6 +62,8 @@ class ApiSocket:
     def close(self) -> None:
         """Stop listening and remove the file, unless another daemon has put its own there since."""
         self.socket.close()
+        if self._file is None:
+            return
         try:
             if _file_of(self.path) == self._file:
                 self.path.unlink()

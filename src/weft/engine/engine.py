@@ -15,6 +15,7 @@ from pathlib import Path
 from weft import __version__
 from weft.engine.config import Config
 from weft.engine.lifetime import Lifetime
+from weft.engine.passed import Passed
 from weft.engine.metrics import Family, Metrics
 from weft.engine.logbook import Logbook
 from weft.engine.status import Event, EventKind, Info, Status
@@ -31,6 +32,7 @@ class Engine:
     Args:
         directory: key and state; made by `weft init`.
         config: of `weft.toml`.
+        passed: descriptors that the process was given when it started.
 
     Attributes:
         peers: whom it talks to.
@@ -43,9 +45,9 @@ class Engine:
         ConfigError: another daemon has the directory, or a file in it is wrong.
     """
 
-    def __init__(self, directory: Path, config: Config) -> None:
+    def __init__(self, directory: Path, config: Config, passed: Passed | None = None) -> None:
         self._directory = directory
-        self._life = Lifetime(directory, config)
+        self._life = Lifetime(directory, config, passed)
         self._metrics = Metrics(self._life)
         self._stopping = asyncio.Event()
         self.peers = Peers(self._life)

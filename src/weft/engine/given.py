@@ -7,6 +7,7 @@ address is its own, adds routes of peers if it may, and leaves the interface whe
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from ipaddress import IPv6Address
 
@@ -14,7 +15,7 @@ from weft.engine.interface import INTERFACE_MTU, OverlayInterface
 from weft.engine.peer import Network
 from weft.errors import UsageError
 from weft.io.link import look_at
-from weft.io.netlink import Netlink
+from weft.io.netlink import InterfaceAddress, Netlink
 from weft.io.tun import Tun
 
 log = logging.getLogger("weft.engine")
@@ -53,6 +54,16 @@ class GivenInterface(OverlayInterface):
             netlink = await stack.enter_async_context(Netlink())
             return cls(tun, netlink, stack.pop_all(), address, link.mtu)
         raise AssertionError("unreachable")
+
+    async def set_addresses(self, addresses: Sequence[InterfaceAddress]) -> None:
+        """Have these addresses, if this process may give them to it; else say who can."""
+        try:
+            await super().set_addresses(addresses)
+        except UsageError as error:
+            if not isinstance(error.__cause__, PermissionError):
+                raise
+            for address in addresses:
+                log.warning("%s; as root: ip addr add %s dev %s", error, address, self.tun.name)
 
     async def _add_route(self, network: Network) -> None:
         if await self._netlink.owner_of(network) == self.tun.name:

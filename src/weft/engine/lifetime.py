@@ -15,7 +15,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from itertools import count
+from ipaddress import ip_address
 from pathlib import Path
 
 from weft.engine import dial
@@ -27,16 +27,18 @@ from weft.engine.events import Events
 from weft.engine.given import GivenInterface
 from weft.engine.interface import INTERFACE_MTU, OverlayInterface
 from weft.engine.memory import FLOOR_AHEAD_S, Memory
+from weft.engine.passed import Passed
 from weft.engine.peer import Network
 from weft.engine.readers import read_socket, read_tun
 from weft.engine.session import Session
 from weft.engine.stage import Stage
 from weft.engine.underlay import Underlay
+from weft.engine.world import World
 from weft.errors import UsageError
 from weft.firewall.firewall import Firewall
 from weft.firewall.rules import encode_rule
 from weft.io.clock import monotonic_ns, random_bytes, wall_ns
-from weft.io.netlink import local_addresses, watch_addresses
+from weft.io.netlink import local_addresses
 from weft.io.store import State
 from weft.io.tun import Tun
 from weft.io.udp import UdpSocket
@@ -47,8 +49,6 @@ log = logging.getLogger("weft.engine")
 
 HOUSEKEEPING_S = 1.0
 SESSION_RETRY_S = 2.0
-ADDRESSES_S = 60
-"""How often this machine's own addresses are looked up."""
 
 
 class Lifetime:
@@ -56,8 +56,10 @@ class Lifetime:
 
     Attributes:
         config: what `weft.toml` said when it was read last.
-        memory: the directory and what is remembered in it.
+        directory: of the node.
+        memory: what is remembered in it.
         identity: of the node.
+        terms: what its peers are made with.
         firewall: of the node; outlives sessions, so that connections do.
         drops: what was dropped, by reason.
         events: what happens, for whoever listens.
@@ -70,13 +72,19 @@ class Lifetime:
         session_restarts: how often it was.
     """
 
-    def __init__(self, directory: Path, config: Config) -> None:
+    def __init__(self, directory: Path, config: Config, passed: Passed | None = None) -> None:
         """Take the directory and read it.
+
+        Args:
+            directory: of the node.
+            config: of `weft.toml`.
+            passed: descriptors that the process was given.
 
         Raises:
             ConfigError: another daemon has it, or a file in it is wrong.
         """
         self.config = config
+        self.directory = directory
         self.memory = Memory(directory, self._collect)
         self.identity = self.memory.identity
         try:
@@ -85,7 +93,7 @@ class Lifetime:
         except BaseException:
             self.memory.close()
             raise
-        self._terms = Terms(
+        self.terms = Terms(
             identity=self.identity,
             static=StaticKey(self.identity.noise_private),
             network_psk=psk or bytes(KEY_BYTES),
@@ -101,10 +109,11 @@ class Lifetime:
         self.drops: Counter[str] = Counter()
         self.events = Events()
         self.captures = Captures()
-        self.underlay = Underlay(self._network_around)
+        self._passed = passed or Passed()
+        self.underlay = Underlay(self._network_around, self._passed.udp)
         self.interface: OverlayInterface | None = None
         self.session: Session | None = None
-        self.dialler = dial.Dialler(self.underlay.find, self._terms.clock)
+        self.dialler = dial.Dialler(self.underlay.find_all, self.terms.clock, self.underlay.has_route)
         self.stage: Stage | None = None
         self.session_restarts = 0
         self._opening = asyncio.Lock()
@@ -116,9 +125,10 @@ class Lifetime:
 
         Raises:
             TransportError: no listener could be opened; names the first.
+            PermissionError: packets are to be marked, which needs root or CAP_NET_ADMIN.
         """
         try:
-            self.underlay.open(self.config.peer.listen_multiaddrs)
+            self.underlay.open(self.config.listeners, self.config.peer.fwmark)
         except BaseException:
             self.memory.close()
             raise
@@ -139,7 +149,7 @@ class Lifetime:
 
     def _build_session(self) -> None:
         session = Session(
-            self._terms,
+            self.terms,
             self.firewall,
             self.drops,
             self.memory.timestamp_floor,
@@ -156,7 +166,11 @@ class Lifetime:
             self.listen(socket)
         stage.start("store", self.memory.keep)
         stage.start("housekeeping", lambda: self._keep_house(session))
-        stage.start("addresses", lambda: watch_addresses(partial(self._handle_addresses, session)))
+        world = World(session, self.dialler, self.underlay, self.events, self.drops, self._open_listeners)
+        stage.start("network", world.watch_network)
+        stage.start("clocks", world.watch_clocks)
+        stage.start("resolver", world.watch_resolver)
+        stage.start("addresses", world.watch_addresses)
         if self.interface is not None:
             self._attach(self.interface)
         self._restore_peers(session)
@@ -171,7 +185,7 @@ class Lifetime:
     def _restore_peers(self, session: Session) -> None:
         """Take the stored peers; the task `dial` calls them."""
         for stored in self.memory.state.peers:
-            if stored.standing == "stranger" and not self._terms.accepts_unknown:
+            if stored.standing == "stranger" and not self.terms.accepts_unknown:
                 continue
             try:
                 session.contacts.put(stored.noise_public_key, stored)
@@ -232,19 +246,27 @@ class Lifetime:
         return total
 
     async def _keep_house(self, session: Session) -> None:
-        for second in count():
-            if second % ADDRESSES_S == 0 or not self.underlay.addresses:
-                self.underlay.addresses = await local_addresses()
+        while True:
             await asyncio.sleep(HOUSEKEEPING_S)
             self.firewall.expire(monotonic_ns())
             session.proving.look_at_links(session.contacts)
             if session.contacts.last_timestamp_sent > self.memory.timestamp_floor:
                 self.memory.handle_change()
 
-    async def _handle_addresses(self, session: Session) -> None:
-        """The addresses or routes of this machine changed."""
-        session.show_up()
-        self.underlay.addresses = await local_addresses()
+    def _open_listeners(self) -> None:
+        """Open the listeners whose addresses this machine has got since it started."""
+        here = {address for address in self.config.listeners if address.endpoint()[0] in self.underlay.addresses}
+        if not here - self.underlay.listening:
+            return
+        try:
+            prepared = self.underlay.prepare(self.config.listeners, self.config.peer.fwmark)
+        except (TransportError, PermissionError) as error:
+            log.warning("%s", error)
+            return
+        self.underlay.take(prepared)
+        for socket in prepared.opened:
+            self.listen(socket)
+            self.events.publish("listeners-changed", f"listening on {':'.join(map(str, socket.address))}")
 
     async def save(self) -> None:
         """Write what is to be remembered; see `Memory.save`."""
@@ -276,6 +298,8 @@ class Lifetime:
         """
         async with self._opening:
             if self.interface is None:
+                # Before it is there, for what the kernel tells of it is no change of the underlay.
+                self.underlay.overlay = ifname
                 if tun is not None:
                     interface: OverlayInterface = await GivenInterface.use(
                         await asyncio.to_thread(tun), self.identity.address
@@ -283,8 +307,10 @@ class Lifetime:
                 else:
                     offloads = "tun" in allowed_offloads()
                     interface = await OverlayInterface.open(ifname, self.identity.address, offloads=offloads)
+                self.underlay.overlay = interface.tun.name
                 try:
                     await interface.set_routes(self.running.contacts.networks())
+                    await interface.set_addresses(self.config.fc00.interface_addresses)
                     self._attach(interface)
                 except BaseException:
                     await interface.close()
@@ -308,7 +334,10 @@ class Lifetime:
             await self.interface.set_routes(self.running.contacts.networks())
 
     def _network_around(self, host: str) -> Network | None:
-        return self.session.contacts.network_around(host) if self.session is not None else None
+        address = ip_address(host.partition("%")[0])
+        own = (each.network for each in self.config.fc00.interface_addresses if address in each.network)
+        of_peers = self.session.contacts.network_around(host) if self.session is not None else None
+        return next(own, of_peers)
 
     async def _close_interface(self) -> None:
         interface, self.interface = self.interface, None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable, Iterable
+from socket import socket as Socket  # noqa: N812 - `socket` is one of ours here
 from typing import Literal
 
 from msgspec import Struct
@@ -17,8 +18,9 @@ from weft.engine import dial
 from weft.engine.environment import allowed_offloads
 from weft.engine.peer import Endpoint, Network
 from weft.engine.status import SCHEMA, Listener
-from weft.errors import TransportError, UsageError
+from weft.errors import TransportError, UsageError, WeftError
 from weft.identity import PeerId
+from weft.io.routes import Route, interface_index, route_to
 from weft.io.udp import UdpSocket
 from weft.multiaddr import Multiaddr
 
@@ -61,8 +63,11 @@ class Prepared:
         leaving: those that are to be closed.
     """
 
-    def __init__(self, sockets: dict[Multiaddr, UdpSocket], leaving: list[UdpSocket], mark: int) -> None:
+    def __init__(
+        self, sockets: dict[Multiaddr, UdpSocket], leaving: list[UdpSocket], mark: int, passed: dict[Multiaddr, Socket]
+    ) -> None:
         self.sockets = sockets
+        self._passed = passed
         self.opened: list[UdpSocket] = []
         self.leaving = leaving
         self.mark = mark
@@ -74,7 +79,7 @@ class Prepared:
         rivals = [each for each in self.leaving if each.is_ipv6 == is_ipv6 and each.address[1] == port]
         for rival in rivals:
             rival.share(True)
-        socket = self.sockets[address] = _bound(address, shared=bool(rivals))
+        socket = self.sockets[address] = _bound(address, shared=bool(rivals), passed=self._passed.pop(address, None))
         self.opened.append(socket)
 
     def set_marks(self) -> None:
@@ -97,24 +102,37 @@ class Underlay:
 
     Args:
         network_around: the network of the overlay that an address lies in, if it does.
+        passed: UDP sockets that are bound; each serves the listener of its address.
 
     Attributes:
         addresses: of this machine, worth telling others.
+        overlay: name of the node's own interface, or that it had last.
     """
 
-    def __init__(self, network_around: Callable[[str], Network | None]) -> None:
+    def __init__(self, network_around: Callable[[str], Network | None], passed: Iterable[Socket] = ()) -> None:
         self._network_around = network_around
+        self._passed = {Multiaddr.from_endpoint(*socket.getsockname()[:2]): socket for socket in passed}
         self._sockets: dict[Multiaddr, UdpSocket] = {}
         self.addresses: list[str] = []
+        self.overlay = ""
 
     @property
     def sockets(self) -> list[UdpSocket]:
         """One for each listener that is open."""
         return list(self._sockets.values())
 
+    @property
+    def listening(self) -> set[Multiaddr]:
+        """The listeners that are open, as they are configured."""
+        return set(self._sockets)
+
     def open(self, listen: list[Multiaddr], mark: int = 0) -> None:
         """Open the first listeners; see `prepare`."""
         self.take(self.prepare(listen, mark))
+        for address, socket in self._passed.items():
+            log.warning("a socket was passed for %s, where peer.listen has no listener; it is not used", address)
+            socket.close()
+        self._passed.clear()
 
     def prepare(self, listen: Iterable[Multiaddr], mark: int = 0) -> Prepared:
         """Open what is to be listened on and is not yet.
@@ -133,7 +151,7 @@ class Underlay:
         listen = list(listen)
         staying = {address: self._sockets[address] for address in listen if address in self._sockets}
         leaving = [socket for address, socket in self._sockets.items() if address not in staying]
-        prepared = Prepared(staying, leaving, mark)
+        prepared = Prepared(staying, leaving, mark, self._passed)
         try:
             missing = None
             for address in listen:
@@ -166,26 +184,64 @@ class Underlay:
         self._sockets.clear()
 
     async def find(self, address: Multiaddr) -> Endpoint:
-        """The socket that reaches an address, and the address as that socket takes it.
+        """The first of what `find_all` finds; raises as that does."""
+        return (await self.find_all(address))[0]
+
+    async def find_all(self, address: Multiaddr) -> list[Endpoint]:
+        """The sockets that reach an address, and the address as those sockets take it.
 
         Args:
-            address: if it has a name, that is resolved anew.
+            address: if it has a name, that is resolved anew, and leads to several endpoints if it has several addresses.
+
+        Returns:
+            One at least, the best first.
 
         Raises:
             PeerError: the name has no address.
             UsageError: no listener reaches it, or it is inside the overlay.
             TransportError: it is of a link that this machine does not have.
         """
-        found = await dial.resolve(address, [socket.is_ipv6 for socket in self.sockets])
+        failure: WeftError | None = None
+        endpoints = []
+        for found in await dial.resolve(address, [socket.is_ipv6 for socket in self.sockets]):
+            try:
+                endpoints.append(self._endpoint(found))
+            except WeftError as error:
+                failure = failure or error
+        if failure is not None and not endpoints:
+            raise failure
+        return endpoints
+
+    def _endpoint(self, found: Multiaddr) -> Endpoint:
         dial.check_underlay(found)
         host, port = found.endpoint()
         inside = self._network_around(host)
         if inside is not None:
-            raise UsageError(f"{host} is inside {inside}, which leads to a peer: a tunnel there would carry itself")
+            raise UsageError(f"{host} is inside {inside}, which is of the network itself: a tunnel would carry itself")
         for socket in self.sockets:
             if socket.is_ipv6 == (":" in host):
-                return Endpoint(socket, socket.address_of(host, port))
+                endpoint = Endpoint(socket, socket.address_of(host, port))
+                if self.is_inward(self.route_to(endpoint)):
+                    raise UsageError(
+                        f"the route to {host} leads into {self.overlay}: the tunnel would carry itself; give {host} a "
+                        "route of its own, or see fwmark in weft.toml"
+                    )
+                return endpoint
         raise UsageError(f"no listener of this node can reach {host}; see [peer] listen in weft.toml")
+
+    @staticmethod
+    def route_to(endpoint: Endpoint) -> Route | None:
+        """The way of what is sent to an endpoint, as routes are now."""
+        return route_to(endpoint.multiaddr.endpoint()[0], endpoint.socket.mark)
+
+    def is_inward(self, route: Route | None) -> bool:
+        """Whether a route leads into the node's own interface."""
+        return route is not None and 0 != route.ifindex == interface_index(self.overlay)
+
+    def has_route(self, endpoint: Endpoint) -> bool:
+        """Whether what is sent to an endpoint leaves this machine."""
+        route = self.route_to(endpoint)
+        return route is not None and route.is_running
 
     def listeners(self) -> list[Listener]:
         """What is listened on."""
@@ -217,19 +273,22 @@ class Underlay:
             drops=dict(sorted(socket.drops.items())),
         )
 
+    def _is_outside(self, host: str) -> bool:
+        return self._network_around(host) is None
+
     def multiaddrs(self, peer_id: PeerId) -> list[str]:
         """What others can dial: a listener on all addresses stands for each of this machine."""
         found = []
         for socket in self.sockets:
             host, port = socket.address
-            hosts = [each for each in self.addresses if (":" in each) == socket.is_ipv6]
+            hosts = [each for each in self.addresses if (":" in each) == socket.is_ipv6 and self._is_outside(each)]
             found += [
                 str(Multiaddr.from_endpoint(each, port, peer_id)) for each in (hosts if host in UNSPECIFIED else [host])
             ]
         return found
 
 
-def _bound(address: Multiaddr, *, shared: bool) -> UdpSocket:
+def _bound(address: Multiaddr, *, shared: bool, passed: Socket | None) -> UdpSocket:
     host, port = address.endpoint()
     offloads = allowed_offloads()
     return UdpSocket(
@@ -240,4 +299,5 @@ def _bound(address: Multiaddr, *, shared: bool) -> UdpSocket:
         sendmsg="sendmsg" in offloads,
         recvmmsg="recvmmsg" in offloads,
         shared=shared,
+        passed=passed,
     )

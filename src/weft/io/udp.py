@@ -121,6 +121,7 @@ class UdpSocket:
         sendmsg: bool = True,
         recvmmsg: bool = True,
         shared: bool = False,
+        passed: socket.socket | None = None,
     ) -> None:
         """Bind to an address.
 
@@ -132,12 +133,13 @@ class UdpSocket:
             sendmsg: False sends as systems without `sendmsg` must.
             recvmmsg: False receives datagram by datagram, as systems without `recvmmsg` must.
             shared: see `share`.
+            passed: is bound to that address already, and used in place of a new one.
 
         Raises:
             TransportError: the address is in use or not of this machine, in one line.
         """
         self.is_ipv6 = ":" in host
-        self._socket = _bound(host, port, is_ipv6=self.is_ipv6, shared=shared)
+        self._socket = passed or _bound(host, port, is_ipv6=self.is_ipv6, shared=shared)
         self.mark = 0
         self.drops: Counter[str] = Counter()
         self.when_blocked: Callable[[], None] | None = None
