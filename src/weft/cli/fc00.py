@@ -7,6 +7,7 @@ import click
 from weft.api.v0 import fc00 as fc00_api
 from weft.api.v0.fc00 import ChangePorts, StartInterface
 from weft.cli.command import Group
+from weft.cli.names import RULE
 from weft.cli.settings import Settings, pass_settings
 from weft.engine.status import Interface, Ports
 
@@ -23,11 +24,12 @@ def fc00() -> None:
 
 
 @fc00.command(
+    result=fc00_api.START,
     examples=(
         "sudo weft fc00 start",
         "weft fc00 start --ifname weft1",
         "weft fc00 start --existing weft0      # made by: sudo ip tuntap add weft0 mode tun user $USER",
-    )
+    ),
 )
 @click.option("--ifname", help="Name of the interface.  [default: weft0]")
 @click.option(
@@ -71,7 +73,7 @@ def _make_and_pass(settings: Settings, ifname: str | None, refused: PermissionEr
         raise refused from None
 
 
-@fc00.command(examples=("weft fc00 stop",))
+@fc00.command(result=fc00_api.STOP, examples=("weft fc00 stop",))
 @pass_settings
 def stop(settings: Settings) -> None:
     """Remove the interface. The daemon and its tunnels stay."""
@@ -79,10 +81,11 @@ def stop(settings: Settings) -> None:
 
 
 @fc00.command(
+    result=fc00_api.STATUS,
     examples=(
         "weft fc00 status",
         "weft fc00 status --json | jq .mtu",
-    )
+    ),
 )
 @pass_settings
 def status(settings: Settings) -> None:
@@ -100,10 +103,11 @@ def show_interface(interface: Interface) -> None:
 
 
 @fc00.command(
+    result=fc00_api.ALLOW,
     examples=(
         "weft fc00 allow /tcp/22 /tcp/80",
         "weft fc00 allow /udp/0 /icmp",
-    )
+    ),
 )
 @click.argument("rules", nargs=-1, required=True, metavar="RULE...")
 @pass_settings
@@ -115,15 +119,15 @@ def allow(settings: Settings, rules: tuple[str, ...]) -> None:
     settings.answer(fc00_api.ALLOW, ChangePorts(rules=list(rules)), _show_ports)
 
 
-@fc00.command(examples=("weft fc00 deny /tcp/80 /icmp",))
-@click.argument("rules", nargs=-1, required=True, metavar="RULE...")
+@fc00.command(result=fc00_api.DENY, examples=("weft fc00 deny /tcp/80 /icmp",))
+@click.argument("rules", type=RULE, nargs=-1, required=True, metavar="RULE...")
 @pass_settings
 def deny(settings: Settings, rules: tuple[str, ...]) -> None:
     """Take rules back that `allow` has set."""
     settings.answer(fc00_api.DENY, ChangePorts(rules=list(rules)), _show_ports)
 
 
-@fc00.command(examples=("weft fc00 ports",))
+@fc00.command(result=fc00_api.PORTS, examples=("weft fc00 ports",))
 @pass_settings
 def ports(settings: Settings) -> None:
     """Show what the firewall lets in."""

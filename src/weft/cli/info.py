@@ -13,6 +13,7 @@ from weft.engine.status import Info
 
 @click.command(
     cls=Command,
+    result=node_api.INFO,
     examples=(
         "weft info",
         "weft info --json | jq -r '.multiaddrs[0]'",

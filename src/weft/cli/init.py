@@ -34,6 +34,7 @@ class Initialised(msgspec.Struct, frozen=True, kw_only=True):
 
 @click.command(
     cls=Command,
+    result=Initialised,
     examples=("weft init", "weft --dir ~/lab init --network-secret lab.secret", "weft init --network-secret"),
 )
 @click.option(

@@ -29,7 +29,9 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @click.command(
-    cls=Command, examples=("(umask 077; weft genkey > phone.key)", "weft genkey | tee phone.key | weft pubkey")
+    cls=Command,
+    result=Key,
+    examples=("(umask 077; weft genkey > phone.key)", "weft genkey | tee phone.key | weft pubkey"),
 )
 @pass_settings
 def genkey(settings: Settings) -> None:
@@ -45,7 +47,7 @@ def genkey(settings: Settings) -> None:
     _print(settings, Key(key=_encoded(private), address=address_of_private(private)))
 
 
-@click.command(cls=Command, examples=("(umask 077; weft genpsk > phone.psk)",))
+@click.command(cls=Command, result=Key, examples=("(umask 077; weft genpsk > phone.psk)",))
 @pass_settings
 def genpsk(settings: Settings) -> None:
     """Make a preshared key, for `weft peer add-wireguard --psk-file` and the device."""
@@ -53,7 +55,7 @@ def genpsk(settings: Settings) -> None:
     _print(settings, Key(key=_encoded(os.urandom(32))))
 
 
-@click.command(cls=Command, examples=("weft pubkey < phone.key", "weft pubkey --address < phone.key"))
+@click.command(cls=Command, result=Key, examples=("weft pubkey < phone.key", "weft pubkey --address < phone.key"))
 @click.option("--address", "wants_address", is_flag=True, help="Print the address in fc00::/8 that belongs to the key.")
 @pass_settings
 def pubkey(settings: Settings, *, wants_address: bool) -> None:

@@ -10,6 +10,7 @@ from weft.api.v0 import peer as peer_api
 from weft.api.v0.peer import AddWireguard, Connect, PeerReply, Whom
 from weft.api.v0.route import Done
 from weft.cli.command import Group
+from weft.cli.names import PEER
 from weft.cli.settings import Settings, pass_settings
 from weft.cli.show import state, table
 from weft.engine.status import PeerList
@@ -32,6 +33,7 @@ def peer() -> None:
 
 @peer.command(
     "list",
+    result=peer_api.LIST,
     examples=(
         "weft peer list",
         "weft peer list --json | jq -r '.peers[].wireguard_public_key'",
@@ -62,10 +64,11 @@ def _show_list(listed: PeerList) -> None:
 
 
 @peer.command(
+    result=peer_api.CONNECT,
     examples=(
         "weft peer connect /ip4/192.0.2.1/udp/1312/p2p/12D3KooW…",
         "weft peer connect /dns/host.example.org/udp/1312/p2p/12D3KooW…",
-    )
+    ),
 )
 @click.argument("multiaddr")
 @pass_settings
@@ -89,8 +92,8 @@ def _show_connected(reply: PeerReply) -> None:
     click.echo(f"connected to {' '.join(names) or peer.wireguard_public_key} via {peer.path} {peer.endpoint}")
 
 
-@peer.command(examples=("weft peer disconnect loom",))
-@click.argument("peer")
+@peer.command(result=peer_api.DISCONNECT, examples=("weft peer disconnect loom",))
+@click.argument("peer", type=PEER)
 @pass_settings
 def disconnect(settings: Settings, peer: str) -> None:
     """End the tunnel to PEER and forget it.
@@ -106,6 +109,7 @@ def disconnect(settings: Settings, peer: str) -> None:
 
 @peer.command(
     "add-wireguard",
+    result=peer_api.ADD_WIREGUARD,
     examples=(
         'weft peer add-wireguard "$(cat phone.pub)" --name phone --allowed-ips 10.7.0.2/32',
         'weft peer add-wireguard "$(cat hub.pub)" --name hub --allowed-ips 10.7.0.0/24,fd07::/64 '

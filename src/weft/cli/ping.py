@@ -9,6 +9,7 @@ import click
 from weft.api.v0 import peer as peer_api
 from weft.api.v0.peer import Ping
 from weft.cli.command import Command
+from weft.cli.names import PEER
 from weft.cli.settings import Settings, pass_settings
 from weft.cli.show import milliseconds
 from weft.engine.status import Pong
@@ -20,12 +21,13 @@ GRACE_S = 5.0
 
 @click.command(
     cls=Command,
+    result=peer_api.PING,
     examples=(
         "weft ping loom",
         "weft ping -c 1 --size 1300 fc89:54a1:b598:365f:357:d6a:b108:db7b",
     ),
 )
-@click.argument("peer")
+@click.argument("peer", type=PEER)
 @click.option("-c", "--count", type=click.IntRange(1), default=4, show_default=True, help="How many probes to send.")
 @click.option(
     "--size", type=click.IntRange(0, 65535), help="Bytes of a probe inside the tunnel; the smallest by default."

@@ -7,6 +7,7 @@ import click
 from weft.api.v0 import task as task_api
 from weft.api.v0.task import RestartTask, TaskList, TaskReply
 from weft.cli.command import Group
+from weft.cli.names import TASK
 from weft.cli.settings import Settings, pass_settings
 from weft.cli.show import table
 from weft.engine.status import TaskStatus
@@ -23,7 +24,7 @@ def task() -> None:
     """See and restart the tasks inside the daemon."""
 
 
-@task.command("list", examples=("weft task list",))
+@task.command("list", result=task_api.LIST, examples=("weft task list",))
 @pass_settings
 def list_(settings: Settings) -> None:
     """List the tasks, their states, and how often each was restarted."""
@@ -34,8 +35,8 @@ def list_(settings: Settings) -> None:
     settings.answer(task_api.LIST, None, show)
 
 
-@task.command(examples=("weft task restart udp",))
-@click.argument("name")
+@task.command(result=task_api.RESTART, examples=("weft task restart udp",))
+@click.argument("name", type=TASK)
 @pass_settings
 def restart(settings: Settings, name: str) -> None:
     """Stop the task NAME and let it start anew; sessions with peers survive it."""

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import click
+import msgspec
 
 from weft.api.client import Client, NoDaemon
 from weft.api.v0 import fc00 as fc00_api
@@ -29,7 +30,14 @@ POLL_S = 0.02
 TAIL_BYTES = 4096
 
 
-@click.command(cls=Command, examples=("sudo weft up", "weft --dir ~/lab up"))
+class Stopped(msgspec.Struct, frozen=True, kw_only=True):
+    """What `weft down --json` prints."""
+
+    schema: int = 1
+    running: bool = False
+
+
+@click.command(cls=Command, result=node_api.INFO, examples=("sudo weft up", "weft --dir ~/lab up"))
 @pass_settings
 def up(settings: Settings) -> None:
     """Bring this node up: a key if there is none, the daemon in the background, the interface.
@@ -62,7 +70,7 @@ def up(settings: Settings) -> None:
     raise click.exceptions.Exit(code)
 
 
-@click.command(cls=Command, examples=("sudo weft down",))
+@click.command(cls=Command, result=Stopped, examples=("sudo weft down",))
 @pass_settings
 def down(settings: Settings) -> None:
     """Take this node down: the interface away, the daemon ended. Once more changes nothing.
@@ -75,7 +83,7 @@ def down(settings: Settings) -> None:
         told = "weft is down"
     except NoDaemon:
         told = "weft is down already"
-    click.echo('{"schema":1,"running":false}' if settings.json else told)
+    click.echo(msgspec.json.encode(Stopped()) if settings.json else told)
 
 
 def start_daemon(settings: Settings) -> bytes:

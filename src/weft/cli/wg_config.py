@@ -7,6 +7,7 @@ import click
 from weft.api.v0 import wireguard as wireguard_api
 from weft.api.v0.wireguard import Whose
 from weft.cli.command import Command
+from weft.cli.names import PEER
 from weft.cli.settings import Settings, pass_settings
 from weft.cli.wg_quick import encode_file
 from weft.engine.device import DeviceConfig
@@ -21,7 +22,7 @@ KEEPALIVE_S = 25
     examples=("(umask 077; weft wg-config phone > phone.conf)", "weft wg-config phone --endpoint vpn.example.org:1312"),
     result=wireguard_api.CONFIG,
 )
-@click.argument("peer")
+@click.argument("peer", type=PEER)
 @click.option(
     "--endpoint", metavar="HOST:PORT", help="Where the device reaches this node, if not where it says itself."
 )

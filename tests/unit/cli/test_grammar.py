@@ -233,19 +233,6 @@ def test_completion_script_is_printed(weft: Terminal, shell: str) -> None:
     assert "_WEFT_COMPLETE" in seen.out
 
 
-def test_completion_completes_commands_and_options() -> None:
-    def complete(line: str, position: int) -> list[str]:
-        environment = os.environ | {"_WEFT_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(position)}
-        done = subprocess.run(
-            [sys.executable, "-m", "weft"], env=environment, capture_output=True, text=True, check=True
-        )
-        return [entry.partition(",")[2] for entry in done.stdout.splitlines()]
-
-    assert complete("weft pe", 1) == ["peer"]
-    assert set(complete("weft fc00 st", 2)) == {"start", "stop", "status"}
-    assert "--ifname" in complete("weft fc00 start --", 3)
-
-
 def test_module_runs_as_the_command_and_reports_no_daemon(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "weft", "info", "--dir", str(tmp_path)], capture_output=True, text=True, check=False

@@ -1,0 +1,82 @@
+"""What every command prints with `--json`, held to its schema by another implementation."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import jsonschema
+import pytest
+
+from tests.unit.api.fake_engine import KEY, FakeEngine
+from tests.unit.cli.terminal import Terminal
+from tests.unit.cli.test_real_daemon import make_machine
+from weft.cli.command import every_command
+from weft.cli.root import weft as root
+from weft.cli.schemas import schemas
+
+SCHEMAS = schemas()
+RAW = {"weft completion", "weft daemon"}
+"""What prints no JSON."""
+ELSEWHERE = {"weft up", "weft down", "weft init"}
+"""What has no daemon or makes one; these are run with a real one."""
+
+RUNS: dict[str, Sequence[str]] = {
+    "weft peer connect": ["/ip4/192.0.2.1/udp/1312"],
+    "weft peer disconnect": ["loom"],
+    "weft peer add-wireguard": [KEY, "--name", "phone", "--allowed-ips", "10.0.0.2/32"],
+    "weft fc00 allow": ["/tcp/80"],
+    "weft fc00 deny": ["/icmp"],
+    "weft task restart": ["udp"],
+    "weft ping": ["-c", "1", "loom"],
+    "weft logs": ["-f"],
+    "weft guest add": ["phone"],
+    "weft wg-config": ["loom"],
+    "weft pubkey": [],
+    "weft import": ["hub.conf"],
+}
+"""The arguments of those that need some."""
+
+ALL = [" ".join(("weft", *way)) for way, command in every_command(root) if not isinstance(command, click.Group)]
+
+
+def check(command: str, out: str) -> None:
+    lines = out.splitlines()
+    assert lines
+    for line in lines:
+        value = json.loads(line)
+        jsonschema.validate(value, SCHEMAS[command], cls=jsonschema.Draft202012Validator)
+        assert value["schema"] == 1
+
+
+def test_every_command_that_prints_json_has_a_schema() -> None:
+    assert set(ALL) - set(SCHEMAS) == RAW
+    for command, schema in SCHEMAS.items():
+        jsonschema.Draft202012Validator.check_schema(schema)
+        (title,) = [
+            part["title"] for part in schema["$defs"].values() if part["title"] == schema["$ref"].split("/")[-1]
+        ]
+        assert "schema" in schema["$defs"][title]["properties"], command
+
+
+@pytest.mark.parametrize("command", sorted(set(SCHEMAS) - ELSEWHERE))
+def test_json_of_command_is_as_its_schema_says(
+    weft: Terminal, node: FakeEngine, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(weft.directory)
+    Path("hub.conf").write_text(f"[Peer]\nPublicKey = {KEY}\nAllowedIPs = 10.7.0.0/24\n")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(KEY.encode())))
+    seen = weft(*command.split()[1:], *RUNS.get(command, ()), "--json")
+    assert seen.code == 0, seen.err
+    check(command, seen.out)
+
+
+def test_json_around_the_life_of_a_real_daemon_is_as_the_schemas_say(tmp_path: Path) -> None:
+    machine = make_machine(tmp_path / "node")
+    for command in ("init", "up", "info", "status", "logs", "down"):
+        seen = machine(command, "--json")
+        assert seen.code == 0, seen.err
+        check(f"weft {command}", seen.out)
