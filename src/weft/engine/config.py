@@ -15,6 +15,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from hashlib import blake2s
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -76,6 +77,11 @@ class Fc00Section(Struct, frozen=True, kw_only=True):
     """More addresses of this node, each with its prefix length."""
     refuse: Literal["reject", "drop"] = "reject"
     """Whether whoever sends what the firewall does not allow is told."""
+
+    @property
+    def interface_addresses(self) -> list[IPv4Interface | IPv6Interface]:
+        """The further addresses, decoded."""
+        return [ip_interface(text) for text in self.addresses]
 
 
 class ApiSection(Struct, frozen=True, kw_only=True):

@@ -77,9 +77,9 @@ Displaced = list[tuple[bytes, StoredPeer | None]]
 """Keys whose records were replaced, and those records, in the order in which they are to be put back."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Terms:
-    """What all peers of a node are made with."""
+    """What all peers of a node are made with; a change of the configuration changes it."""
 
     identity: Identity
     static: StaticKey

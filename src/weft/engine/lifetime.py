@@ -34,7 +34,7 @@ from weft.engine.session import Session
 from weft.engine.stage import Stage
 from weft.engine.underlay import Underlay
 from weft.engine.world import World
-from weft.errors import UsageError
+from weft.errors import TransportError, UsageError
 from weft.firewall.firewall import Firewall
 from weft.firewall.rules import encode_rule
 from weft.io.clock import monotonic_ns, random_bytes, wall_ns
@@ -181,6 +181,12 @@ class Lifetime:
         assert self.session is not None
         host, port = socket.address
         self.stage.start(f"udp/{host}/{port}", partial(read_socket, socket, self.session))
+
+    async def ignore(self, socket: UdpSocket) -> None:
+        """Read a socket of the underlay no longer."""
+        if self.stage is not None:
+            host, port = socket.address
+            await self.stage.stop(f"udp/{host}/{port}")
 
     def _restore_peers(self, session: Session) -> None:
         """Take the stored peers; the task `dial` calls them."""

@@ -51,17 +51,22 @@ class Firewall:
         Raises:
             UsageError: `refuse` or `max_flows` is none of these.
         """
-        if refuse not in {"reject", "drop"}:
-            raise UsageError(f"refuse is 'reject' or 'drop', not {refuse!r}")
         if max_flows < 1:
             raise UsageError(f"a firewall needs room for at least one flow, not {max_flows}")
         self.drops: Counter[str] = Counter()
         self._rules = RuleSet(rules)
         self._flows = FlowTable(max_flows)
         self._fragments = Fragments()
-        refusal = Verdict.REJECT if refuse == "reject" else Verdict.DROP
-        self._judge = Judge(self._rules, self._flows, self._fragments, self.drops, refusal)
+        self._judge = Judge(self._rules, self._flows, self._fragments, self.drops, _refusal(refuse))
         self._rejections = Rate(PER_SECOND, burst=BURST)
+
+    def set_refuse(self, refuse: Literal["reject", "drop"]) -> None:
+        """Change what happens to packets that a rule could have allowed.
+
+        Raises:
+            UsageError: it is neither "reject" nor "drop".
+        """
+        self._judge.refusal = _refusal(refuse)
 
     def allow(self, rule: Rule) -> None:
         """Allow something in; nothing changes if it is allowed already."""
@@ -192,3 +197,9 @@ class Firewall:
         """When `expire` may next have something to do, monotonic ns; it may be called later, and more often."""
         timers = (self._flows.next_timer(), self._fragments.next_timer())
         return min((timer for timer in timers if timer is not None), default=None)
+
+
+def _refusal(refuse: str) -> Verdict:
+    if refuse not in {"reject", "drop"}:
+        raise UsageError(f"refuse is 'reject' or 'drop', not {refuse!r}")
+    return Verdict.REJECT if refuse == "reject" else Verdict.DROP
