@@ -93,6 +93,8 @@ class PeerStatus(Struct, frozen=True, kw_only=True):
     rtt_ms: float | None
     keepalive_s: int = 0
     """How often something is sent at least; 0 is never."""
+    has_preshared_key: bool = False
+    """Of its own; that of a network with a shared secret does not count."""
     handshake_age_s: float | None
     tx_bytes: int
     """Sent over the underlay, datagram payloads."""
