@@ -30,7 +30,6 @@ from weft.engine.lifetime import Lifetime
 from weft.engine.peer import Endpoint, Peer
 from weft.engine.record import new_record, record_of
 from weft.engine.settle import Step, settled
-from weft.engine.settle import Step, settled
 from weft.engine.status import PeerStatus
 from weft.engine.verbs.peers import Peers
 from weft.errors import DecodeError, UsageError
