@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from weft.api.v0 import peer as peer_api
-from weft.api.v0.peer import AddWireguard, Connect, PeerReply, Whom
+from weft.api.v0.peer import Connect, PeerReply, Whom
 from weft.api.v0.route import Done
 from weft.cli.command import Group
 from weft.cli.names import PEER
 from weft.cli.settings import Settings, pass_settings
 from weft.cli.show import state, table
-from weft.engine.status import PeerList
+from weft.engine.status import PeerList, PeerStatus
 
 CONNECT_S = 10.0
+MAX_CONNECT_S = 300.0
 GRACE_S = 5.0
-MAX_KEY_FILE_BYTES = 4096
 
 
 @click.group(
     cls=Group,
+    lazy={
+        "set": "weft.cli.peer_set:set_",
+        "add-wireguard": "weft.cli.peer_set:add_wireguard",
+    },
     examples=(
         "weft peer connect /ip4/192.0.2.1/udp/1312/p2p/12D3KooW…",
         "weft peer list",
+        "weft peer set 12D3KooW… --name loom",
+        "weft peer disconnect loom",
     ),
 )
 def peer() -> None:
-    """Call, list and forget peers."""
+    """Call, list, change, block and forget peers.
+
+    PEER is a peer's name, id, address in the network, or WireGuard key.
+    """
 
 
 @peer.command(
@@ -41,7 +48,11 @@ def peer() -> None:
 )
 @pass_settings
 def list_(settings: Settings) -> None:
-    """List all peers with their keys and addresses."""
+    """List all peers with their keys and addresses.
+
+    One that is wanted is called at each start and whenever it is missed; one that is known may call; a stranger has
+    called by itself; one that is blocked is neither called nor answered.
+    """
     settings.answer(peer_api.LIST, None, _show_list)
 
 
@@ -50,6 +61,7 @@ def _show_list(listed: PeerList) -> None:
         (
             peer.name or "",
             peer.kind,
+            peer.standing,
             state(peer.state),
             peer.endpoint or "",
             peer.id or peer.wireguard_public_key,
@@ -58,7 +70,7 @@ def _show_list(listed: PeerList) -> None:
         for peer in listed.peers
     ]
     if rows:
-        table(rows, header=("NAME", "KIND", "STATE", "ENDPOINT", "ID OR KEY", "ADDRESSES"))
+        table(rows, header=("NAME", "KIND", "STANDING", "STATE", "ENDPOINT", "ID OR KEY", "ADDRESSES"))
     else:
         click.echo("no peers yet; `weft peer connect MULTIADDR` calls one")
 
@@ -67,22 +79,33 @@ def _show_list(listed: PeerList) -> None:
     result=peer_api.CONNECT,
     examples=(
         "weft peer connect /ip4/192.0.2.1/udp/1312/p2p/12D3KooW…",
-        "weft peer connect /dns/host.example.org/udp/1312/p2p/12D3KooW…",
+        "weft peer connect /dns/host.example.org/udp/1312/p2p/12D3KooW… --name loom",
+        "weft peer connect loom --timeout 30",
     ),
 )
-@click.argument("multiaddr")
+@click.argument("target", metavar="MULTIADDR|PEER", type=PEER)
+@click.option("--name", help="What to call it here.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(0, MAX_CONNECT_S, min_open=True),
+    default=CONNECT_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for its answer.",
+)
 @pass_settings
-def connect(settings: Settings, multiaddr: str) -> None:
-    """Call the weft node at MULTIADDR; done when the tunnel to it is up, given up after 10 seconds.
+def connect(settings: Settings, target: str, name: str | None, timeout_s: float) -> None:
+    """Call the weft node at MULTIADDR, or a peer at its known endpoints; done when the tunnel is up.
 
     The other side shows its multiaddrs with `weft info`. The peer is remembered, and called again at each start.
     """
     settings.answer(
         peer_api.CONNECT,
-        Connect(target=multiaddr, timeout_s=CONNECT_S),
+        Connect(target=target, timeout_s=timeout_s, name=name),
         _show_connected,
-        patience_s=CONNECT_S + GRACE_S,
-        doing=f"calling the peer, for up to {CONNECT_S:.0f} s",
+        patience_s=timeout_s + GRACE_S,
+        doing=f"calling the peer, for up to {timeout_s:g} s",
     )
 
 
@@ -96,9 +119,10 @@ def _show_connected(reply: PeerReply) -> None:
 @click.argument("peer", type=PEER)
 @pass_settings
 def disconnect(settings: Settings, peer: str) -> None:
-    """End the tunnel to PEER and forget it.
+    """End the tunnel to PEER, and call it no more.
 
-    PEER is its id, name, address in the network, or WireGuard key.
+    It stays in the list, and may call; `weft peer connect PEER` calls it again, `weft peer remove` forgets it, and
+    `weft peer block` keeps it away.
     """
 
     def show(_: Done) -> None:
@@ -107,67 +131,67 @@ def disconnect(settings: Settings, peer: str) -> None:
     settings.answer(peer_api.DISCONNECT, Whom(peer=peer), show)
 
 
-@peer.command(
-    "add-wireguard",
-    result=peer_api.ADD_WIREGUARD,
-    examples=(
-        'weft peer add-wireguard "$(cat phone.pub)" --name phone --allowed-ips 10.7.0.2/32',
-        'weft peer add-wireguard "$(cat hub.pub)" --name hub --allowed-ips 10.7.0.0/24,fd07::/64 '
-        "--endpoint hub.example.org:51820 --psk-file hub.psk",
-    ),
-)
-@click.argument("public_key", metavar="PUBKEY")
-@click.option("--name", required=True, help="What to call the device here.")
-@click.option(
-    "--allowed-ips",
-    required=True,
-    multiple=True,
-    metavar="PREFIX[,PREFIX…]",
-    help="Addresses that the device uses; routes to them are set. May be repeated.",
-)
-@click.option(
-    "--endpoint",
-    metavar="HOST:PORT",
-    help="Where the device listens: its address or its name, which is looked up at each start and when the device does "
-    "not answer. Without it, the device has to call.",
-)
-@click.option(
-    "--psk-file",
-    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
-    help="File with the preshared key in base64, as `wg genpsk` writes it; - for standard input.",
-)
+@peer.command(result=peer_api.PERSIST, examples=("weft peer persist loom",))
+@click.argument("peer", type=PEER)
 @pass_settings
-def add_wireguard(
-    settings: Settings,
-    *,
-    public_key: str,
-    name: str,
-    allowed_ips: tuple[str, ...],
-    endpoint: str | None,
-    psk_file: Path | None,
-) -> None:
-    """Take the stock WireGuard device with the key PUBKEY as a peer."""
-    prefixes = [prefix.strip() for given in allowed_ips for prefix in given.split(",") if prefix.strip()]
-    if not prefixes:
-        raise click.UsageError("--allowed-ips needs a prefix, such as 10.7.0.2/32")
-    asked = AddWireguard(
-        public_key=public_key,
-        name=name,
-        allowed_ips=prefixes,
-        endpoint=endpoint,
-        preshared_key=_read_key(psk_file) if psk_file else None,
-    )
+def persist(settings: Settings, peer: str) -> None:
+    """Call PEER now, at each start, and whenever it is missed.
+
+    That is so for whom `weft peer connect` has reached; this is for those who called by themselves or were
+    disconnected. It doesn't wait for an answer.
+    """
 
     def show(reply: PeerReply) -> None:
-        click.echo(f"added {reply.peer.name} with {', '.join(reply.peer.addresses)}")
+        click.echo(f"{title(reply.peer)} is wanted")
 
-    settings.answer(peer_api.ADD_WIREGUARD, asked, show)
+    settings.answer(peer_api.PERSIST, Whom(peer=peer), show)
 
 
-def _read_key(path: Path) -> str:
-    with click.open_file(str(path), "rb") as file:
-        content: bytes = file.read(MAX_KEY_FILE_BYTES)
-    try:
-        return content.decode("ascii").strip()
-    except UnicodeDecodeError:
-        raise click.UsageError(f"{path}: this is no preshared key; `wg genpsk` makes one") from None
+@peer.command(result=peer_api.REMOVE, examples=("weft peer remove loom",))
+@click.argument("peer", type=PEER)
+@pass_settings
+def remove(settings: Settings, peer: str) -> None:
+    """End the tunnel to PEER and forget all about it.
+
+    Where strangers are accepted, it may call again as one.
+    """
+
+    def show(_: Done) -> None:
+        click.echo(f"removed {peer}")
+
+    settings.answer(peer_api.REMOVE, Whom(peer=peer), show)
+
+
+@peer.command(result=peer_api.BLOCK, examples=("weft peer block loom", "weft peer block 12D3KooW…"))
+@click.argument("peer", type=PEER)
+@pass_settings
+def block(settings: Settings, peer: str) -> None:
+    """Never answer and never call PEER again.
+
+    What is known of it is kept. PEER may also be the id or WireGuard key of somebody who was not met yet.
+    """
+
+    def show(reply: PeerReply) -> None:
+        click.echo(f"{title(reply.peer)} is blocked")
+
+    settings.answer(peer_api.BLOCK, Whom(peer=peer), show)
+
+
+@peer.command(result=peer_api.UNBLOCK, examples=("weft peer unblock loom",))
+@click.argument("peer", type=PEER)
+@pass_settings
+def unblock(settings: Settings, peer: str) -> None:
+    """Let PEER, which was blocked, call again.
+
+    It is not called before `weft peer connect` or `weft peer persist` says so.
+    """
+
+    def show(reply: PeerReply) -> None:
+        click.echo(f"{title(reply.peer)} may call again")
+
+    settings.answer(peer_api.UNBLOCK, Whom(peer=peer), show)
+
+
+def title(peer: PeerStatus) -> str:
+    """What a person calls a peer: its name, else its id or key."""
+    return peer.name or peer.id or peer.wireguard_public_key

@@ -148,7 +148,7 @@ def test_version_is_told(weft: Terminal) -> None:
         (("peer", "conect"), "no command `weft peer conect`, did you mean `weft peer connect`?"),
         (("xyzzy",), "no command `weft xyzzy`; see `weft --help`"),
         (("info", "more"), "got unexpected extra argument (more); see `weft info --help`"),
-        (("peer", "connect"), "`weft peer connect` needs MULTIADDR; see `weft peer connect --help`"),
+        (("peer", "connect"), "`weft peer connect` needs MULTIADDR|PEER; see `weft peer connect --help`"),
         (("fc00", "allow"), "`weft fc00 allow` needs RULE...;"),
         (("peer", "add-wireguard", "k", "--name", "n"), "`weft peer add-wireguard` needs --allowed-ips;"),
         (("peer", "add-wireguard", "k", "--name", "n", "--allowed-ips", ","), "--allowed-ips needs a prefix"),

@@ -50,6 +50,9 @@ def test_two_nodes_connect_ping_and_part(pair: tuple[Machine, Machine]) -> None:
     assert (pinged.code, pinged.err) == (0, "")
     assert pinged.out.splitlines()[1].startswith("1 sent, 1 received, 0 % lost")
     assert ours("peer", "disconnect", told["id"]).code == 0
+    (peer,) = json.loads(ours("peer", "list", "--json").out)["peers"]
+    assert (peer["standing"], peer["state"]) == ("known", "idle")
+    assert ours("peer", "remove", told["id"]).code == 0
     assert json.loads(ours("peer", "list", "--json").out)["peers"] == []
 
 
