@@ -9,11 +9,14 @@ refused; the API turns each into one problem document.
 from __future__ import annotations
 
 import builtins
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Protocol
 
 from weft.engine.change import Change
 from weft.engine.device import Device, DeviceChange, DeviceConfig, PeerSettings
+from weft.engine.listeners import ListenerList, TransportList
+from weft.engine.metric import Family, Histogram
+from weft.engine.settings import ConfigStatus, Reloaded
 from weft.engine.status import (
     Event,
     EventKind,
@@ -133,6 +136,45 @@ class Wireguard(Protocol):
         """What a stock device must be told; None for one that is to become a peer."""
 
 
+class Settings(Protocol):
+    """The configuration of the node."""
+
+    def show(self) -> ConfigStatus:
+        """What counts, key by key."""
+
+    async def reload(self) -> Reloaded:
+        """Read weft.toml anew: all of it counts, or nothing."""
+
+    async def set(self, key: str, value: object) -> Reloaded:
+        """Change one key, in weft.toml and at once; None gives it its default."""
+
+
+class Listeners(Protocol):
+    """Where the node listens."""
+
+    def list(self) -> ListenerList:
+        """All that are configured, and what became of each."""
+
+    async def start(self, multiaddr: str) -> ListenerList:
+        """Listen on one more address, from now on and after a new start."""
+
+    async def stop(self, multiaddr: str) -> ListenerList:
+        """Listen on an address no longer."""
+
+
+class Transports(Protocol):
+    """What carries the tunnels."""
+
+    def list(self) -> TransportList:
+        """All that this version has."""
+
+    async def enable(self, name: str) -> TransportList:
+        """Open the listeners of a transport, from now on and after a new start."""
+
+    async def disable(self, name: str) -> TransportList:
+        """Close the listeners of a transport."""
+
+
 class Facade(Protocol):
     """A node, group by group."""
 
@@ -147,6 +189,18 @@ class Facade(Protocol):
     @property
     def tasks(self) -> Tasks:
         """What runs inside it."""
+
+    @property
+    def settings(self) -> Settings:
+        """Its configuration."""
+
+    @property
+    def listeners(self) -> Listeners:
+        """Where it listens."""
+
+    @property
+    def transports(self) -> Transports:
+        """What carries its tunnels."""
 
     @property
     def wireguard(self) -> Wireguard:
@@ -164,6 +218,9 @@ class Facade(Protocol):
 
     def events(self, kinds: frozenset[EventKind] = frozenset()) -> AsyncIterator[Event]:
         """What happens from now on, until the iterator is closed; only of some kinds, or all."""
+
+    def metrics(self) -> Iterator[Family | Histogram]:
+        """What can be measured, metric by metric; others may run between two of them."""
 
     def request_stop(self) -> None:
         """Ask the node to end; returns at once."""

@@ -15,12 +15,15 @@ from pathlib import Path
 from weft import __version__
 from weft.engine.config import Config
 from weft.engine.lifetime import Lifetime
-from weft.engine.passed import Passed
-from weft.engine.metrics import Family, Metrics
 from weft.engine.logbook import Logbook
+from weft.engine.metric import Family, Histogram
+from weft.engine.metrics import Metrics
+from weft.engine.passed import Passed
 from weft.engine.status import Event, EventKind, Info, Status
 from weft.engine.verbs.fc00 import Fc00
+from weft.engine.verbs.listeners import Listeners, Transports
 from weft.engine.verbs.peers import Peers
+from weft.engine.verbs.settings import Settings
 from weft.engine.verbs.tasks import Tasks
 from weft.engine.verbs.wireguard import Wireguard
 from weft.identity import encode_wireguard_key
@@ -37,6 +40,9 @@ class Engine:
     Attributes:
         peers: whom it talks to.
         fc00: its interface and firewall.
+        settings: its configuration.
+        listeners: where it listens.
+        transports: what carries its tunnels.
         tasks: what runs inside it.
         wireguard: it, as `wg` sees it.
         logs: what it logged.
@@ -53,6 +59,9 @@ class Engine:
         self.peers = Peers(self._life)
         self.fc00 = Fc00(self._life)
         self.tasks = Tasks(self._life)
+        self.settings = Settings(self._life)
+        self.listeners = Listeners(self._life, self.settings)
+        self.transports = Transports(self._life, self.settings)
         self.wireguard = Wireguard(self._life, self.peers)
         self.logs = Logbook(self._life.events)
 
@@ -73,6 +82,11 @@ class Engine:
         """Close everything; the state is saved."""
         await self._life.stop()
         self.logs.close()
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether it does its work, or is at least about to do it again."""
+        return self._life.is_healthy
 
     async def wait_stopped(self) -> None:
         """Return when the node was asked to end."""
@@ -111,6 +125,6 @@ class Engine:
         """What happens from now on, until the iterator is closed; only of some kinds, or all."""
         return self._life.events.listen(kinds)
 
-    def metrics(self) -> Iterator[Family]:
+    def metrics(self) -> Iterator[Family | Histogram]:
         """What can be measured, metric by metric; others may run between two of them."""
         return self._metrics.read()

@@ -17,7 +17,10 @@ from weft.api.unix_socket import ApiSocket
 from weft.engine.change import Change
 from weft.engine.config import Config
 from weft.engine.device import Device, DeviceChange, DeviceConfig, PeerSettings
+from weft.engine.effective import describe_config
 from weft.engine.events import Events
+from weft.engine.listeners import ListenerList, ListenerStatus, TransportList, TransportStatus
+from weft.engine.settings import ConfigStatus, Reloaded
 from weft.engine.status import (
     Event,
     EventKind,
@@ -219,6 +222,77 @@ class FakeTasks:
         return TaskStatus(name="udp", state="running", restarts=2)
 
 
+class FakeSettings:
+    """Keeps what is set; `peer.accept` counts at once, all else later."""
+
+    def __init__(self, engine: FakeEngine) -> None:
+        self._did = engine.did
+        self.config = Config()
+
+    def show(self) -> ConfigStatus:
+        self._did("config_show")
+        return describe_config(self.config, Path("/nowhere/weft.toml"), ["log.file"])
+
+    async def reload(self) -> Reloaded:
+        self._did("reload")
+        return Reloaded(applied=["peer.listen", "fc00.refuse"], needs_restart=["log.file"])
+
+    async def set(self, key: str, value: object) -> Reloaded:
+        self._did("config_set", key, value)
+        at_once = key == "peer.accept"
+        return Reloaded(applied=[key] * at_once, needs_restart=[key] * (not at_once))
+
+
+class FakeListeners:
+    def __init__(self, engine: FakeEngine) -> None:
+        self._did = engine.did
+        self.addresses = ["/ip4/0.0.0.0/udp/1312", "/ip6/::/udp/1312"]
+
+    def list(self) -> ListenerList:
+        open_, off = self.addresses[0], self.addresses[1:]
+        drops = {"udp: too big": 1}
+        shown = [
+            ListenerStatus(multiaddr=open_, transport="ip4", state="open", bound=open_, offloads=["gso"], drops=drops)
+        ]
+        return ListenerList(
+            listeners=shown + [ListenerStatus(multiaddr=each, transport="ip6", state="off") for each in off]
+        )
+
+    async def start(self, multiaddr: str) -> ListenerList:
+        self._did("listener_start", multiaddr)
+        self.addresses.append(multiaddr)
+        return self.list()
+
+    async def stop(self, multiaddr: str) -> ListenerList:
+        self._did("listener_stop", multiaddr)
+        self.addresses.remove(multiaddr)
+        return self.list()
+
+
+class FakeTransports:
+    def __init__(self, engine: FakeEngine) -> None:
+        self._did = engine.did
+        self.enabled = {"ip4": True, "ip6": False}
+
+    def list(self) -> TransportList:
+        return TransportList(
+            transports=[
+                TransportStatus(name=name, about=f"UDP over IPv{name[2]}", enabled=is_on, listeners=[])
+                for name, is_on in self.enabled.items()
+            ]
+        )
+
+    async def enable(self, name: str) -> TransportList:
+        self._did("transport_enable", name)
+        self.enabled[name] = True
+        return self.list()
+
+    async def disable(self, name: str) -> TransportList:
+        self._did("transport_disable", name)
+        self.enabled[name] = False
+        return self.list()
+
+
 class FakeEngine:
     """Does what the facade says in memory, records the calls, and raises what `fails` holds for a verb."""
 
@@ -231,6 +305,8 @@ class FakeEngine:
         self.logs = FakeLogs()
         self.wireguard = FakeWireguard(self)
         self.happened = Events()
+        self.settings, self.listeners, self.transports = FakeSettings(self), FakeListeners(self), FakeTransports(self)
+        self.is_healthy = True
         self.stop_asked = asyncio.Event()
         self.blocks: asyncio.Event | None = None
 

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from weft.api.v0 import fc00, log, node, observe, peer, task, wireguard
-from weft.api.v0.route import Route, Stream
+from weft.api.v0 import config, fc00, listener, log, node, observe, peer, task, transport, wireguard
+from weft.api.v0.route import Document, Route, Stream
 
 ROUTES: tuple[Route[Any, Any], ...] = (
     *node.ROUTES,
     *peer.ROUTES,
     *fc00.ROUTES,
     *task.ROUTES,
+    *config.ROUTES,
+    *listener.ROUTES,
+    *transport.ROUTES,
     *log.ROUTES,
     *wireguard.ROUTES,
 )
 
 STREAMS: tuple[Stream[Any, Any], ...] = (*observe.STREAMS, *log.STREAMS)
+
+DOCUMENTS: tuple[Document, ...] = observe.DOCUMENTS

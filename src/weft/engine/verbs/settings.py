@@ -1,0 +1,76 @@
+"""The configuration of a running node: read anew, shown, changed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from weft.engine.config import FILE_NAME, Config, load_config
+from weft.engine.edit import key_named, prepare_change
+from weft.engine.effective import describe_config
+from weft.engine.lifetime import Lifetime
+from weft.engine.reload import Reloading
+from weft.engine.settings import ConfigStatus, Reloaded
+from weft.io.durable import replace_file
+from weft.multiaddr import Multiaddr
+
+
+class Settings:
+    """The configuration of a node."""
+
+    def __init__(self, life: Lifetime) -> None:
+        self._life = life
+        self._path = life.directory / FILE_NAME
+        self._reloading = Reloading(life)
+
+    def show(self) -> ConfigStatus:
+        """What counts, key by key."""
+        return describe_config(self._life.config, self._path, self._reloading.waiting())
+
+    async def reload(self) -> Reloaded:
+        """Read weft.toml anew.
+
+        Raises:
+            ConfigError: it is wrong; nothing has changed.
+            WeftError: it can't be applied, a port is in use, say; likewise.
+            PermissionError: likewise.
+        """
+
+        def prepare() -> tuple[Config, Callable[[], Awaitable[None]]]:
+            return load_config(self._path), _nothing
+
+        return await self._reloading.take(prepare)
+
+    async def set(self, key: str, value: Any) -> Reloaded:
+        """Change one key, in weft.toml and at once.
+
+        Args:
+            key: such as `peer.listen`.
+            value: None for the default.
+
+        Raises:
+            UsageError: there is no such key, or the value makes no sense.
+            ConfigError: weft.toml is wrong already, or can't be written.
+            WeftError: it can't be applied; as for all of these, nothing has changed.
+            PermissionError: likewise.
+        """
+        key_named(key)
+        return await self.change({key: value})
+
+    async def change(self, changes: Mapping[str, Any], must_open: Multiaddr | None = None) -> Reloaded:
+        """As `set`, for some keys together; `must_open` as in `Reloading.take`."""
+
+        def prepare() -> tuple[Config, Callable[[], Awaitable[None]]]:
+            config, text = prepare_change(self._path, changes)
+
+            async def write() -> None:
+                await asyncio.to_thread(replace_file, self._path.resolve(), text.encode())
+
+            return config, write
+
+        return await self._reloading.take(prepare, must_open)
+
+
+async def _nothing() -> None:
+    pass
