@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterable
 from socket import socket as Socket  # noqa: N812 - `socket` is one of ours here
 from typing import Literal
 
-from msgspec import Struct
-
 from weft.engine import dial
 from weft.engine.environment import allowed_offloads
+from weft.engine.listeners import ListenerList, ListenerStatus
 from weft.engine.peer import Endpoint, Network
-from weft.engine.status import SCHEMA, Listener
+from weft.engine.status import Listener
 from weft.errors import TransportError, UsageError, WeftError
 from weft.identity import PeerId
 from weft.io.routes import Route, interface_index, route_to
@@ -30,29 +29,6 @@ UNSPECIFIED = {"0.0.0.0", "::"}
 
 _FAMILY_MISSING = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 """A machine without IPv6 is no reason not to start."""
-
-
-class ListenerStatus(Struct, frozen=True, kw_only=True):
-    """One listener of the configuration."""
-
-    multiaddr: str
-    """As it is configured."""
-    transport: Literal["ip4", "ip6"]
-    state: Literal["open", "off", "closed"]
-    """`off`: its transport is switched off; `closed`: this machine does not have its address, or not its family."""
-    bound: str | None = None
-    """The real address and port of one that is open."""
-    offloads: list[str] = []
-    """What the kernel gave: any of `gso`, `gro`, `recvmmsg`."""
-    drops: dict[str, int] = {}
-    """What could not be sent, by reason."""
-
-
-class ListenerList(Struct, frozen=True, kw_only=True):
-    """All listeners."""
-
-    schema: int = SCHEMA
-    listeners: list[ListenerStatus]
 
 
 class Prepared:
@@ -134,12 +110,13 @@ class Underlay:
             socket.close()
         self._passed.clear()
 
-    def prepare(self, listen: Iterable[Multiaddr], mark: int = 0) -> Prepared:
+    def prepare(self, listen: Iterable[Multiaddr], mark: int = 0, must_open: Multiaddr | None = None) -> Prepared:
         """Open what is to be listened on and is not yet.
 
         Args:
             listen: UDP addresses without a peer: all that are to be listened on.
             mark: SO_MARK of all sockets; 0 for none.
+            must_open: one that has to be opened, even if this machine has no such address now.
 
         Returns:
             What `take` puts into effect, and `abandon` undoes.
@@ -160,7 +137,8 @@ class Underlay:
                         prepared.open(address)
                 except TransportError as error:
                     missing = error
-                    if not (isinstance(error.__cause__, OSError) and error.__cause__.errno in _FAMILY_MISSING):
+                    is_absent = isinstance(error.__cause__, OSError) and error.__cause__.errno in _FAMILY_MISSING
+                    if not is_absent or address == must_open:
                         raise
                     log.warning("%s", error)
             if missing is not None and not prepared.sockets:
@@ -191,7 +169,7 @@ class Underlay:
         """The sockets that reach an address, and the address as those sockets take it.
 
         Args:
-            address: if it has a name, that is resolved anew, and leads to several endpoints if it has several addresses.
+            address: if it has a name, that is resolved anew, and may lead to several endpoints.
 
         Returns:
             One at least, the best first.
