@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from contextlib import suppress
+import traceback
 from pathlib import Path
 from typing import Final
 
@@ -158,7 +158,6 @@ def _log(error: Exception) -> None:
         # `wg` shows the number alone, so this is where a person finds out.
         log.warning("what `wg` asked for was refused: %s", error)
     else:
-        # The message of a foreign exception may quote a key.
-        log.error("what `wg` asked for failed with %s", type(error).__name__)
-        with suppress(Exception):
-            log.debug("there", exc_info=error)
+        # The message of a foreign exception may quote a key, so only its class and the places are logged.
+        places = "".join(traceback.format_tb(error.__traceback__)).rstrip()
+        log.error("what `wg` asked for failed with %s\n%s", type(error).__name__, places)
