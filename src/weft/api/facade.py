@@ -16,6 +16,7 @@ from weft.engine.change import Change
 from weft.engine.device import Device, DeviceChange, DeviceConfig, PeerSettings
 from weft.engine.listeners import ListenerList, TransportList
 from weft.engine.metric import Family, Histogram
+from weft.engine.observed import Captured, Packet, Trace
 from weft.engine.settings import ConfigStatus, Reloaded
 from weft.engine.status import (
     Event,
@@ -175,6 +176,19 @@ class Transports(Protocol):
         """Close the listeners of a transport."""
 
 
+class Packets(Protocol):
+    """The packets of a node."""
+
+    def trace_in(self, packet: Packet, peer: str) -> Trace:
+        """What would become of a packet that a peer sends."""
+
+    def trace_out(self, packet: Packet) -> Trace:
+        """What would become of a packet that a program here sends."""
+
+    def capture(self, *, peer: str | None, snap: int, dropped: bool) -> AsyncIterator[Captured]:
+        """Those that pass from now on, until the iterator is closed."""
+
+
 class Facade(Protocol):
     """A node, group by group."""
 
@@ -185,6 +199,10 @@ class Facade(Protocol):
     @property
     def fc00(self) -> Fc00:
         """Its interface and firewall."""
+
+    @property
+    def packets(self) -> Packets:
+        """What passes, and what would."""
 
     @property
     def tasks(self) -> Tasks:

@@ -21,6 +21,8 @@ from weft.cli.command import Group
         "ping": "weft.cli.ping:ping",
         "peer": "weft.cli.peer:peer",
         "fc00": "weft.cli.fc00:fc00",
+        "trace": "weft.cli.trace:trace",
+        "capture": "weft.cli.capture:capture",
         "task": "weft.cli.task:task",
         "guest": "weft.cli.guest:guest",
         "show": "weft.cli.show_wg:show",

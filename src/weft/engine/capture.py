@@ -21,11 +21,9 @@ from collections.abc import AsyncIterator, Sequence
 from functools import lru_cache
 from typing import Final, Literal
 
-from msgspec import Struct
-
 from weft.burst.records import transport_of
+from weft.engine.observed import MAX_SNAP, Captured, CapturedPacket
 from weft.engine.peer import Peer
-from weft.engine.status import SCHEMA
 from weft.errors import UsageError
 from weft.identity import PeerId, encode_wireguard_key
 from weft.io.clock import wall_ns
@@ -38,34 +36,6 @@ PACKET_BYTES: Final = 256
 """What a packet takes of that besides its bytes."""
 TOLD_BYTES: Final = 256 * 1024
 """What is told at once, so that a listener is not woken for each packet where there are many."""
-MAX_SNAP: Final = 65_535
-
-
-class CapturedPacket(Struct, frozen=True, kw_only=True):
-    """One packet."""
-
-    time_ns: int
-    """Since 1970."""
-    direction: Literal["in", "out"]
-    peer: str | None
-    """Its name, or else its peer id or WireGuard key; null where nobody has the address."""
-    length: int
-    """Of the whole packet, bytes."""
-    segment: int
-    """Payload bytes of each segment of a super-packet but the last; 0 for any other packet."""
-    dropped: str | None
-    """Why it did not pass; null if it did."""
-    data: bytes
-    """The packet from its IP header on, as far as it was asked for."""
-
-
-class Captured(Struct, frozen=True, kw_only=True):
-    """What was captured since the last time."""
-
-    schema: int = SCHEMA
-    packets: list[CapturedPacket]
-    missed: int
-    """How many were left out before these: the listener is too slow."""
 
 
 class Captures:

@@ -22,6 +22,7 @@ from weft.engine.passed import Passed
 from weft.engine.status import Event, EventKind, Info, Status
 from weft.engine.verbs.fc00 import Fc00
 from weft.engine.verbs.listeners import Listeners, Transports
+from weft.engine.verbs.packets import Packets
 from weft.engine.verbs.peers import Peers
 from weft.engine.verbs.settings import Settings
 from weft.engine.verbs.tasks import Tasks
@@ -40,6 +41,7 @@ class Engine:
     Attributes:
         peers: whom it talks to.
         fc00: its interface and firewall.
+        packets: what passes, and what would.
         settings: its configuration.
         listeners: where it listens.
         transports: what carries its tunnels.
@@ -58,6 +60,7 @@ class Engine:
         self._stopping = asyncio.Event()
         self.peers = Peers(self._life)
         self.fc00 = Fc00(self._life)
+        self.packets = Packets(self._life)
         self.tasks = Tasks(self._life)
         self.settings = Settings(self._life)
         self.listeners = Listeners(self._life, self.settings)

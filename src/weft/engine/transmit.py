@@ -220,8 +220,7 @@ class Transmitter:
 
     def _send_large(self, peer: Peer, packet: memoryview | bytes, room: int, now: int) -> None:
         """A packet that fits no datagram of the path goes as a burst of several pieces, or its sender is told."""
-        limit = 0 if peer.path.size.vanish else min(peer.burst_limit, MAX_PIECES * peer.piece)
-        if len(packet) + BURST_OVERHEAD_BYTES <= limit:
+        if len(packet) + BURST_OVERHEAD_BYTES <= largest_burst(peer):
             self.send_record(peer, packet, KIND_PACKET, 0, 0, now)
         elif packet[0] >> 4 == 6 and len(packet) <= BASE_MTU:
             self._send_fragmentable(peer, packet, now)
@@ -271,6 +270,11 @@ class Transmitter:
         path.size.datagrams_sent += count
         if arrives and peer.tunnel.handle_sent(now, data=True):
             self._attendant.attend(peer)
+
+
+def largest_burst(peer: Peer) -> int:
+    """How large a burst may be for a packet that fits no datagram, bytes; 0 where none arrives."""
+    return 0 if peer.path.size.vanish else min(peer.burst_limit, MAX_PIECES * peer.piece)
 
 
 class _Run:

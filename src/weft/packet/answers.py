@@ -23,8 +23,8 @@ from typing import Final
 
 from weft.errors import DecodeError
 from weft.packet import icmp, icmpv6, ipv4, ipv6, protocols, tcp
-from weft.packet.checksum import Buffer, complete
-from weft.packet.ip import addresses, decode_upper_layer, is_one_host
+from weft.packet.checksum import Buffer
+from weft.packet.ip import addresses, decode_upper_layer, encode_packet, is_one_host
 from weft.packet.upper import UpperLayer
 
 IPV4_ERROR_MAX_BYTES: Final = 576
@@ -96,7 +96,7 @@ def echo_reply(request: Buffer) -> bytes | None:
     source, destination = addresses(request)
     reply = icmpv6.ECHO_REPLY if _is_ipv6(request) else icmp.ECHO_REPLY
     message = bytes((reply, 0, 0, 0)) + request[upper.start + icmp.REST : upper.end]
-    return _packet(destination, source, upper.protocol, message)
+    return encode_packet(destination, source, upper.protocol, message)
 
 
 def tcp_reset(original: Buffer) -> bytes | None:
@@ -121,7 +121,7 @@ def tcp_reset(original: Buffer) -> bytes | None:
         sequence, acknowledgment, flags = 0, (segment.sequence + length) & 0xFFFFFFFF, tcp.RST | tcp.ACK
     reset = tcp.TcpHeader(segment.destination_port, segment.source_port, sequence, acknowledgment, flags, window=0)
     source, destination = addresses(original)
-    return _packet(destination, source, protocols.TCP, tcp.encode_tcp(reset))
+    return encode_packet(destination, source, protocols.TCP, tcp.encode_tcp(reset))
 
 
 def _error_v6(original: Buffer, header: icmpv6.Icmpv6Header, source: bytes) -> bytes | None:
@@ -129,7 +129,7 @@ def _error_v6(original: Buffer, header: icmpv6.Icmpv6Header, source: bytes) -> b
     if upper is None:
         return None
     quote = bytes(original[: min(upper.end, _IPV6_QUOTE_MAX_BYTES)])
-    return _packet(source, addresses(original)[0], protocols.ICMPV6, icmpv6.encode_icmpv6(header) + quote)
+    return encode_packet(source, addresses(original)[0], protocols.ICMPV6, icmpv6.encode_icmpv6(header) + quote)
 
 
 def _error_v4(original: Buffer, header: icmp.IcmpHeader, source: bytes) -> bytes | None:
@@ -137,19 +137,7 @@ def _error_v4(original: Buffer, header: icmp.IcmpHeader, source: bytes) -> bytes
     if upper is None:
         return None
     quote = bytes(original[: min(upper.end, _IPV4_QUOTE_MAX_BYTES)])
-    return _packet(source, addresses(original)[0], protocols.ICMP, icmp.encode_icmp(header) + quote)
-
-
-def _packet(source: bytes, destination: bytes, protocol: int, message: bytes) -> bytes:
-    """A packet around a transport header and payload whose checksum field is still open."""
-    if len(source) == 16:
-        header = ipv6.encode_ipv6(ipv6.Ipv6Header(source, destination, protocol, len(message)))
-    else:
-        total = ipv4.HEADER_BYTES + len(message)
-        header = ipv4.encode_ipv4(ipv4.Ipv4Header(source, destination, protocol, total, dont_fragment=True))
-    packet = bytearray(header + message)
-    complete(packet, len(header), protocol)
-    return bytes(packet)
+    return encode_packet(source, addresses(original)[0], protocols.ICMP, icmp.encode_icmp(header) + quote)
 
 
 def _answerable(original: Buffer) -> UpperLayer | None:

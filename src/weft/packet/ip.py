@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from weft.errors import DecodeError
 from weft.packet import ipv4, ipv6
-from weft.packet.checksum import Buffer
+from weft.packet.checksum import Buffer, complete
 from weft.packet.upper import UpperLayer
 
 
@@ -32,6 +32,25 @@ def addresses(packet: Buffer) -> tuple[bytes, bytes]:
     """Source and destination of a packet whose header was decoded before: 4 bytes each, or 16."""
     header = ipv4 if packet[0] >> 4 == 4 else ipv6
     return bytes(packet[header.SOURCE]), bytes(packet[header.DESTINATION])
+
+
+def encode_packet(source: bytes, destination: bytes, protocol: int, message: bytes) -> bytes:
+    """Encode a whole packet, with its checksums.
+
+    Args:
+        source: 4 bytes, or 16.
+        destination: as many.
+        protocol: ICMP, ICMPV6, TCP or UDP.
+        message: transport header and payload; its checksum field is still open.
+    """
+    if len(source) == 16:
+        header = ipv6.encode_ipv6(ipv6.Ipv6Header(source, destination, protocol, len(message)))
+    else:
+        total = ipv4.HEADER_BYTES + len(message)
+        header = ipv4.encode_ipv4(ipv4.Ipv4Header(source, destination, protocol, total, dont_fragment=True))
+    packet = bytearray(header + message)
+    complete(packet, len(header), protocol)
+    return bytes(packet)
 
 
 def is_one_host(address: bytes) -> bool:

@@ -20,6 +20,8 @@ from weft.engine.device import Device, DeviceChange, DeviceConfig, PeerSettings
 from weft.engine.effective import describe_config
 from weft.engine.events import Events
 from weft.engine.listeners import ListenerList, ListenerStatus, TransportList, TransportStatus
+from weft.engine.metric import Family, Histogram
+from weft.engine.observed import Captured, CapturedPacket, Packet, Trace, TraceStep
 from weft.engine.settings import ConfigStatus, Reloaded
 from weft.engine.status import (
     Event,
@@ -208,6 +210,57 @@ class FakeWireguard:
         )
 
 
+class FakePackets:
+    def __init__(self, engine: FakeEngine) -> None:
+        self._did = engine.did
+        self.told = [Captured(packets=[A_PACKET], missed=0)]
+
+    def trace_in(self, packet: Packet, peer: str) -> Trace:
+        self._did("trace_in", packet, peer)
+        return Trace(
+            direction="in",
+            packet="fc11::1.49152 > fc22::1.22: tcp [S], length 0",
+            peer=peer,
+            verdict="reject",
+            rule=None,
+            reason="no rule allows it",
+            answer="fc22::1.22 > fc11::1.49152: tcp [R.], length 0",
+            steps=[
+                TraceStep(stage="source", text="fc11::1 belongs to loom"),
+                TraceStep(stage="rule", text="/icmp: no"),
+            ],
+        )
+
+    def trace_out(self, packet: Packet) -> Trace:
+        self._did("trace_out", packet)
+        return Trace(
+            direction="out",
+            packet="fc22::1.49152 > fc11::1.80: tcp [S], length 0",
+            peer="loom",
+            verdict="send",
+            rule=None,
+            reason=None,
+            answer=None,
+            steps=[TraceStep(stage="route", text="fc11::1 belongs to loom")],
+        )
+
+    async def capture(self, *, peer: str | None, snap: int, dropped: bool) -> AsyncIterator[Captured]:
+        self._did("capture", peer, snap, dropped)
+        for captured in self.told:
+            yield captured
+
+
+A_PACKET = CapturedPacket(
+    time_ns=1_750_000_000_123_456_789,
+    direction="out",
+    peer="loom",
+    length=40,
+    segment=0,
+    dropped=None,
+    data=bytes.fromhex("4500002800004000400626ce0a0000010a0000029c40001600000000000000005002ffff00000000"),
+)
+
+
 class FakeTasks:
     def __init__(self, engine: FakeEngine) -> None:
         self._did = engine.did
@@ -302,9 +355,11 @@ class FakeEngine:
         self.fails: dict[str, BaseException] = {}
         self.peer_list = [a_peer()]
         self.peers, self.fc00, self.tasks = FakePeers(self), FakeFc00(self), FakeTasks(self)
+        self.packets = FakePackets(self)
         self.logs = FakeLogs()
         self.wireguard = FakeWireguard(self)
         self.happened = Events()
+        self.measured: list[Family | Histogram] = []
         self.settings, self.listeners, self.transports = FakeSettings(self), FakeListeners(self), FakeTransports(self)
         self.is_healthy = True
         self.stop_asked = asyncio.Event()
@@ -351,6 +406,10 @@ class FakeEngine:
     def events(self, kinds: frozenset[EventKind] = frozenset()) -> AsyncIterator[Event]:
         self.did("events", kinds)
         return self.happened.listen(kinds)
+
+    def metrics(self) -> Iterator[Family | Histogram]:
+        self.did("metrics")
+        yield from self.measured
 
     def request_stop(self) -> None:
         self.did("request_stop")

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from weft.api.v0 import config, fc00, listener, log, node, observe, peer, task, transport, wireguard
+from weft.api.v0 import config, fc00, listener, log, node, observe, packet, peer, task, transport, wireguard
 from weft.api.v0.route import Document, Route, Stream
 
 ROUTES: tuple[Route[Any, Any], ...] = (
     *node.ROUTES,
     *peer.ROUTES,
     *fc00.ROUTES,
+    *packet.ROUTES,
     *task.ROUTES,
     *config.ROUTES,
     *listener.ROUTES,
@@ -22,6 +23,6 @@ ROUTES: tuple[Route[Any, Any], ...] = (
     *wireguard.ROUTES,
 )
 
-STREAMS: tuple[Stream[Any, Any], ...] = (*observe.STREAMS, *log.STREAMS)
+STREAMS: tuple[Stream[Any, Any], ...] = (*observe.STREAMS, *log.STREAMS, *packet.STREAMS)
 
 DOCUMENTS: tuple[Document, ...] = observe.DOCUMENTS

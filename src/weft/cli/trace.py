@@ -1,0 +1,101 @@
+"""`weft trace`: what the routes and the firewall would do with a packet, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from weft.api.v0 import packet as packet_api
+from weft.api.v0.packet import TraceIn, TraceOut
+from weft.cli.command import Group
+from weft.cli.settings import Settings, pass_settings
+from weft.cli.show import table
+from weft.engine.observed import SOURCE_PORT, Outcome, Trace
+
+_OUTCOMES: dict[Outcome, str] = {
+    "accept": "it comes in",
+    "reject": "it does not come in, and the peer is told",
+    "drop": "it is dropped, and nobody is told",
+    "send": "it is sent",
+    "wait": "it waits for a session",
+    "unreachable": "it is not sent, and the program is told",
+    "too-big": "it is not sent, and the program is told how large it may be",
+}
+
+
+@click.group(
+    cls=Group,
+    examples=(
+        "weft trace in loom /tcp/22     # may loom connect to our SSH?",
+        "weft trace out loom /udp/53    # where does a question to loom go?",
+    ),
+)
+def trace() -> None:
+    """Show what would become of a packet, rule by rule. Nothing is sent."""
+
+
+def _packet_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    options = (
+        click.option("--source", metavar="ADDRESS", help="Where it comes from; by default the sender's own address."),
+        click.option(
+            "--source-port", type=click.IntRange(0, 65535), default=SOURCE_PORT, show_default=True, help="Its own port."
+        ),
+        click.option(
+            "--flags", default="S", show_default=True, help="Of TCP, as tcpdump writes them: S, S., ., F., R …"
+        ),
+        click.option("--size", type=click.IntRange(0, 65535), default=0, help="Bytes of the packet; small by default."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@trace.command(
+    "in",
+    examples=(
+        "weft trace in loom /tcp/22",
+        "weft trace in phone /icmp --source 10.0.0.7",
+        "weft trace in loom /tcp/22 --flags . --json | jq .verdict",
+    ),
+)
+@click.argument("peer")
+@click.argument("what")
+@click.option("--destination", metavar="ADDRESS", help="Where it goes; by default this node's address.")
+@_packet_options
+@pass_settings
+def trace_in(settings: Settings, /, **packet: Any) -> None:
+    """Show what becomes of a packet that PEER sends to this machine.
+
+    WHAT is /tcp/PORT, /udp/PORT or /icmp.
+    """
+    settings.answer(packet_api.TRACE_IN, TraceIn(**packet), _show)
+
+
+@trace.command(
+    "out",
+    examples=(
+        "weft trace out fc89:54a1:b598:365f:357:d6a:b108:db7b /tcp/80",
+        "weft trace out loom /udp/53 --size 1352",
+    ),
+)
+@click.argument("destination")
+@click.argument("what")
+@_packet_options
+@pass_settings
+def trace_out(settings: Settings, /, **packet: Any) -> None:
+    """Show what becomes of a packet that a program on this machine sends to DESTINATION.
+
+    DESTINATION is an address, or a peer. WHAT is /tcp/PORT, /udp/PORT or /icmp.
+    """
+    settings.answer(packet_api.TRACE_OUT, TraceOut(**packet), _show)
+
+
+def _show(trace: Trace) -> None:
+    click.echo(trace.packet)
+    table([(step.stage, step.text) for step in trace.steps])
+    reason = f": {trace.reason}" if trace.reason else f", by {trace.rule}" if trace.rule else ""
+    click.echo(f"{trace.verdict}{reason}. {_OUTCOMES[trace.verdict].capitalize()}.")
+    if trace.answer is not None:
+        click.echo(f"answer: {trace.answer}")
