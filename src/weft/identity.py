@@ -22,6 +22,7 @@ from __future__ import annotations
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2s, sha512
 from typing import NoReturn, Self
 
@@ -132,7 +133,7 @@ class PeerId:
         return "k" + _to_base(CID_PREFIX + self.to_bytes(), BASE36)
 
     def __str__(self) -> str:
-        return _to_base(self.to_bytes(), BASE58BTC)
+        return _in_base58btc(self.public_key)
 
     def __repr__(self) -> str:
         return f"PeerId({str(self)!r})"
@@ -353,6 +354,12 @@ def _in_context(context: bytes, message: bytes) -> bytes:
     if not context or 0 in context:
         raise UsageError("the context of a signature is a non-empty string without zero bytes")
     return context + b"\0" + message
+
+
+@lru_cache(maxsize=4096)
+def _in_base58btc(public_key: bytes) -> str:
+    """The usual text of a peer id, which a node says again and again."""
+    return _to_base(MULTIHASH_PREFIX + public_key, BASE58BTC)
 
 
 def _to_base(data: bytes, alphabet: str) -> str:

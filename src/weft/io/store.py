@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from ipaddress import IPv6Address, ip_network
 from pathlib import Path
 from typing import Literal
@@ -72,7 +72,7 @@ class StoredPeer(Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults
         Raises:
             DecodeError: The key is neither; never for a peer that was loaded or could be saved.
         """
-        return None if self.key.endswith("=") else PeerId.from_text(self.key)
+        return None if self.key.endswith("=") else _decode_peer_id(self.key)
 
     @property
     def noise_public_key(self) -> bytes:
@@ -142,14 +142,9 @@ class Store:
         Raises:
             ConfigError: There is a key file already, which is never written over; or the system refused.
         """
-        lines = (
-            f'peer_id = "{identity.peer_id}"',
-            f'address = "{IPv6Address(identity.address)}"',
-            f'seed = "{identity.seed.hex()}"',
-        )
         durable.make_directory(self.directory)
         try:
-            durable.create_file(self.key_path, (_KEY_HEADER + "\n".join(lines) + "\n").encode())
+            durable.create_file(self.key_path, encode_key(identity))
         except FileExistsError:
             message = "exists already: this directory has an identity, which is never written over"
             raise ConfigError(message, file=str(self.key_path)) from None
@@ -160,25 +155,12 @@ class Store:
         Raises:
             ConfigError: There is none, others may read it, it is torn, or its parts contradict each other.
         """
-        file = str(self.key_path)
         try:
-            content = _decode_key_file(durable.read_private(self.key_path))
-            identity = Identity(bytes.fromhex(content.seed))
+            data = durable.read_private(self.key_path)
         except FileNotFoundError:
-            raise ConfigError("does not exist; run `weft init` to make an identity", file=file) from None
-        except msgspec.ValidationError as error:
-            raise ConfigError(f"is torn or was edited ({error}); {_KEY_LOST}", file=file) from None
-        except (ValueError, RecursionError, DecodeError):
-            # What was wrong with the seed is not told: it might be quoted.
-            raise ConfigError(f"is torn or was edited; {_KEY_LOST}", file=file) from None
-        for key, stored, computed in (
-            ("peer_id", content.peer_id, str(identity.peer_id)),
-            ("address", content.address, str(IPv6Address(identity.address))),
-        ):
-            if stored != computed:
-                message = f"does not belong to the seed, whose {key} is {computed}; {_KEY_LOST}"
-                raise ConfigError(message, file=file, key=key)
-        return identity
+            message = "does not exist; run `weft init` to make an identity"
+            raise ConfigError(message, file=str(self.key_path)) from None
+        return decode_key(data, str(self.key_path), _KEY_LOST)
 
     def load_state(self) -> State:
         """Read the state; a node without a state file begins with an empty one.
@@ -220,8 +202,47 @@ class Store:
             raise ConfigError(f"expected {expected}; {consequence}", file=str(self.state_path), key=key)
 
 
-def _decode_key_file(data: bytes) -> _KeyFile:
-    return msgspec.convert(tomllib.loads(data.decode()), _KeyFile)
+def encode_key(identity: Identity) -> bytes:
+    """The content of a key file. It is the secret itself."""
+    lines = (
+        f'peer_id = "{identity.peer_id}"',
+        f'address = "{IPv6Address(identity.address)}"',
+        f'seed = "{identity.seed.hex()}"',
+    )
+    return (_KEY_HEADER + "\n".join(lines) + "\n").encode()
+
+
+def decode_key(data: bytes, file: str, advice: str) -> Identity:
+    """Read the content of a key file and check that its parts belong together.
+
+    Args:
+        data: the content.
+        file: where it comes from, for errors.
+        advice: what a person can do if it is torn.
+
+    Raises:
+        ConfigError: It is torn, or its parts contradict each other.
+    """
+    try:
+        content = msgspec.convert(tomllib.loads(data.decode()), _KeyFile)
+        identity = Identity(bytes.fromhex(content.seed))
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"is torn or was edited ({error}); {advice}", file=file) from None
+    except (ValueError, RecursionError, DecodeError):
+        # What was wrong with the seed is not told: it might be quoted.
+        raise ConfigError(f"is torn or was edited; {advice}", file=file) from None
+    for key, stored, computed in (
+        ("peer_id", content.peer_id, str(identity.peer_id)),
+        ("address", content.address, str(IPv6Address(identity.address))),
+    ):
+        if stored != computed:
+            message = f"does not belong to the seed, whose {key} is {computed}; {advice}"
+            raise ConfigError(message, file=file, key=key)
+    return identity
+
+
+# A node saves the same peers again and again, and each takes modular powers.
+_decode_peer_id = lru_cache(maxsize=4096)(PeerId.from_text)
 
 
 def _is_hex(text: str, size: int) -> bool:
