@@ -17,14 +17,14 @@ import msgspec
 from aiohttp import web
 
 from weft.api.problem import Problem, problem_of
-from weft.api.v0.route import Route, Stream
-from weft.api.v0.table import ROUTES, STREAMS
+from weft.api.v0.route import Document, Route, Stream
+from weft.api.v0.table import DOCUMENTS, ROUTES, STREAMS
 from weft.errors import WeftError
 
 MAX_BODY_BYTES: Final = 64 * 1024
 MAX_QUERY_FIELDS: Final = 64
 
-Row = Route[Any, Any] | Stream[Any, Any]
+Row = Route[Any, Any] | Stream[Any, Any] | Document
 
 TITLES: Final = {
     400: "Bad Request",
@@ -44,7 +44,7 @@ TITLES: Final = {
 
 log = logging.getLogger(__name__)
 
-_ROWS: tuple[Row, ...] = (*ROUTES, *STREAMS)
+_ROWS: tuple[Row, ...] = (*ROUTES, *STREAMS, *DOCUMENTS)
 _BY_PATH: dict[str, dict[str, Row]] = {}
 for _row in _ROWS:
     _BY_PATH.setdefault(_row.path, {})[_row.method] = _row

@@ -14,53 +14,17 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final, Literal, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 from weft import __version__
 from weft.engine.lifetime import Lifetime
+from weft.engine.metric import Family, Histogram, Metric, Number
 from weft.engine.peer import Peer
 from weft.engine.presence import id_of
 from weft.identity import PeerId, encode_wireguard_key
 from weft.io import process
 from weft.io.clock import monotonic_ns
-
-
-class Metric(NamedTuple):
-    """One row of the table.
-
-    Attributes:
-        name: of the metric; a histogram's samples add `_bucket`, `_sum` and `_count`.
-        kind: its type.
-        meaning: one line for a person.
-        labels: their names.
-    """
-
-    name: str
-    kind: Literal["counter", "gauge", "histogram"]
-    meaning: str
-    labels: tuple[str, ...] = ()
-
-
-Number = int | float | None
-"""None: not known now, so nothing is told. Truth values are to be made numbers."""
-Keys = Sequence[tuple[str, ...]]
-Values = Sequence[Number] | Sequence[Sequence[int]]
-
-
-class Family(NamedTuple):
-    """All values of one metric.
-
-    Attributes:
-        metric: which.
-        keys: the values of the labels, for each value; no two are equal.
-        values: numbers; of a histogram for each key a list whose item i says how often the value was i.
-    """
-
-    metric: Metric
-    keys: Keys
-    values: Values
-
 
 Read = Callable[[Lifetime], dict[tuple[str, ...], Number]]
 ReadPeer = Callable[[Peer, int], Number]
@@ -123,11 +87,11 @@ def _spelled(host: str, port: int) -> str:
 
 
 def _pieces_sent(life: Lifetime) -> list[int]:
-    return life.session.transmitter.pieces if life.session is not None else []
+    return life.session.transmitter.pieces if life.session is not None else [0]
 
 
 def _pieces_received(life: Lifetime) -> list[int]:
-    return life.session.inbound.pieces if life.session is not None else []
+    return life.session.inbound.pieces if life.session is not None else [0]
 
 
 NODE: Final[tuple[tuple[Metric, Read], ...]] = (
@@ -279,13 +243,13 @@ class Metrics:
         self._life = life
         self._ids: dict[Peer, tuple[PeerId | None, str]] = {}
 
-    def read(self) -> Iterator[Family]:
+    def read(self) -> Iterator[Family | Histogram]:
         """The values of now, metric by metric; others may run between two of them."""
         for metric, read in NODE:
             values = read(self._life)
             yield Family(metric, list(values), list(values.values()))
         for metric, pieces in BURSTS:
-            yield Family(metric, [()], [pieces(self._life)])
+            yield Histogram(metric, pieces(self._life))
         peers = _peers(self._life)
         now = monotonic_ns()
         ids = self._ids_of(peers)

@@ -1,4 +1,4 @@
-"""`/v0/events`: what happens in the node, as it happens."""
+"""`/v0/events`, `/metrics` and `/v0/openapi.json`: what happens, how much of it, and what can be asked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from weft.api.facade import Facade
-from weft.api.v0.route import Stream
+from weft.api.v0.route import Document, Stream
 from weft.engine.status import Event, EventKind
 
 
@@ -27,3 +27,12 @@ def _events(node: Facade, asked: Watch) -> AsyncIterator[Event]:
 EVENTS = Stream("/v0/events", Watch, Event, _events, "What happens in the node, as it happens")
 
 STREAMS = (EVENTS,)
+
+METRICS = Document(
+    "/metrics",
+    ("text/plain", "application/openmetrics-text"),
+    "Metrics for Prometheus, in its text format or as OpenMetrics where that is accepted",
+)
+OPENAPI = Document("/v0/openapi.json", ("application/json",), "This description of the API")
+
+DOCUMENTS = (METRICS, OPENAPI)

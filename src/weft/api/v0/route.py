@@ -63,3 +63,14 @@ class Stream(Generic[P, R]):
     handler: Callable[[Facade, P], AsyncIterator[R]]
     summary: str
     method: str = "GET"
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One thing that the API tells in a form of its own; the server makes it."""
+
+    path: str
+    content_types: tuple[str, ...]
+    summary: str
+    method: str = "GET"
+    parameters: type[Nothing] = Nothing
