@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 from msgspec import UNSET
@@ -22,7 +23,7 @@ NONE, OFF = "none", "off"
 class Keepalive(click.IntRange):
     """Seconds between keepalives; `off` is 0."""
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Seconds, 0 for none."""
         return 0 if value == OFF else int(super().convert(value, param, ctx))
 
