@@ -72,6 +72,30 @@ def _tasks(client: Client) -> Iterator[tuple[str, str]]:
         yield known.name, known.state
 
 
+def _keys(_: Client) -> Iterator[tuple[str, str]]:
+    from weft.engine.keys import KEYS
+
+    for key in KEYS:
+        yield key.name, key.meaning.partition(".")[0]
+
+
+def _listeners(client: Client) -> Iterator[tuple[str, str]]:
+    from weft.api.v0 import listener
+
+    for known in client.call(listener.LIST, patience_s=PATIENCE_S).listeners:
+        yield known.multiaddr, known.state
+
+
+def _transports(client: Client) -> Iterator[tuple[str, str]]:
+    from weft.api.v0 import transport
+
+    for known in client.call(transport.LIST, patience_s=PATIENCE_S).transports:
+        yield known.name, known.about
+
+
 PEER = Name("peer", _peers)
 RULE = Name("rule", _rules)
 TASK = Name("name", _tasks)
+KEY = Name("key", _keys)
+LISTENER = Name("multiaddr", _listeners)
+TRANSPORT = Name("name", _transports)
