@@ -2,7 +2,8 @@
 
 A peer that is not up is called at its known endpoints in turn. One that then does not answer is looked for in the
 rhythm in which its tunnel repeats itself: each time nobody has answered, the next message goes to the next endpoint.
-Names are resolved whenever it is their turn, whether they were given as `host:port` or as `/dns/host/udp/port`.
+Names are resolved whenever it is their turn, whether they were given as `host:port` or as `/dns/host/udp/port`, and all
+their addresses are tried. A peer with a session that gives no sign of life when asked is called as if it had none.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import asyncio
 import logging
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import nullcontext, suppress
+from functools import partial
 from ipaddress import IPv6Address
 from typing import Any
 
@@ -25,10 +27,16 @@ from weft.multiaddr import Multiaddr, decode_multiaddr
 
 log = logging.getLogger("weft.engine")
 
+Work = Callable[[Session, Peer], Coroutine[Any, Any, None]]
+
 STEP_S = 0.5
 """How long a peer that is called at its known endpoints in turn may take to answer at each."""
 RESOLVE_DELAYS_S = (1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300)
 """When a name that has no address is looked up again. After that it is looked up when something is to be sent."""
+SIGN_S = 0.5
+"""How long a peer that was asked for a sign of life may take to give one, or four round trips if that is longer."""
+ADDRESSES = 8
+"""Of one name that are tried."""
 LOOKUPS = 2
 """Names that are looked up at once: each may keep a thread waiting, and saving the state needs one too."""
 
@@ -112,18 +120,21 @@ def is_name(address: Multiaddr) -> bool:
     return address.components[0].protocol == "dns"
 
 
-async def resolve(address: Multiaddr, families: list[bool]) -> Multiaddr:
-    """Replace a name by an address that a listener can reach.
+async def resolve(address: Multiaddr, families: list[bool]) -> list[Multiaddr]:
+    """Replace a name by the addresses that a listener can reach, in the order that the system's resolver prefers.
 
     Args:
         address: with /ip4, /ip6 or /dns.
         families: whether each listener is IPv6.
 
+    Returns:
+        One at least, and at most `ADDRESSES`; the address itself if it has no name.
+
     Raises:
         PeerError: the name has no address, in one line.
     """
     if not is_name(address):
-        return address
+        return [address]
     host, port = address.host, address.port
     assert host is not None
     assert port is not None
@@ -131,10 +142,10 @@ async def resolve(address: Multiaddr, families: list[bool]) -> Multiaddr:
         found = await _addresses_of(host, port)
     except OSError as error:
         raise PeerError(f"can't resolve {host}: {error.strerror}") from error
-    for is_ipv6, number in found:
-        if is_ipv6 in families:
-            return Multiaddr.from_endpoint(number, port)
-    raise PeerError(f"{host} has no address that a listener of this node can reach")
+    numbers = dict.fromkeys(number for is_ipv6, number in found if is_ipv6 in families)
+    if not numbers:
+        raise PeerError(f"{host} has no address that a listener of this node can reach")
+    return [Multiaddr.from_endpoint(number, port) for number in numbers][:ADDRESSES]
 
 
 async def _addresses_of(host: str, port: int) -> list[tuple[bool, str]]:
@@ -168,92 +179,132 @@ class Dialler:
     """Calls the peers of a session that are not up, wherever they may be.
 
     Args:
-        find: gives the endpoint behind an address, which is resolved first if it has a name; raises a `WeftError` while
-            there is none.
+        find: gives the endpoints behind an address, which is resolved first if it has a name; raises a `WeftError`
+            while there is none.
         clock: monotonic ns.
+        has_route: whether anything can leave for an endpoint; where not, nobody waits for an answer from there.
     """
 
-    def __init__(self, find: Callable[[Multiaddr], Awaitable[Endpoint]], clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        find: Callable[[Multiaddr], Awaitable[list[Endpoint]]],
+        clock: Callable[[], int],
+        has_route: Callable[[Endpoint], bool] = lambda endpoint: True,
+    ) -> None:
         self._find = find
         self._clock = clock
+        self._has_route = has_route
         self._lookups = asyncio.Semaphore(LOOKUPS)
-        self._to_call: set[Peer] = set()
-        self._silent: set[Peer] = set()
+        self._asked: dict[Work, set[Peer]] = {}
+        self._running: dict[tuple[Work, Peer], asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
 
     def call(self, peer: Peer) -> None:
         """Call a peer at its known endpoints in turn, newest first, until it is up."""
-        self._to_call.add(peer)
-        self._wake.set()
+        self._ask(self._call_in_turn, peer)
+
+    def call_again(self, peer: Peer) -> None:
+        """Call a peer anew, for the way there is another than when it was called, or a name may lead elsewhere."""
+        running = self._running.pop((self._call_in_turn, peer), None)
+        if running is not None:
+            running.cancel()
+        self.call(peer)
+
+    def doubt(self, peer: Peer) -> None:
+        """A peer with a session was asked for a sign of life: call it as if there was none, unless it gives one."""
+        self._ask(self._wait_for_sign, peer)
 
     def handle_unanswered(self, peer: Peer) -> None:
         """A peer did not answer a handshake: unless something else came from it, look for it elsewhere."""
         if peer.is_wanted and peer.endpoints.is_silent(peer.path.rx_bytes):
-            self._silent.add(peer)
-            self._wake.set()
+            self._ask(self._look_elsewhere, peer)
+
+    def _ask(self, work: Work, peer: Peer) -> None:
+        self._asked.setdefault(work, set()).add(peer)
+        self._wake.set()
 
     async def run(self, session: Session) -> None:
         """Call everybody but those who are to call, and then whoever is to be called, until cancelled."""
-        self._to_call.update(peer for peer in session.contacts if peer.standing != "known")
-        self._wake.set()
-        running: set[Hashable] = set()
+        for peer in session.contacts:
+            self.call(peer)
+        # Of a session that is no more.
+        self._running.clear()
         async with asyncio.TaskGroup() as group:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                work = [(self._call_in_turn, peer) for peer in self._to_call]
-                work += [(self._look_elsewhere, peer) for peer in self._silent]
-                self._to_call.clear()
-                self._silent.clear()
-                for key in work:
-                    if key not in running:
-                        running.add(key)
-                        task = group.create_task(key[0](session, key[1]))
-                        task.add_done_callback(lambda _, key=key: running.discard(key))  # type: ignore[misc]
+                asked, self._asked = self._asked, {}
+                for key in [(work, peer) for work in asked for peer in asked[work]]:
+                    if key not in self._running:
+                        task = self._running[key] = group.create_task(key[0](session, key[1]))
+                        task.add_done_callback(partial(self._forget, key))
 
-    async def _call_in_turn(self, session: Session, peer: Peer) -> None:
-        addresses = peer.endpoints.known
+    def _forget(self, key: tuple[Work, Peer], task: asyncio.Task[None]) -> None:
+        if self._running.get(key) is task:
+            del self._running[key]
+
+    async def _call_in_turn(self, session: Session, peer: Peer, heard_bytes: int | None = None) -> None:
+        """Call a peer at all endpoints.
+
+        Args:
+            session: of which it is one.
+            peer: whom.
+            heard_bytes: what had come from it when it was last asked; if nothing more has, it is missed even if it is
+                up. Its session's data goes along then.
+        """
+        is_up = peer.tunnel.is_up(self._clock())
+        addresses = [each for each in peer.endpoints.known if peer.endpoints.may_try(each, is_up=is_up)]
         for delay_s in (0, *RESOLVE_DELAYS_S):
             await asyncio.sleep(delay_s)
-            addresses = [each for each in addresses if not await self._has_called(session, peer, each, delay_s == 0)]
+            addresses = [
+                each for each in addresses if not await self._has_called(session, peer, each, heard_bytes, delay_s == 0)
+            ]
             if not addresses:
                 return
 
-    async def _has_called(self, session: Session, peer: Peer, address: Multiaddr, is_first: bool) -> bool:
+    async def _has_called(
+        self, session: Session, peer: Peer, address: Multiaddr, heard_bytes: int | None, is_first: bool
+    ) -> bool:
         """Call a peer at an address, unless it is up or gone; False if that is a name that has none yet."""
-        if not self._is_missed(session, peer):
+        if not self._is_missed(session, peer, heard_bytes):
             return True
         try:
-            endpoint = await self._look_up(peer, address)
+            endpoints = await self._look_up(peer, address)
         except WeftError as error:
             log.log(logging.WARNING if is_first else logging.DEBUG, "a peer is not called at %s: %s", address, error)
             return not is_name(address)
-        if self._is_missed(session, peer):
-            up = session.wait_until_up(peer)
-            session.call(peer, endpoint)
-            await asyncio.wait({up}, timeout=STEP_S)
-            up.cancel()
+        for endpoint in endpoints:
+            if self._is_missed(session, peer, heard_bytes):
+                up = session.wait_until_up(peer)
+                session.call(peer, endpoint, afresh=True)
+                await asyncio.wait({up}, timeout=STEP_S if self._has_route(endpoint) else 0)
+                up.cancel()
         return True
+
+    async def _wait_for_sign(self, session: Session, peer: Peer) -> None:
+        heard_bytes = peer.path.rx_bytes
+        await asyncio.sleep(max(SIGN_S, 4 * (peer.path.rtt_ns or 0) / 1e9))
+        await self._call_in_turn(session, peer, heard_bytes)
 
     async def _look_elsewhere(self, session: Session, peer: Peer) -> None:
         address = peer.endpoints.next_to_try(is_up=peer.tunnel.is_up(self._clock()))
         if address is None:
             return
         try:
-            endpoint = await self._look_up(peer, address)
+            endpoints = await self._look_up(peer, address)
         except WeftError as error:
             log.debug("a peer is not looked for at %s: %s", address, error)
             return
         if peer.tunnel.is_handshaking and peer.tunnel in session.contacts.by_tunnel:
-            session.aim(peer, endpoint)
+            session.aim(peer, peer.endpoints.take_turn(address, endpoints))
 
-    async def _look_up(self, peer: Peer, address: Multiaddr) -> Endpoint:
+    async def _look_up(self, peer: Peer, address: Multiaddr) -> list[Endpoint]:
         async with self._lookups if is_name(address) else nullcontext():
-            endpoint = await self._find(address)
-        peer.endpoints.lead(address, endpoint.multiaddr)
-        return endpoint
+            endpoints = await self._find(address)
+        peer.endpoints.lead(address, *(endpoint.multiaddr for endpoint in endpoints))
+        return endpoints
 
-    def _is_missed(self, session: Session, peer: Peer) -> bool:
-        """Whether a peer is still one that is called, and is not up."""
+    def _is_missed(self, session: Session, peer: Peer, heard_bytes: int | None) -> bool:
+        """Whether a peer is still one that is called, and is not up or has not been heard."""
         is_called = peer.tunnel in session.contacts.by_tunnel and peer.standing != "known"
-        return is_called and not peer.tunnel.is_up(self._clock())
+        return is_called and (not peer.tunnel.is_up(self._clock()) or peer.path.rx_bytes == heard_bytes)

@@ -1,17 +1,22 @@
 """Where a peer may be: the endpoints that a person named and those that it proved, newest first.
 
 They are kept as people write them, which is as multiaddrs without the peer. A name stays a name: it is resolved anew
-each time, and while a peer is where its name led, the name stands for it.
+each time, and while a peer is where its name led, the name stands for it. A name may lead to several addresses: they
+have their turns.
 
 Not done here: resolving and calling (dial.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from weft.io.store import ENDPOINTS
 from weft.multiaddr import Multiaddr
+
+Found = TypeVar("Found")
 
 
 class Endpoints:
@@ -29,7 +34,8 @@ class Endpoints:
         """
         self._known = list(known)
         self._configured = set(configured)
-        self._led_to: dict[Multiaddr, Multiaddr] = {}
+        self._led_to: dict[Multiaddr, tuple[Multiaddr, ...]] = {}
+        self._turns: Counter[Multiaddr] = Counter()
         self._aimed_at: Multiaddr | None = None
         self._heard_bytes = 0
 
@@ -48,9 +54,9 @@ class Endpoints:
         self._configured.add(address)
         self._put_first(address)
 
-    def lead(self, name: Multiaddr, address: Multiaddr) -> None:
-        """A name was resolved."""
-        self._led_to[name] = address
+    def lead(self, name: Multiaddr, *addresses: Multiaddr) -> None:
+        """A name was resolved, to as many addresses."""
+        self._led_to[name] = addresses
 
     def prove(self, address: Multiaddr) -> bool:
         """The peer answered from an address; returns whether that was not the newest endpoint before."""
@@ -61,7 +67,7 @@ class Endpoints:
 
     def spelled(self, address: Multiaddr) -> Multiaddr:
         """The name that led to an address, or the address itself."""
-        led_there = (name for name, found in self._led_to.items() if found == address and name in self._configured)
+        led_there = (name for name, found in self._led_to.items() if address in found and name in self._configured)
         return next(led_there, address)
 
     def is_silent(self, rx_bytes: int) -> bool:
@@ -74,6 +80,10 @@ class Endpoints:
         self._heard_bytes = rx_bytes
         return is_silent
 
+    def may_try(self, address: Multiaddr, *, is_up: bool) -> bool:
+        """Whether a peer may be looked for at a known endpoint; see `next_to_try`."""
+        return not is_up or address == self._known[0] or address in self._configured
+
     def next_to_try(self, *, is_up: bool) -> Multiaddr | None:
         """Where to look next for a peer that does not answer; in turn, beginning with the newest.
 
@@ -81,12 +91,18 @@ class Endpoints:
             is_up: whether there is a session, whose data would go along: then only to the newest endpoint and to those
                 that a person named.
         """
-        candidates = [each for each in self._known if not is_up or each == self._known[0] or each in self._configured]
+        candidates = [each for each in self._known if self.may_try(each, is_up=is_up)]
         if not candidates:
             return None
         tried = candidates.index(self._aimed_at) if self._aimed_at in candidates else -1
         self._aimed_at = candidates[(tried + 1) % len(candidates)]
         return self._aimed_at
+
+    def take_turn(self, address: Multiaddr, found: Sequence[Found]) -> Found:
+        """Of what an address led to, as names lead to several, another one each time."""
+        turn = self._turns[address]
+        self._turns[address] += 1
+        return found[turn % len(found)]
 
     def _put_first(self, address: Multiaddr) -> None:
         """Newest first; what a name stands for does not stand beside it."""
@@ -100,3 +116,4 @@ class Endpoints:
         self._known = [address, *others]
         self._configured &= set(self._known)
         self._led_to = {name: found for name, found in self._led_to.items() if name in self._known}
+        self._turns = Counter({each: turn for each, turn in self._turns.items() if each in self._known})

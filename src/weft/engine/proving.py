@@ -147,6 +147,27 @@ class Proving:
 
     # Path MTU.
 
+    def handle_way_changed(self, peer: Peer, now: int) -> None:
+        """Other routes or links lead to the endpoint of a peer: what is known of them is looked for anew."""
+        endpoint = peer.path.endpoint
+        if not isinstance(endpoint, Endpoint):
+            return
+        # Our address there may be gone.
+        peer.path.endpoint = Endpoint(endpoint.socket, endpoint.address)
+        host, port = endpoint.multiaddr.endpoint()
+        peer.path.mtu = PathMtu(link_mtu(host, port, endpoint.socket.mark))
+        peer.mtu_probe = None
+        peer.refresh()
+        self._search_mtu(peer, now)
+        self._attendant.attend(peer)
+
+    def leave(self, peer: Peer) -> None:
+        """Nothing may go to the endpoint of a peer any more."""
+        peer.path.endpoint = None
+        peer.path.is_proven = False
+        peer.mtu_probe = peer.proving = None
+        peer.refresh()
+
     def look_at_links(self, peers: Iterable[Peer]) -> None:
         """Ask the kernel anew how much fits a datagram to each stock device in use; for the engine, once a second.
 

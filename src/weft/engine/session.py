@@ -162,13 +162,19 @@ class Session:
 
     # Commands.
 
-    def call(self, peer: Peer, endpoint: Endpoint | None) -> None:
-        """Start a handshake with a peer, at an endpoint that a person or the store named."""
+    def call(self, peer: Peer, endpoint: Endpoint | None, *, afresh: bool = False) -> None:
+        """Start a handshake with a peer, at an endpoint that a person or the store named.
+
+        Args:
+            peer: whom.
+            endpoint: None for the one that it has.
+            afresh: what was sent until now counts for nothing, so one that is under way is begun again.
+        """
         now = self._clock()
         is_elsewhere = endpoint is not None and peer.path.endpoint != endpoint
         if endpoint is not None and (is_elsewhere or not peer.path.is_proven):
             self.proving.move(peer, endpoint, proven=True)
-        peer.tunnel.initiate(now, self._wall_clock(), elsewhere=is_elsewhere)
+        peer.tunnel.initiate(now, self._wall_clock(), elsewhere=is_elsewhere or afresh)
         self.attend(peer)
 
     def aim(self, peer: Peer, endpoint: Endpoint) -> None:
@@ -183,20 +189,32 @@ class Session:
         self._release(peer)
 
     def show_up(self) -> None:
-        """Say something to every peer with a session, now: this machine may be reached elsewhere.
-
-        Who only receives would be silent until its next keepalive, and what is sent to it be lost. A weft node is asked
-        for an answer: that it may ask for one itself, it must have got enough from here.
-        """
+        """Say something to every peer with a session, now: this machine may be reached elsewhere."""
         now = self._clock()
         for peer in self.contacts:
-            if not peer.tunnel.is_up(now):
-                continue
-            if peer.is_known and peer.prober is not None:
-                peer.prober.ping(now)
-            else:
-                peer.tunnel.keep_alive(now)
-            self.attend(peer)
+            if peer.tunnel.is_up(now):
+                self.ask_for_sign(peer)
+
+    def ask_for_sign(self, peer: Peer) -> None:
+        """Say something to a peer with a session, now.
+
+        Who only receives would be silent until its next keepalive, and what is sent to it be lost. A weft node is asked
+        for an answer: that it may ask for one itself, it must have got enough from here. A handshake that is under way
+        is begun again.
+        """
+        now = self._clock()
+        if peer.tunnel.is_handshaking:
+            self.call(peer, None, afresh=True)
+        if peer.is_known and peer.prober is not None:
+            peer.prober.ping(now)
+        else:
+            peer.tunnel.keep_alive(now)
+        self.attend(peer)
+
+    def handle_resumed(self) -> None:
+        """Time has passed in which nothing could be done: look at all timers at once."""
+        self._attention.update(self.contacts)
+        self._wake.set()
 
     def wait_until_up(self, peer: Peer) -> Waiter:
         """A future that is done with the next session of a peer, or fails when the peer goes."""

@@ -2,10 +2,9 @@
 
 What makes the fc00::/8 interface usable once its TUN exists, and what routes of stock WireGuard peers need. pyroute2
 speaks the protocol; it comes with the extra `linux`, is imported when first needed, and is known to this file alone.
-Also whether something about them has changed, for a node that may be reached elsewhere from then on.
 
 Source: Linux, rtnetlink(7), if_link.h, rtnetlink.h; cjdns uses the same prefix, so an owner of it is refused.
-Not done here: making the TUN (tun.py).
+Not done here: making the TUN (tun.py), being told of changes (changes.py), asking for a route (routes.py).
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from ipaddress import IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_address, ip_network
 from pathlib import Path
@@ -36,10 +35,6 @@ GSO_MAX_BYTES: Final = 64_000
 """So that a super-packet from the TUN fits one burst."""
 TX_QUEUE_PACKETS: Final = 1_000
 """What waits for this process on the TUN: as on an Ethernet interface. The kernel gives a TUN 500."""
-SETTLE_S: Final = 0.1
-"""How long to wait for more when an address or a route has changed."""
-LAST_SETTLE_S: Final = 3.2
-"""The same where changes go on and on."""
 
 _ADDR_GEN_MODE_NONE = 1
 _IFF_UP, _IFF_RUNNING = 0x1, 0x40
@@ -47,9 +42,6 @@ _UNUSABLE_FLAGS = 0x20 | 0x08 | 0x40  # deprecated, duplicate, tentative
 _LOCAL_TABLE = 255
 _UNICAST = 1
 _GONE = frozenset({errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENOENT})
-_WATCHED = 0x10 | 0x40 | 0x100 | 0x400
-"""RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE"""
-_NOTIFICATION_BYTES = 65_536
 # Nothing is sent there (RFC 5737, RFC 3849): connecting a UDP socket only asks for the route.
 _ANYWHERE: Final = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 
@@ -289,57 +281,6 @@ async def _addresses_by_netlink() -> AsyncIterator[str]:
             if address.get("index") in usable and not (address.get("flags") or 0) & _UNUSABLE_FLAGS:
                 found = address.get("local") or address.get("address")
                 yield f"{found}%{usable[address.get('index')]}" if ":" in found else found
-
-
-async def watch_addresses(handle_change: Callable[[], Awaitable[None]]) -> None:
-    """Tell when addresses or routes of this machine change, until cancelled; where the system does not say so, never.
-
-    Changes that come together are told once, `SETTLE_S` after the first. While they go on and on they are told less and
-    less often, but the last one always is.
-
-    Args:
-        handle_change: called and waited for.
-    """
-    loop = asyncio.get_running_loop()
-    try:
-        watch = _open_watch()
-    except (AttributeError, OSError) as error:
-        log.debug("changes of addresses are not told by this system: %s", error)
-        await loop.create_future()
-        return
-    settle_s, told_at = SETTLE_S, -LAST_SETTLE_S
-    with watch:
-        while True:
-            # An overflow of the queue, ENOBUFS, says as much as a message.
-            with suppress(OSError):
-                await loop.sock_recv(watch, _NOTIFICATION_BYTES)
-            is_calm = loop.time() - told_at > 2 * LAST_SETTLE_S
-            settle_s = SETTLE_S if is_calm else min(2 * settle_s, LAST_SETTLE_S)
-            await asyncio.sleep(settle_s)
-            _forget_waiting(watch)
-            await handle_change()
-            told_at = loop.time()
-
-
-def _open_watch() -> socket.socket:
-    # With rtnetlink(7) alone: what changed does not matter, so there is nothing to decode, and no package is needed.
-    watch = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
-    try:
-        watch.bind((0, _WATCHED))
-    except OSError:
-        watch.close()
-        raise
-    return watch
-
-
-def _forget_waiting(watch: socket.socket) -> None:
-    while True:
-        try:
-            watch.recv(_NOTIFICATION_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            continue
 
 
 def _addresses_by_socket() -> Iterable[str]:

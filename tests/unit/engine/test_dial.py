@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.engine.pair import identity
-from weft.engine.dial import check_underlay, decode_endpoint, decode_target, resolve
+from weft.engine.dial import ADDRESSES, check_underlay, decode_endpoint, decode_target, resolve
 from weft.errors import PeerError, UsageError
 from weft.multiaddr import decode_multiaddr
 
@@ -128,14 +128,17 @@ def test_endpoint_outside_the_overlay_is_fine(text: str) -> None:
     check_underlay(decode_multiaddr(text))
 
 
-async def test_name_becomes_an_address_of_a_family_that_a_listener_has(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_name_becomes_its_addresses_of_the_families_that_a_listener_has(monkeypatch: pytest.MonkeyPatch) -> None:
     def found(*_: Any, **__: Any) -> list[Any]:
-        return [(10, 2, 17, "", ("2001:db8::1", 7, 0, 0)), (2, 2, 17, "", ("192.0.2.1", 7))]
+        ip6 = [(10, 2, 17, "", (f"2001:db8::{number:x}", 7, 0, 0)) for number in range(1, 1 + ADDRESSES)]
+        return [*ip6[:2], (2, 2, 17, "", ("192.0.2.1", 7)), *ip6]
 
     monkeypatch.setattr(socket, "getaddrinfo", found)
     name = decode_multiaddr(f"/dns/host.example/udp/7/p2p/{PEER}")
-    assert (await resolve(name, [False, True])).endpoint() == ("2001:db8::1", 7)
-    assert (await resolve(name, [False])).endpoint() == ("192.0.2.1", 7)
+    found = [each.endpoint() for each in await resolve(name, [False, True])]
+    assert found[:4] == [("2001:db8::1", 7), ("2001:db8::2", 7), ("192.0.2.1", 7), ("2001:db8::3", 7)]
+    assert len(found) == ADDRESSES
+    assert [each.endpoint() for each in await resolve(name, [False])] == [("192.0.2.1", 7)]
     with pytest.raises(PeerError, match=r"host\.example has no address that a listener of this node can reach"):
         await resolve(name, [])
 
@@ -168,4 +171,4 @@ def test_process_does_not_wait_for_a_resolver_that_nobody_answers(monkeypatch: p
 
 async def test_address_stays_as_it_is() -> None:
     address = decode_multiaddr(f"/ip4/192.0.2.1/udp/7/p2p/{PEER}")
-    assert await resolve(address, [True]) is address
+    assert await resolve(address, [True]) == [address]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from tests.unit.engine import packets
 from tests.unit.engine.pair import FakeSocket, Net, Node
-from weft.engine.dial import RESOLVE_DELAYS_S, STEP_S, Dialler
+from weft.engine.dial import RESOLVE_DELAYS_S, SIGN_S, STEP_S, Dialler
 from weft.engine.endpoints import Endpoints
 from weft.engine.peer import Endpoint, Peer
 from weft.engine.report import describe
@@ -29,17 +29,23 @@ class Caller:
     def __init__(self, net: Net) -> None:
         self.net = net
         self.node = net.node("alice")
-        self.names: dict[Multiaddr, Multiaddr] = {}
+        self.names: dict[Multiaddr, Multiaddr | list[Multiaddr]] = {}
+        self.unreachable: set[str] = set()
         self.asked: list[Multiaddr] = []
-        self.dialler = Dialler(self.find, self.node.terms.clock)
+        self.dialler = Dialler(self.find, self.node.terms.clock, self.has_route)
         self.node.session._when_unanswered = self.dialler.handle_unanswered
         self.task: asyncio.Task[None] | None = None
 
-    async def find(self, address: Multiaddr) -> Endpoint:
+    def has_route(self, endpoint: Endpoint) -> bool:
+        return endpoint.address[0] not in self.unreachable
+
+    async def find(self, address: Multiaddr) -> list[Endpoint]:
         self.asked.append(address)
         if address == NAME and address not in self.names:
             raise PeerError("can't resolve bob.example: Name or service not known")
-        return Endpoint(self.node.socket, self.names.get(address, address).endpoint())  # type: ignore[arg-type]
+        found = self.names.get(address, address)
+        several = found if isinstance(found, list) else [found]
+        return [Endpoint(self.node.socket, each.endpoint()) for each in several]  # type: ignore[arg-type]
 
     def knows(self, other: Node, known: Iterable[Multiaddr], *, configured: Iterable[Multiaddr] = ()) -> Peer:
         peer = self.node.session.contacts.add_weft(other.identity.noise_public, other.identity.peer_id, is_wanted=True)
@@ -169,6 +175,115 @@ def test_lost_message_of_a_peer_that_is_heard_sends_nothing_elsewhere() -> None:
         assert set(caller.initiations()) == {bob.socket.source[0]}
         net.faults.drops = lambda datagram: False
         caller.run(10)
+        caller.end()
+
+
+def test_each_address_of_a_name_is_called_until_one_answers() -> None:
+    with Net() as net:
+        caller, bob = Caller(net), net.node("bob")
+        caller.names[NAME] = [at(1), at(2), where(bob.socket), at(4)]
+        peer = caller.knows(bob, [NAME], configured=[NAME])
+        caller.run(4 * STEP_S)
+        assert caller.initiations() == ["10.66.0.1", "10.66.0.2", bob.socket.source[0]]
+        assert caller.asked == [NAME]
+        assert peer.tunnel.is_up(net.now)
+        assert peer.endpoints.known == [NAME]
+        caller.end()
+
+
+def test_peer_that_fell_silent_is_looked_for_at_all_addresses_of_its_name() -> None:
+    with Net() as net:
+        caller, bob = Caller(net), net.node("bob")
+        caller.names[NAME] = [at(1), at(2), at(3)]
+        peer = caller.knows(bob, [NAME], configured=[NAME])
+        caller.run(3 * STEP_S)
+        bob.socket.move("10.66.0.2")
+        caller.run(30)
+        assert peer.tunnel.is_up(net.now)
+        assert peer.path.endpoint == Endpoint(caller.node.socket, ("10.66.0.2", 1312))  # type: ignore[arg-type]
+        caller.end()
+
+
+def test_nobody_waits_for_an_answer_from_where_no_route_leads() -> None:
+    with Net() as net:
+        caller, bob = Caller(net), net.node("bob")
+        caller.unreachable = {f"10.66.0.{number}" for number in range(6)}
+        peer = caller.knows(bob, [*map(at, range(6)), where(bob.socket)])
+        caller.run(0.1)
+        assert peer.tunnel.is_up(net.now)
+        caller.end()
+
+
+def test_peer_is_called_again_at_once_when_the_way_has_changed() -> None:
+    """And not when the handshake that is under way would be repeated, 5 s after its last message."""
+    with Net() as net:
+        caller, bob = Caller(net), net.node("bob")
+        peer = caller.knows(bob, [where(bob.socket)])
+        net.faults.drops = lambda datagram: True
+        caller.run(1)
+        net.faults.drops = lambda datagram: False
+        caller.dialler.call_again(peer)
+        caller.run(0.1)
+        assert peer.tunnel.is_up(net.now)
+        caller.end()
+
+
+def test_name_without_an_address_is_looked_up_at_once_when_the_way_has_changed() -> None:
+    with Net() as net:
+        caller, bob = Caller(net), net.node("bob")
+        peer = caller.knows(bob, [NAME], configured=[NAME])
+        caller.run(100)
+        caller.names[NAME] = where(bob.socket)
+        caller.dialler.call_again(peer)
+        caller.run(0.1)
+        assert peer.tunnel.is_up(net.now)
+        asked = len(caller.asked)
+        caller.run(1000)
+        assert len(caller.asked) == asked, "what was begun before goes on"
+        caller.end()
+
+
+def test_doubted_peer_that_gives_a_sign_is_left_in_peace() -> None:
+    with Net() as net:
+        caller, bob = Caller(net), net.node("bob")
+        peer = caller.knows(bob, [where(bob.socket), at(2)], configured=[at(2)])
+        caller.run(1)
+        calls = len(caller.initiations())
+        caller.node.session.ask_for_sign(peer)
+        caller.dialler.doubt(peer)
+        caller.run(5)
+        assert len(caller.initiations()) == calls
+        caller.end()
+
+
+def test_doubted_peer_that_gives_none_is_found_elsewhere_within_two_seconds() -> None:
+    with Net() as net:
+        caller, bob = Caller(net), net.node("bob")
+        home, other = where(bob.socket), at(2)
+        peer = caller.knows(bob, [home, other], configured=[other])
+        caller.run(1)
+        net.faults.drops = lambda datagram: datagram.source == bob.socket.source and not caller.initiations()[2:]
+        bob.socket.move("10.66.0.2")
+        caller.node.session.ask_for_sign(peer)
+        caller.dialler.doubt(peer)
+        caller.run(SIGN_S + 2 * STEP_S)
+        assert caller.initiations()[1:] == [str(home.host), "10.66.0.2"]
+        assert peer.path.endpoint == Endpoint(caller.node.socket, ("10.66.0.2", 1312))  # type: ignore[arg-type]
+        assert peer.tunnel.is_up(net.now)
+        caller.end()
+
+
+def test_doubted_peer_is_called_only_where_the_data_of_its_session_may_go() -> None:
+    with Net() as net:
+        caller, bob = Caller(net), net.node("bob")
+        peer = caller.knows(bob, [where(bob.socket), at(2), at(3)], configured=[at(3)])
+        caller.run(1)
+        bob.socket.move("10.0.0.99")
+        net.faults.drops = lambda datagram: datagram.source == bob.socket.source
+        caller.dialler.doubt(peer)
+        caller.run(SIGN_S + 3 * STEP_S)
+        assert "10.66.0.2" not in caller.initiations()
+        assert caller.initiations()[-1] == "10.66.0.3"
         caller.end()
 
 

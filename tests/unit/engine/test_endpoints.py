@@ -59,6 +59,22 @@ def test_name_stands_for_the_address_that_it_led_to() -> None:
     assert endpoints.spelled(at(1)) == at(1)
 
 
+def test_name_stands_for_each_of_the_addresses_that_it_led_to() -> None:
+    endpoints = Endpoints([at(2), NAME], [NAME])
+    endpoints.lead(NAME, at(1), at(2))
+    assert endpoints.spelled(at(1)) == endpoints.spelled(at(2)) == NAME
+    assert endpoints.prove(at(2))
+    assert endpoints.known == [NAME]
+
+
+def test_addresses_of_a_name_have_their_turns() -> None:
+    endpoints = Endpoints([NAME, at(9)], [NAME])
+    taken = [endpoints.take_turn(NAME, [1, 2, 3]) for _ in range(4)]
+    assert taken == [1, 2, 3, 1]
+    assert endpoints.take_turn(at(9), [9]) == 9
+    assert endpoints.take_turn(NAME, [1]) == 1
+
+
 def test_what_the_store_kept_is_as_it_was() -> None:
     endpoints = Endpoints([at(2), NAME, at(1)], [NAME])
     assert endpoints.known == [at(2), NAME, at(1)]
