@@ -285,8 +285,11 @@ class Session:
             self.transmitter.send_packet(peer, rejection, now)
 
     def handle_moved(self, peer: Peer, endpoint: Endpoint, now: int) -> None:
-        """Follow a peer to another endpoint."""
-        self.proving.follow(peer, endpoint, now)
+        """Follow a peer to another endpoint, unless that is inside the overlay: the tunnel would lead into itself."""
+        if self.contacts.network_around(endpoint.address[0]) is None:
+            self.proving.follow(peer, endpoint, now)
+        else:
+            self.drops["source is of the overlay"] += 1
 
     def handle_unproven(self, peer: Peer, now: int) -> None:
         """Ask at the endpoint of a peer whether it is there."""
@@ -296,6 +299,9 @@ class Session:
         """Take a handshake message; whatever else it is, nobody here knows it."""
         if not 1 <= int.from_bytes(datagram[:4], "little") <= 3:
             self.drops["unknown"] += 1
+            return
+        if self.contacts.network_around(endpoint.address[0]) is not None:
+            self.drops["source is of the overlay"] += 1
             return
         self._count_message("received", datagram)
         tunnel = self.gate.receive(datagram, endpoint, _source_bytes(endpoint), now)
