@@ -4,11 +4,13 @@ set -euo pipefail
 declare -A package=(
   [wireguard-go]=wireguard-go [wg]=wireguard-tools [iperf3]=iperf3 [nft]=nftables [ethtool]=ethtool
   [ip]=iproute2 [ping]=iputils-ping [cc]=gcc [tcpdump]=tcpdump [curl]=curl [unshare]=util-linux
+  [setpriv]=util-linux [systemd-analyze]=systemd
 )
 missing=()
 for program in "${!package[@]}"; do
   command -v "$program" >/dev/null 2>&1 || missing+=("${package[$program]}")
 done
+ldconfig -p 2>/dev/null | grep -q libseccomp.so.2 || missing+=(libseccomp2)
 [ -f /usr/include/openssl/evp.h ] || missing+=(libssl-dev)
 [ ${#missing[@]} -eq 0 ] && exit 0
 if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; then

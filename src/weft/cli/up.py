@@ -17,12 +17,12 @@ from weft.api.v0 import fc00 as fc00_api
 from weft.api.v0 import node as node_api
 from weft.api.v0.fc00 import StartInterface
 from weft.cli.command import Command
+from weft.cli.daemon import LOG_NAME
 from weft.cli.outcome import FAILED, OK, say
 from weft.cli.settings import Settings, pass_settings
 from weft.cli.show import waiting
 from weft.errors import Broken, WeftError
 
-LOG_NAME = "daemon.log"
 START_S = 30.0
 STOP_S = 30.0
 RIVAL_S = 0.5

@@ -49,6 +49,8 @@ log = logging.getLogger("weft.engine")
 
 HOUSEKEEPING_S = 1.0
 SESSION_RETRY_S = 2.0
+REBUILD_NS = 20_000_000_000
+"""How long a node may be without a session before it counts as dead."""
 
 
 class Lifetime:
@@ -116,6 +118,7 @@ class Lifetime:
         self.dialler = dial.Dialler(self.underlay.find_all, self.terms.clock, self.underlay.has_route)
         self.stage: Stage | None = None
         self.session_restarts = 0
+        self._lost_at = 0
         self._opening = asyncio.Lock()
         self._keeper: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -126,6 +129,7 @@ class Lifetime:
         Raises:
             TransportError: no listener could be opened; names the first.
             PermissionError: packets are to be marked, which needs root or CAP_NET_ADMIN.
+            UsageError: the TUN that was passed is not fit.
         """
         try:
             self.underlay.open(self.config.listeners, self.config.peer.fwmark)
@@ -135,6 +139,13 @@ class Lifetime:
         self.underlay.addresses = await local_addresses()
         self._build_session()
         self._keeper = asyncio.get_running_loop().create_task(self._keep_session(), name="weft session")
+        tun = self._passed.take_tun()
+        if tun is not None:
+            try:
+                await self.open_interface(self.config.fc00.ifname, lambda: Tun.adopt(tun))
+            except BaseException:
+                await self.stop()
+                raise
 
     async def stop(self) -> None:
         """Close everything; the state is saved."""
@@ -198,6 +209,12 @@ class Lifetime:
             except UsageError as error:
                 log.warning("a stored peer is left out: %s", error)
 
+    @property
+    def is_healthy(self) -> bool:
+        """Whether there is a session, or has been one until a moment ago."""
+        is_kept = self._keeper is not None and not self._keeper.done()
+        return is_kept and (self.session is not None or monotonic_ns() - self._lost_at < REBUILD_NS)
+
     async def _keep_session(self) -> None:
         """Build the session anew whenever its stage is beyond help."""
         while True:
@@ -205,6 +222,7 @@ class Lifetime:
             name = await asyncio.shield(self.stage.failed)
             log.error("task %s keeps dying; building the session anew", name)
             await self.memory.save_if_possible()
+            self._lost_at = monotonic_ns()
             self.session_restarts += 1
             await self._rebuild_session()
 

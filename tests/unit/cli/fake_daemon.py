@@ -7,12 +7,13 @@ from pathlib import Path
 
 from tests.unit.api.fake_engine import FakeEngine
 from weft.engine.config import Config
+from weft.engine.passed import Passed
 from weft.errors import UsageError
 from weft.io.store import Store
 
 
 class Engine(FakeEngine):
-    def __init__(self, directory: Path, config: Config) -> None:
+    def __init__(self, directory: Path, config: Config, passed: Passed) -> None:
         super().__init__(directory, config)
         self.lock = Store(directory).lock()
         verb, _, kind = os.environ.get("FAKE_FAILS", "").partition(" ")

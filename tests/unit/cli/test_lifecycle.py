@@ -211,7 +211,7 @@ def test_daemon_on_the_socket_of_another_is_one_line(machine: Machine, tmp_path:
 
 def test_daemon_before_init_is_one_line(machine: Machine) -> None:
     seen = machine("daemon")
-    assert seen.code == 1
+    assert seen.code == 2
     assert seen.err == f"weft: {machine.directory}/weft.toml: does not exist; run `weft init` to make it\n"
 
 
