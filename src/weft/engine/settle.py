@@ -28,6 +28,8 @@ class Step(NamedTuple):
     """What takes the place of its record; None forgets it."""
     change: Change = Change()
     """What that came from, for its session to follow."""
+    heir: bytes | None = None
+    """Whose its firewall rules become, where it is forgotten because it has another key from now on."""
 
 
 def settled(record: StoredPeer, change: Change) -> StoredPeer:

@@ -17,8 +17,8 @@ dictionary, and to change a rule two, however many there are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 from weft.errors import DecodeError, UsageError
@@ -94,6 +94,21 @@ def encode_rule(rule: Rule) -> str:
     """The text of a rule; `decode_rule` gives the rule back."""
     what = "/icmp" if rule.protocol == "icmp" else f"/{rule.protocol}/{rule.port}"
     return what if rule.source is None else f"{what}{_FROM}{encode_wireguard_key(rule.source)}"
+
+
+def inherited(rules: Iterable[Rule], heirs: Mapping[bytes, bytes | None]) -> tuple[Rule, ...]:
+    """Rules after peers have gone: what held for one of them only holds for its heir, or goes with it.
+
+    Args:
+        rules: in their order.
+        heirs: the key of each peer that has gone, and of who takes its place, if somebody does.
+    """
+    kept: dict[Rule, None] = {}
+    for rule in rules:
+        heir = heirs.get(rule.source, rule.source) if rule.source is not None else None
+        if heir is not None or rule.source is None:
+            kept[replace(rule, source=heir)] = None
+    return tuple(kept)
 
 
 class RuleSet:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from ipaddress import ip_network
+from types import MappingProxyType
 
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -27,6 +28,7 @@ from weft.engine.session import Session
 from weft.engine.settle import Step, checked_name, settled
 from weft.engine.status import EventKind, PeerList, PeerStatus, Pong
 from weft.errors import ConfigError, UsageError, WeftError
+from weft.firewall.rules import inherited
 from weft.identity import PeerId, address_of, is_usable_address
 from weft.io.clock import monotonic_ns
 from weft.io.store import StoredPeer
@@ -220,7 +222,7 @@ class Peers:
             ]
         for peer, step in found:
             await self._follow(peer, step.change)
-        for key, record, _ in steps:
+        for key, record, *_ in steps:
             old = before[key]
             if record is not None:
                 self._publish("peer-added" if old is None else "peer-changed", record, "was changed")
@@ -306,14 +308,28 @@ class Peers:
         except UsageError:
             self._put_back(displaced)
             raise
-        await self._commit(displaced)
+        await self._commit(displaced, {step.key: step.heir for step in steps})
 
-    async def _commit(self, displaced: Displaced) -> None:
-        """Set the routes and save; if that fails, all is as it was."""
+    async def _commit(self, displaced: Displaced, heirs: Mapping[bytes, bytes | None] = MappingProxyType({})) -> None:
+        """Let the rules of peers that went go with them, set the routes and save; if that fails, all is as it was.
+
+        Args:
+            displaced: what is put back then.
+            heirs: whose the rules of a peer become, if not nobody's.
+        """
+        firewall = self._life.firewall
+        rules = firewall.rules()
+        contacts = self._life.running.contacts
+        gone = {key for key, before in displaced if before is not None and contacts.record(key) is None}
+        left = inherited(rules, {key: heirs.get(key) for key in gone})
+        if left != rules:
+            firewall.set_rules(left)
         try:
             await self._life.set_routes()
             await self._life.save()
         except BaseException as error:
+            if left != rules:
+                firewall.set_rules(rules)
             self._put_back(displaced)
             with suppress(WeftError):
                 await self._life.set_routes()
@@ -321,6 +337,8 @@ class Peers:
             if isinstance(error, ConfigError):
                 raise ConfigError(f"{error}; nothing was changed") from error
             raise
+        if left != rules:
+            self._life.events.publish("rules-changed", "rules for a peer went with it")
 
     def _put_back(self, displaced: Displaced) -> None:
         session = self._life.session
@@ -398,7 +416,7 @@ def _plan(contacts: Contacts, name: str, change: Change) -> builtins.list[Step]:
         return [Step(key, record, change)]
     if contacts.record(key) is not None:
         raise UsageError("another peer has that public key")
-    return [Step(old, None), Step(key, record, change)]
+    return [Step(old, None, heir=key), Step(key, record, change)]
 
 
 def _check_networks(contacts: Contacts, displaced: Displaced, steps: builtins.list[Step]) -> None:
