@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.unit.api.fake_engine import ID, KEY, FakeEngine, a_peer
+from tests.unit.api.fake_engine import ID, KEY, FakeEngine, a_peer, serving_in_thread
 from tests.unit.cli.terminal import Terminal
 from weft.cli import ping
 from weft.engine.status import Interface, LogLine, TaskStatus
@@ -170,8 +172,30 @@ def test_unreadable_preshared_key_is_one_line(
 def test_rules_go_in_one_call(weft: Terminal, node: FakeEngine) -> None:
     seen = weft("fc00", "allow", "/tcp/80", "/udp/0")
     assert node.calls == [("fc00_allow", ["/tcp/80", "/udp/0"])]
-    assert seen.out == "allow /icmp\nallow /tcp/80\nallow /udp/0\nall else that comes in is rejected\n"
-    assert weft("fc00", "deny", "/icmp", "/udp/0").out.startswith("allow /tcp/80\nall")
+    assert seen.out.splitlines() == [
+        "allow /icmp    from everybody",
+        "allow /tcp/80  from everybody",
+        "allow /udp/0   from everybody",
+        "all else that comes in is rejected",
+    ]
+    assert weft("fc00", "deny", "/icmp", "/udp/0").out.startswith("allow /tcp/80  from everybody\nall")
+
+
+def test_rules_for_one_peer_name_it(weft: Terminal, node: FakeEngine) -> None:
+    node.fc00.rules = ["/icmp", f"/tcp/22/from/{KEY}", "/udp/53/from/somebody="]
+    node.fc00.names = {KEY: "loom"}
+    assert weft("fc00", "ports").out.splitlines() == [
+        "allow /icmp    from everybody",
+        "allow /tcp/22  from loom",
+        "allow /udp/53  from somebody=",
+        "all else that comes in is rejected",
+    ]
+    weft("fc00", "allow", "/tcp/80", "/icmp", "--from", "a/name")
+    weft("fc00", "deny", "--from", KEY, "/tcp/22")
+    assert node.calls == [
+        ("fc00_allow", ["/tcp/80/from/a/name", "/icmp/from/a/name"]),
+        ("fc00_deny", [f"/tcp/22/from/{KEY}"]),
+    ]
 
 
 def test_interface_can_be_named(weft: Terminal, node: FakeEngine) -> None:
@@ -309,3 +333,30 @@ def test_logs_without_daemon_and_file_says_that_there_is_none(weft: Terminal) ->
         seen = weft(*command)
         assert (seen.code, seen.out) == (1, "")
         assert seen.err == f"weft: no daemon answers at {weft.socket}; start it with `weft up`\n"
+
+
+@pytest.mark.parametrize("peer", ["loom", ID, "fc11::1", KEY])
+def test_wait_returns_when_the_peer_is_up(weft: Terminal, node: FakeEngine, peer: str) -> None:
+    node.peer_list = [a_peer(state="connecting")]
+    threading.Timer(0.3, lambda: node.peer_list.__setitem__(0, a_peer())).start()
+    began = time.monotonic()
+    seen = weft("wait", "--peer", peer, "--timeout", "20")
+    assert (seen.code, seen.out, seen.err) == (0, f"{peer} is up\n", "")
+    assert 0.2 < time.monotonic() - began < 10
+
+
+def test_wait_without_a_peer_is_for_the_daemon(weft: Terminal) -> None:
+    with serving_in_thread(weft.socket):
+        assert weft("wait").out == "the daemon answers: fc22::1\n"
+    seen = weft("wait", "--timeout", "0.2")
+    assert (seen.code, seen.out) == (1, "")
+    assert seen.err.startswith("weft: no daemon answers at ")
+
+
+@pytest.mark.parametrize(
+    ("peer", "says"), [("loom", "loom is not up"), ("nobody", "there is no peer nobody; `weft peer list` shows them")]
+)
+def test_wait_in_vain_is_one_line(weft: Terminal, node: FakeEngine, peer: str, says: str) -> None:
+    node.peer_list = [a_peer(state="idle")]
+    seen = weft("wait", "--peer", peer, "--timeout", "0")
+    assert (seen.code, seen.out, seen.err) == (1, "", f"weft: {says}\n")

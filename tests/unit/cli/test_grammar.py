@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -16,6 +14,7 @@ import pytest
 
 import weft as package
 from tests.unit.api.fake_engine import FakeEngine
+from tests.unit.cli.examples import typed
 from tests.unit.cli.terminal import Terminal
 from weft.cli import main, show
 from weft.cli.command import EVERYWHERE, every_command, variable
@@ -25,22 +24,6 @@ from weft.cli.root import weft as root
 ALL = list(every_command(root))
 RAW = {"completion", "daemon"}
 """What prints no JSON."""
-
-
-def typed(line: str) -> Iterator[list[str]]:
-    """The arguments of each `weft` on a line of a shell."""
-    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
-    lexer.whitespace_split = True
-    words: list[str] | None = None
-    for word in [*lexer, ";"]:
-        if set(word) <= set("();<>|&"):
-            if words is not None:
-                yield words[:-1] if word == ">" and words[-1:] == ["2"] else words
-            words = None
-        elif words is not None:
-            words.append(word)
-        elif word == "weft":
-            words = []
 
 
 @pytest.mark.parametrize("path", [path for path, _ in ALL], ids=" ".join)
