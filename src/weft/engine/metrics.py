@@ -12,6 +12,7 @@ Not done here: the text in which they are told, and what the API counts of itsel
 
 from __future__ import annotations
 
+import asyncio
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -144,6 +145,10 @@ NODE: Final[tuple[tuple[Metric, Read], ...]] = (
     (
         Metric("weft_session_restarts_total", "counter", "How often all sessions were begun anew after faults."),
         lambda life: _one(life.session_restarts),
+    ),
+    (
+        Metric("weft_event_loop_tasks", "gauge", "Tasks of the daemon's event loop, those of its clients included."),
+        lambda _: _one(len(asyncio.all_tasks())),
     ),
     (
         Metric("process_start_time_seconds", "gauge", "When the daemon began, seconds since 1970."),
