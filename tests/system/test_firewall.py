@@ -155,9 +155,9 @@ def test_whoever_drops_tells_nobody(trio: Trio) -> None:
 def test_rules_are_shown_and_wrong_ones_refused(trio: Trio) -> None:
     with trio.bob.allowing("/tcp/80", "/udp/53", "/icmp"):
         assert trio.bob.weft("fc00", "ports").splitlines() == [
-            "allow /tcp/80",
-            "allow /udp/53",
-            "allow /icmp",
+            "allow /tcp/80  from everybody",
+            "allow /udp/53  from everybody",
+            "allow /icmp    from everybody",
             "all else that comes in is rejected",
         ]
     assert trio.carol.weft("fc00", "ports").splitlines() == ["all else that comes in is dropped"]

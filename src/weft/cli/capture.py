@@ -13,6 +13,7 @@ import msgspec
 from weft.api.v0 import packet as packet_api
 from weft.api.v0.packet import Capture
 from weft.cli.command import Command
+from weft.cli.names import PEER
 from weft.cli.settings import Settings, pass_settings
 from weft.engine.observed import MAX_SNAP, CapturedPacket
 from weft.packet.describe import describe
@@ -24,6 +25,7 @@ _MODE = 0o600
 
 @click.command(
     cls=Command,
+    result=packet_api.CAPTURE,
     examples=(
         "weft capture",
         "weft capture --peer loom --dropped",
@@ -32,7 +34,7 @@ _MODE = 0o600
     ),
 )
 @click.option("-w", "--write", "file", metavar="FILE", help="Write a pcap file; - is standard output.")
-@click.option("--peer", help="Only packets from and to this one.")
+@click.option("--peer", type=PEER, help="Only packets from and to this one.")
 @click.option("-c", "--count", type=click.IntRange(1), help="End after so many packets.")
 @click.option(
     "--snap", type=click.IntRange(1, MAX_SNAP), default=MAX_SNAP, metavar="BYTES", help="What to keep of each packet."

@@ -7,8 +7,9 @@ import click
 from weft.api.v0 import fc00 as fc00_api
 from weft.api.v0.fc00 import ChangePorts, StartInterface
 from weft.cli.command import Group
-from weft.cli.names import RULE
+from weft.cli.names import PEER, RULE
 from weft.cli.settings import Settings, pass_settings
+from weft.cli.show import table
 from weft.engine.status import Interface, Ports
 
 
@@ -102,29 +103,49 @@ def show_interface(interface: Interface) -> None:
     click.echo(f"{interface.ifname} is up: {interface.address}, MTU {interface.mtu}{offloads}")
 
 
+_from = click.option("--from", "peer", type=PEER, metavar="PEER", help="Only from this peer.")
+
+
 @fc00.command(
     result=fc00_api.ALLOW,
     examples=(
-        "weft fc00 allow /tcp/22 /tcp/80",
-        "weft fc00 allow /udp/0 /icmp",
+        "weft fc00 allow /tcp/80 /icmp",
+        "weft fc00 allow /tcp/22 --from loom",
+        "weft fc00 allow /udp/0",
     ),
 )
 @click.argument("rules", nargs=-1, required=True, metavar="RULE...")
+@_from
 @pass_settings
-def allow(settings: Settings, rules: tuple[str, ...]) -> None:
+def allow(settings: Settings, rules: tuple[str, ...], peer: str | None) -> None:
     """Let others in the network reach ports of this machine.
 
-    RULE is /tcp/PORT or /udp/PORT (port 0 stands for all) or /icmp.
+    RULE is /tcp/PORT or /udp/PORT (port 0 stands for all) or /icmp. PEER is a name, id, address or key; the id or key
+    of one that is not there yet will do. A rule for one peer goes when the peer is removed.
     """
-    settings.answer(fc00_api.ALLOW, ChangePorts(rules=list(rules)), _show_ports)
+    settings.answer(fc00_api.ALLOW, _rules(rules, peer), _show_ports)
 
 
-@fc00.command(result=fc00_api.DENY, examples=("weft fc00 deny /tcp/80 /icmp",))
+@fc00.command(
+    result=fc00_api.DENY,
+    examples=(
+        "weft fc00 deny /tcp/80 /icmp",
+        "weft fc00 deny /tcp/22 --from loom",
+    ),
+)
 @click.argument("rules", type=RULE, nargs=-1, required=True, metavar="RULE...")
+@_from
 @pass_settings
-def deny(settings: Settings, rules: tuple[str, ...]) -> None:
-    """Take rules back that `allow` has set."""
-    settings.answer(fc00_api.DENY, ChangePorts(rules=list(rules)), _show_ports)
+def deny(settings: Settings, rules: tuple[str, ...], peer: str | None) -> None:
+    """Take rules back that `allow` has set, each as it was given.
+
+    What is connected stays so; nothing new comes in.
+    """
+    settings.answer(fc00_api.DENY, _rules(rules, peer), _show_ports)
+
+
+def _rules(rules: tuple[str, ...], peer: str | None) -> ChangePorts:
+    return ChangePorts(rules=[rule if peer is None else f"{rule}/from/{peer}" for rule in rules])
 
 
 @fc00.command(result=fc00_api.PORTS, examples=("weft fc00 ports",))
@@ -136,6 +157,9 @@ def ports(settings: Settings) -> None:
 
 def _show_ports(ports: Ports) -> None:
     rest = {"reject": "rejected", "drop": "dropped"}[ports.refuse]
+    rows = []
     for rule in ports.allow:
-        click.echo(f"allow {rule}")
+        what, is_bound, key = rule.partition("/from/")
+        rows.append((f"allow {what}", f"from {ports.peers.get(key, key)}" if is_bound else "from everybody"))
+    table(rows)
     click.echo(f"all else that comes in is {rest}")

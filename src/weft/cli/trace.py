@@ -10,6 +10,7 @@ import click
 from weft.api.v0 import packet as packet_api
 from weft.api.v0.packet import TraceIn, TraceOut
 from weft.cli.command import Group
+from weft.cli.names import PEER
 from weft.cli.settings import Settings, pass_settings
 from weft.cli.show import table
 from weft.engine.observed import SOURCE_PORT, Outcome, Trace
@@ -54,13 +55,14 @@ def _packet_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @trace.command(
     "in",
+    result=packet_api.TRACE_IN,
     examples=(
         "weft trace in loom /tcp/22",
         "weft trace in phone /icmp --source 10.0.0.7",
         "weft trace in loom /tcp/22 --flags . --json | jq .verdict",
     ),
 )
-@click.argument("peer")
+@click.argument("peer", type=PEER)
 @click.argument("what")
 @click.option("--destination", metavar="ADDRESS", help="Where it goes; by default this node's address.")
 @_packet_options
@@ -75,12 +77,13 @@ def trace_in(settings: Settings, /, **packet: Any) -> None:
 
 @trace.command(
     "out",
+    result=packet_api.TRACE_OUT,
     examples=(
         "weft trace out fc89:54a1:b598:365f:357:d6a:b108:db7b /tcp/80",
         "weft trace out loom /udp/53 --size 1352",
     ),
 )
-@click.argument("destination")
+@click.argument("destination", type=PEER)
 @click.argument("what")
 @_packet_options
 @pass_settings

@@ -131,6 +131,7 @@ class FakeFc00:
         self._did = engine.did
         self.interface = Interface(up=False)
         self.rules = ["/icmp"]
+        self.names: dict[str, str] = {}
 
     async def start(self, ifname: str | None = None, *, existing: bool = False, socket: str | None = None) -> Interface:
         self._did("fc00_start", ifname, *(["existing"] if existing else []), *([socket] if socket else []))
@@ -155,7 +156,7 @@ class FakeFc00:
         return self.ports()
 
     def ports(self) -> Ports:
-        return Ports(allow=self.rules, refuse="reject")
+        return Ports(allow=self.rules, peers=self.names, refuse="reject")
 
 
 class FakeLogs:

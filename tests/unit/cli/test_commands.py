@@ -34,6 +34,8 @@ ANSWERED = [
     ("fc00", "allow", "/tcp/80"),
     ("fc00", "deny", "/tcp/80"),
     ("fc00", "ports"),
+    ("trace", "in", "loom", "/tcp/22"),
+    ("trace", "out", "loom", "/tcp/80"),
     ("task", "list"),
     ("task", "restart", "udp"),
     ("ping", "-c", "1", "loom"),

@@ -11,8 +11,13 @@ from weft.api.v0.route import Nothing, Route
 from weft.engine.status import Interface, Ports
 
 Rules = Annotated[
-    list[Annotated[str, Meta(min_length=1, max_length=64)]],
-    Meta(min_length=1, max_length=1024, description="`/tcp/80`, `/udp/0` (all ports), `/icmp`."),
+    list[Annotated[str, Meta(min_length=1, max_length=288)]],
+    Meta(
+        min_length=1,
+        max_length=1024,
+        description="`/tcp/80`, `/udp/0` (all ports), `/icmp`; `/tcp/22/from/loom` for one peer: its WireGuard key or "
+        "peer id, or any name of one that there is.",
+    ),
 ]
 
 
