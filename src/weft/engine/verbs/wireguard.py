@@ -172,7 +172,8 @@ def _plan(contacts: Contacts, change: DeviceChange, own_key: bytes) -> builtins.
             continue
         made = _change_of(asked, before)
         steps[key] = Step(key, settled(before, made), made)
-    return list(steps.values())
+    # Who is forgotten comes last: what can fail has failed then, and their sessions go on.
+    return sorted(steps.values(), key=lambda step: step.record is None)
 
 
 def _blank(peer: Peer | None, key: bytes) -> StoredPeer:
