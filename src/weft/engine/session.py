@@ -105,9 +105,9 @@ class Session:
         routes = self.contacts.routes
         self.proving = Proving(self, terms.clock, when_changed)
         self.transmitter = Transmitter(self, drops)
-        self._captures = captures or Captures()
-        self.outbound = Outbound(routes, firewall, self.transmitter, self, terms.clock, drops, self._captures)
-        self.delivery = Delivery(drops, routes, self._captures)
+        self.captures = captures or Captures()
+        self.outbound = Outbound(routes, firewall, self.transmitter, self, terms.clock, drops, self.captures)
+        self.delivery = Delivery(drops, routes, self.captures)
         self.inbound = Inbound(
             self.gate.keypairs,
             self.contacts.by_tunnel,
@@ -117,7 +117,7 @@ class Session:
             self,
             terms.clock,
             drops,
-            self._captures,
+            self.captures,
         )
         self._answers = Rate(ANSWERS_PER_SECOND, burst=ANSWERS_PER_SECOND)
         self._attention: set[Peer] = set()
@@ -280,8 +280,8 @@ class Session:
         """Tell the sender of a rejected packet."""
         rejection = self._firewall.rejection(packet, now)
         if rejection is not None:
-            if self._captures.listeners:
-                self._captures.put("out", peer, [rejection])
+            if self.captures.listeners:
+                self.captures.put("out", peer, [rejection])
             self.transmitter.send_packet(peer, rejection, now)
 
     def handle_moved(self, peer: Peer, endpoint: Endpoint, now: int) -> None:
