@@ -68,6 +68,7 @@ class Session:
         outbound: from the interface to the sockets.
         transmitter: seals and sends what one peer gets.
         delivery: hands packets to the interface.
+        captures: who wants to see what passes.
         drops: what was dropped, by reason.
     """
 
