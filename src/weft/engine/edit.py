@@ -164,7 +164,7 @@ def _unset(text: str, key: Key) -> str:
     )
     if _says(commented, _changed(tomllib.loads(text), key, None)):
         return commented
-    section.remove(key.field)
+    del section[key.field]
     return tomlkit.dumps(document)
 
 

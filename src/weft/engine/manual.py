@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from types import NoneType
 from typing import Any, Final, Literal, get_args, get_origin
@@ -23,7 +24,7 @@ def render_default() -> str:
         lines += ["", f"[{section}]"]
         for number, key in enumerate(each for each in KEYS if each.section == section):
             lines += [""] * (number > 0)
-            lines += [f"# {line}" for line in textwrap.wrap(key.meaning, WIDTH, break_on_hyphens=False)]
+            lines += [f"# {line}" for line in _wrapped(key.meaning)]
             shown = assignment(key)
             lines.append(f"# {shown}" if _DEFAULTS.value(key.name) is None else shown)
     return "\n".join(lines) + "\n"
@@ -67,6 +68,12 @@ def type_text(name: str) -> str:
     if NoneType in get_args(kind):
         (kind,) = set(get_args(kind)) - {NoneType}
     return _TYPES[kind]
+
+
+def _wrapped(text: str) -> list[str]:
+    """The lines of a comment; a command in backticks stays in one."""
+    whole = re.sub("`[^`]*`", lambda quoted: quoted[0].replace(" ", "\0"), text)
+    return [line.replace("\0", " ") for line in textwrap.wrap(whole, WIDTH, break_on_hyphens=False)]
 
 
 def assignment(key: Key) -> str:

@@ -20,7 +20,6 @@ from weft.engine.peer import Endpoint, Peer
 from weft.engine.record import record_of
 from weft.engine.session import Session
 from weft.engine.settings import Reloaded
-from weft.io.clock import monotonic_ns
 from weft.io.logs import reopen_files, set_level
 from weft.io.udp import UdpSocket
 from weft.multiaddr import Multiaddr
@@ -92,9 +91,9 @@ class Reloading:
         return applies == "when the daemon starts" and value != before
 
     def _applied(self, old: Config, new: Config) -> list[str]:
-        changed = [key.name for key in KEYS if old.value(key.name) != new.value(key.name)]
+        changed = [key for key in KEYS if old.value(key.name) != new.value(key.name)]
         waiting = self.waiting()
-        return [name for name in changed if name not in waiting]
+        return [key.name for key in changed if key.applies != "when the daemon starts" and key.name not in waiting]
 
     def _set(self, config: Config, psk: bytes) -> None:
         life, terms = self._life, self._life.terms
@@ -151,13 +150,15 @@ class Reloading:
         sockets = self._life.underlay.sockets
         other = next((each for each in sockets if each.is_ipv6 == endpoint.socket.is_ipv6), None)
         if other is None:
+            session.end(peer)
             session.proving.leave(peer)
-        else:
-            was_proven = peer.path.is_proven
-            # Our address there may not be the other socket's, so it is left to the system.
-            session.proving.move(peer, Endpoint(other, endpoint.address), proven=was_proven)
-            if was_proven:
-                session.proving.prove(peer, monotonic_ns())
-            if peer.tunnel.is_up(monotonic_ns()):
-                session.ask_for_sign(peer)
+            self._life.dialler.call(peer)
+            return
+        was_proven, now = peer.path.is_proven, self._life.terms.clock()
+        # Our address there may not be the other socket's, so it is left to the system.
+        session.proving.move(peer, Endpoint(other, endpoint.address), proven=was_proven)
+        if was_proven:
+            session.proving.prove(peer, now)
+        if peer.tunnel.is_up(now):
+            session.ask_for_sign(peer)
         self._life.dialler.doubt(peer)
