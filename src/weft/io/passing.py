@@ -113,13 +113,14 @@ def take(path: str) -> int:
             _, user = _peer_of(giver)
             if user not in {0, os.geteuid()}:
                 raise UsageError(f"{path}: user {user} listens there, and only root or the daemon's own may")
-            said, descriptors, flags, _ = socket.recv_fds(giver, len(_GREETING), 1, socket.MSG_CMSG_CLOEXEC)
+            said, descriptors, flags, _ = socket.recv_fds(giver, len(_GREETING), 1)
     except OSError as error:
         raise UsageError(f"{path}: no descriptor came from there: {error.strerror or error}") from error
     if said != _GREETING or len(descriptors) != 1 or flags & socket.MSG_CTRUNC:
         for descriptor in descriptors:
             os.close(descriptor)
         raise UsageError(f"{path}: what came from there is not one descriptor")
+    os.set_inheritable(descriptors[0], False)
     return descriptors[0]
 
 
