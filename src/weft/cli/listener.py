@@ -48,7 +48,7 @@ def start(settings: Settings, multiaddr: str) -> None:
     settings.answer(listener_api.START, ChangeListener(multiaddr=multiaddr), show_listeners)
 
 
-@listener.command(result=listener_api.STOP, examples=("weft listener stop /ip4/0.0.0.0/udp/53",))
+@listener.command(result=listener_api.STOP, examples=("weft listener stop /ip6/::/udp/1312",))
 @click.argument("multiaddr", type=LISTENER)
 @pass_settings
 def stop(settings: Settings, multiaddr: str) -> None:

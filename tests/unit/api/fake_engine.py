@@ -12,6 +12,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from weft.api.loopback import Loopback
 from weft.api.server import Server
 from weft.api.unix_socket import ApiSocket
 from weft.engine.change import Change
@@ -303,13 +304,20 @@ class FakeListeners:
         self.addresses = ["/ip4/0.0.0.0/udp/1312", "/ip6/::/udp/1312"]
 
     def list(self) -> ListenerList:
-        open_, off = self.addresses[0], self.addresses[1:]
-        drops = {"udp: too big": 1}
-        shown = [
-            ListenerStatus(multiaddr=open_, transport="ip4", state="open", bound=open_, offloads=["gso"], drops=drops)
-        ]
         return ListenerList(
-            listeners=shown + [ListenerStatus(multiaddr=each, transport="ip6", state="off") for each in off]
+            listeners=[
+                ListenerStatus(
+                    multiaddr=each,
+                    transport="ip4",
+                    state="open",
+                    bound=each,
+                    offloads=["gso"],
+                    drops={"udp: too big": 1},
+                )
+                if each.startswith("/ip4/")
+                else ListenerStatus(multiaddr=each, transport="ip6", state="off")
+                for each in self.addresses
+            ]
         )
 
     async def start(self, multiaddr: str) -> ListenerList:
@@ -319,6 +327,8 @@ class FakeListeners:
 
     async def stop(self, multiaddr: str) -> ListenerList:
         self._did("listener_stop", multiaddr)
+        if multiaddr not in self.addresses:
+            raise UsageError(f"no listener {multiaddr}")
         self.addresses.remove(multiaddr)
         return self.list()
 
@@ -338,13 +348,19 @@ class FakeTransports:
 
     async def enable(self, name: str) -> TransportList:
         self._did("transport_enable", name)
+        self._check(name)
         self.enabled[name] = True
         return self.list()
 
     async def disable(self, name: str) -> TransportList:
         self._did("transport_disable", name)
+        self._check(name)
         self.enabled[name] = False
         return self.list()
+
+    def _check(self, name: str) -> None:
+        if name not in self.enabled:
+            raise UsageError(f"no transport {name!r}")
 
 
 class FakeEngine:
@@ -418,9 +434,9 @@ class FakeEngine:
 
 
 @contextlib.asynccontextmanager
-async def serving(engine: FakeEngine, path: Path, *, patience_s: float = 10.0):
+async def serving(engine: FakeEngine, path: Path, loopback: Loopback | None = None, *, patience_s: float = 10.0):
     with ApiSocket(path) as socket:
-        server = Server(engine, socket, patience_s=patience_s)
+        server = Server(engine, socket, loopback, patience_s=patience_s)
         await server.start()
         try:
             yield server
