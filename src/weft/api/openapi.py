@@ -46,22 +46,31 @@ _PARAMETERS: Final = frozenset({422})
 _CHANGES: Final = frozenset({415}) | {kind.status for kind in KINDS}
 _TCP: Final = frozenset({401, 421, 429})
 
-EXAMPLES: Final[dict[str, dict[str, Any]]] = {
-    "/v0/events": {"kinds": ["peer-up", "peer-down"]},
-    "/v0/fc00/allow": {"rules": ["/tcp/80", "/icmp"]},
-    "/v0/fc00/deny": {"rules": ["/tcp/80"]},
-    "/v0/fc00/start": {"ifname": "weft0"},
-    "/v0/peer/add-wireguard": {
-        "public_key": "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=",
-        "name": "phone",
-        "allowed_ips": ["10.7.0.2/32"],
-    },
-    "/v0/peer/connect": {"multiaddr": "/ip4/192.0.2.1/udp/1312"},
-    "/v0/peer/disconnect": {"peer": "phone"},
-    "/v0/peer/ping": {"peer": "fc11::1", "timeout_s": 2},
-    "/v0/task/restart": {"name": "peers"},
+_KEY: Final = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="
+FIELDS: Final[dict[str, Any]] = {
+    "allowed_ips": ["10.7.0.2/32"],
+    "destination": "fc11::1",
+    "key": "peer.keepalive_s",
+    "kinds": ["peer-up", "peer-down"],
+    "multiaddr": "/ip4/0.0.0.0/udp/1313",
+    "peer": "phone",
+    "peers": [
+        {"public_key": "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=", "name": "phone", "allowed_ips": ["10.7.0.2/32"]}
+    ],
+    "public_key": "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=",
+    "rules": ["/tcp/80", "/icmp"],
+    "target": "/ip4/192.0.2.1/udp/1312",
+    "value": 20,
+    "what": "/tcp/22",
 }
-"""Parameters by path, as a person would give them."""
+"""An example of each field that must be given, and of some that may be."""
+
+FIELDS_OF: Final[dict[str, dict[str, Any]]] = {
+    "/v0/task/restart": {"name": "peers"},
+    "/v0/transport/enable": {"name": "ip4"},
+    "/v0/transport/disable": {"name": "ip6"},
+}
+"""Where a name means something else than elsewhere."""
 
 
 @cache
@@ -123,18 +132,21 @@ def _operation(row: Row, schemas: dict[type, dict[str, Any]], components: dict[s
     }
     if row.parameters is Nothing:
         return operation
-    example = EXAMPLES.get(row.path)
+    example = example_of(row)
     if row.method == "GET":
-        operation["parameters"] = _query(components[row.parameters.__name__], example or {})
+        operation["parameters"] = _query(components[row.parameters.__name__], example)
         return operation
-    schema = schemas[row.parameters]
-    content = {"schema": schema} | ({"example": example} if example is not None else {})
-    fields = msgspec.structs.fields(row.parameters)
-    operation["requestBody"] = {
-        "required": any(field.required for field in fields),
-        "content": {"application/json": content},
-    }
+    content = {"schema": schemas[row.parameters], "example": example}
+    operation["requestBody"] = {"required": bool(example), "content": {"application/json": content}}
     return operation
+
+
+def example_of(row: Row) -> dict[str, Any]:
+    """What must be given to a row, as a person would give it, and in a query also what may be."""
+    known = FIELDS | FIELDS_OF.get(row.path, {})
+    fields = msgspec.structs.fields(row.parameters)
+    shown = [field.name for field in fields if field.required or row.method == "GET"]
+    return {name: known[name] for name in shown if name in known}
 
 
 def _tag(row: Row) -> str:
@@ -174,12 +186,11 @@ def _reply(row: Row, schemas: dict[type, dict[str, Any]]) -> dict[str, Any]:
                 kind: {"schema": {"type": "object" if "json" in kind else "string"}} for kind in row.content_types
             },
         }
-    text = (
-        f"Server-sent events, until either side ends it. The `data` of each is one line of JSON, described by "
-        f"`x-event`; one that is called `{PROBLEM}` holds a problem document and is the last."
-    )
-    content = {"schema": {"type": "string"}, "x-event": schemas[row.item]}
-    return {"description": text, "content": {EVENT_STREAM: content}}
+    text = f"Events until either side ends it; one that is called `{PROBLEM}` holds a problem document and is the last."
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": schemas[row.item]}
+    # As OpenAPI 3.2 has it, for which 3.1 has no place of its own: of each event, field by field.
+    event = {"type": "object", "properties": {"event": {"type": "string"}, "data": data}, "required": ["data"]}
+    return {"description": text, "content": {EVENT_STREAM: {"schema": event}}}
 
 
 def _problem(status: int, schemas: dict[type, dict[str, Any]]) -> dict[str, Any]:
