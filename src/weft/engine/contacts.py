@@ -230,6 +230,11 @@ class Contacts:
             UsageError: it is not possible; nothing changed.
         """
         before, peer = self.record(key), self._by_key.get(key)
+        is_mistaken = before is not None and record is not None and before.kind != record.kind
+        if peer is not None and peer.standing == "stranger" and is_mistaken:
+            # Whoever calls is taken for a weft node, until a person knows better.
+            self.remove(peer)
+            before = peer = None
         if record is not None:
             self._check(key, record, before)
         if record is None or record.standing == "blocked":

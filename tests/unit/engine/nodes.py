@@ -10,7 +10,10 @@ from typing import Any
 from tests.unit.engine.pair import identity
 from weft.engine.config import Config, PeerSection
 from weft.engine.lifetime import Lifetime
-from weft.io.store import Store
+from weft.engine.peer import Peer
+from weft.engine.status import PeerStatus
+from weft.engine.verbs.peers import Peers
+from weft.io.store import Store, StoredPeer
 from weft.multiaddr import Multiaddr
 
 LISTEN = "/ip4/127.0.0.1/udp/0"
@@ -70,3 +73,42 @@ async def ping(one: Lifetime, other: Lifetime) -> bool:
 
 
 Test = Callable[[Nodes], Coroutine[Any, Any, None]]
+Run = Callable[[Test], None]
+
+
+def target(node: Lifetime) -> str:
+    """What `weft info` shows of it."""
+    return str(multiaddr_of(node).with_peer_id(node.identity.peer_id))
+
+
+def stored(node: Lifetime) -> list[StoredPeer]:
+    """What is on disk."""
+    return node.memory._store.load_state().peers
+
+
+def peer_of(one: Lifetime, other: Lifetime) -> Peer:
+    peer = one.running.contacts.by_key(other.identity.noise_public)
+    assert peer is not None
+    return peer
+
+
+async def again(nodes: Nodes, node: Lifetime) -> Lifetime:
+    """The node after a restart, on the same port."""
+    name, address = node.memory._store.directory.name, str(multiaddr_of(node))
+    await node.stop()
+    nodes.running.remove(node)
+    # Initiations that follow each other within 20 ms are dropped.
+    await asyncio.sleep(0.1)
+    return await nodes.start(name, address)
+
+
+async def is_up(one: Lifetime, other: Lifetime) -> bool:
+    await asyncio.sleep(3)
+    peer = one.running.contacts.by_key(other.identity.noise_public)
+    return peer is not None and await ping(one, other)
+
+
+def of(peers: Peers, name: str) -> PeerStatus:
+    """The peer of that name in the list."""
+    (found,) = [peer for peer in peers.list().peers if name in {peer.name, peer.id, peer.wireguard_public_key}]
+    return found
