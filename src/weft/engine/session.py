@@ -188,6 +188,7 @@ class Session:
         peer.tunnel.rest()
         peer.queue.clear()
         self._release(peer)
+        self.attend(peer)
 
     def show_up(self) -> None:
         """Say something to every peer with a session, now: this machine may be reached elsewhere."""
