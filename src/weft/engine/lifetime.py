@@ -168,6 +168,7 @@ class Lifetime:
             self.dialler.handle_unanswered,
             self.events,
             self.captures,
+            self.underlay.leads_inward,
         )
         stage = Stage(self.events)
         self.session, self.stage = session, stage
@@ -177,7 +178,7 @@ class Lifetime:
             self.listen(socket)
         stage.start("store", self.memory.keep)
         stage.start("housekeeping", lambda: self._keep_house(session))
-        world = World(session, self.dialler, self.underlay, self.events, self.drops, self._open_listeners)
+        world = World(session, self.dialler, self.underlay, self.events, self._open_listeners, self.terms.clock)
         stage.start("network", world.watch_network)
         stage.start("clocks", world.watch_clocks)
         stage.start("resolver", world.watch_resolver)

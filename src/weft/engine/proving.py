@@ -12,6 +12,8 @@ is probed when (paths/mtu.py); sending (session.py); where else a peer may be (d
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -21,6 +23,8 @@ from weft.io.udp import link_mtu
 from weft.mesh.probe import MIN_PING_BYTES, Answered, Lost, Prober
 from weft.paths.mtu import PathMtu
 from weft.paths.path import IP_UDP_BYTES
+
+log = logging.getLogger("weft.engine")
 
 PingWaiter = asyncio.Future[Answered]
 
@@ -35,29 +39,43 @@ class Attendant(Protocol):
 class Proving:
     """Moves peers to endpoints, asks there, and takes the answers."""
 
-    def __init__(self, attendant: Attendant, clock: Callable[[], int], when_changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        attendant: Attendant,
+        clock: Callable[[], int],
+        when_changed: Callable[[], None],
+        drops: Counter[str],
+        leads_inward: Callable[[Endpoint], bool],
+    ) -> None:
         """Begin without a question.
 
         Args:
             attendant: is told of each peer that is to be asked something.
             clock: monotonic ns.
             when_changed: called when an endpoint was proven that is to be stored.
+            drops: of the node.
+            leads_inward: whether what is sent to an endpoint would come back by the node's own interface.
         """
         self._attendant = attendant
         self._clock = clock
         self._when_changed = when_changed
+        self._drops = drops
+        self._leads_inward = leads_inward
         self._waiters: dict[Peer, dict[bytes, PingWaiter]] = {}
 
     # Endpoints.
 
     def move(self, peer: Peer, endpoint: Endpoint, *, proven: bool) -> None:
-        """Use another endpoint of a peer.
+        """Use another endpoint of a peer, or none if that is behind the tunnel itself.
 
         Args:
             peer: whose.
             endpoint: the new one.
             proven: whether it is known to be the peer's; see `Path.move`.
         """
+        if self._leads_inward(endpoint):
+            self._leave(peer)
+            return
         host, port = endpoint.multiaddr.endpoint()
         ceiling = link_mtu(host, port, endpoint.socket.mark)
         peer.path.move(endpoint, is_ipv6=endpoint.socket.is_ipv6, ceiling=ceiling, proven=proven)
@@ -67,7 +85,7 @@ class Proving:
     def follow(self, peer: Peer, endpoint: Endpoint, now: int) -> None:
         """Use the endpoint that a message of a peer came from; a stock device is believed."""
         self.move(peer, endpoint, proven=False)
-        if not peer.is_weft:
+        if not peer.is_weft and peer.path.endpoint is not None:
             self.prove(peer, now)
         self._attendant.attend(peer)
 
@@ -152,6 +170,9 @@ class Proving:
         endpoint = peer.path.endpoint
         if not isinstance(endpoint, Endpoint):
             return
+        if self._leads_inward(endpoint):
+            self._leave(peer)
+            return
         # Our address there may be gone.
         peer.path.endpoint = Endpoint(endpoint.socket, endpoint.address)
         host, port = endpoint.multiaddr.endpoint()
@@ -161,8 +182,11 @@ class Proving:
         self._search_mtu(peer, now)
         self._attendant.attend(peer)
 
-    def leave(self, peer: Peer) -> None:
-        """Nothing may go to the endpoint of a peer any more."""
+    def _leave(self, peer: Peer) -> None:
+        """The endpoint of a peer is behind the tunnel itself: what is sent there would be sealed again and again."""
+        self._drops["endpoint behind the tunnel itself"] += 1
+        if peer.path.endpoint is not None:
+            log.error("the route to %s leads into the tunnel itself; nothing is sent there", peer.path.endpoint)
         peer.path.endpoint = None
         peer.path.is_proven = False
         peer.mtu_probe = peer.proving = None

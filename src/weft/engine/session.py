@@ -82,6 +82,7 @@ class Session:
         when_unanswered: Callable[[Peer], None] = lambda peer: None,
         events: Events | None = None,
         captures: Captures | None = None,
+        leads_inward: Callable[[Endpoint], bool] = lambda endpoint: False,
     ) -> None:
         """Build the machines; nothing is sent before `run` does.
 
@@ -94,6 +95,7 @@ class Session:
             when_unanswered: called when a peer did not answer an initiation, and may be looked for elsewhere (`aim`).
             events: of the node; what is told here is who comes, moves and goes.
             captures: of the node; who listens goes on listening when the session is built anew.
+            leads_inward: whether what is sent to an endpoint would come back by the node's own interface.
         """
         self._terms = terms
         self._firewall = firewall
@@ -104,7 +106,7 @@ class Session:
         self.gate = Gate(terms.static, tunnel_for=self._tunnel_for, random_bytes=terms.random_bytes)
         self.contacts = Contacts(terms, self.gate.table, drops, timestamp_floor, self._handle_removed)
         routes = self.contacts.routes
-        self.proving = Proving(self, terms.clock, when_changed)
+        self.proving = Proving(self, terms.clock, when_changed, drops, leads_inward)
         self.transmitter = Transmitter(self, drops)
         self.captures = captures or Captures()
         self.outbound = Outbound(routes, firewall, self.transmitter, self, terms.clock, drops, self.captures)

@@ -199,7 +199,7 @@ class Underlay:
         for socket in self.sockets:
             if socket.is_ipv6 == (":" in host):
                 endpoint = Endpoint(socket, socket.address_of(host, port))
-                if self.is_inward(self.route_to(endpoint)):
+                if self.leads_inward(endpoint):
                     raise UsageError(
                         f"the route to {host} leads into {self.overlay}: the tunnel would carry itself; give {host} a "
                         "route of its own, or see fwmark in weft.toml"
@@ -212,9 +212,11 @@ class Underlay:
         """The way of what is sent to an endpoint, as routes are now."""
         return route_to(endpoint.multiaddr.endpoint()[0], endpoint.socket.mark)
 
-    def is_inward(self, route: Route | None) -> bool:
-        """Whether a route leads into the node's own interface."""
-        return route is not None and 0 != route.ifindex == interface_index(self.overlay)
+    def leads_inward(self, endpoint: Endpoint) -> bool:
+        """Whether what is sent to an endpoint would come back by the node's own interface."""
+        overlay = interface_index(self.overlay)
+        route = self.route_to(endpoint) if overlay else None
+        return route is not None and route.ifindex == overlay
 
     def has_route(self, endpoint: Endpoint) -> bool:
         """Whether what is sent to an endpoint leaves this machine."""

@@ -26,7 +26,6 @@ import asyncio
 import logging
 import os
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -38,7 +37,7 @@ from weft.engine.peer import Endpoint, Peer
 from weft.engine.session import Session
 from weft.engine.underlay import Underlay
 from weft.io.changes import Change, watch_changes
-from weft.io.clock import monotonic_ns
+from weft.io.clock import HAS_BOOT_CLOCK, monotonic_ns
 from weft.io.netlink import local_addresses
 from weft.io.routes import Route, route_to
 from weft.io.udp import link_mtu
@@ -78,8 +77,8 @@ class World:
         dialler: Dialler,
         underlay: Underlay,
         events: Events,
-        drops: Counter[str],
         open_missing: Callable[[], None],
+        clock: Callable[[], int] = monotonic_ns,
     ) -> None:
         """Begin without knowing anything.
 
@@ -88,15 +87,15 @@ class World:
             dialler: calls them.
             underlay: the listeners.
             events: what is told.
-            drops: of the node.
             open_missing: opens the listeners whose addresses this machine has got since.
+            clock: monotonic ns, which goes on while the machine sleeps where that can be.
         """
         self._session = session
         self._dialler = dialler
         self._underlay = underlay
         self._events = events
-        self._drops = drops
         self._open_missing = open_missing
+        self._clock = clock
         self._ways: dict[Peer, list[Way]] = {}
 
     # The network.
@@ -109,18 +108,15 @@ class World:
 
     async def handle_change(self, change: Change) -> None:
         """Something has changed."""
-        is_outside = Change.UNDERLAY in change
         peers = list(self._session.contacts)
         self._ways = {peer: self._ways[peer] for peer in peers if peer in self._ways}
         for number, peer in enumerate(peers, 1):
-            if peer.tunnel in self._session.contacts.by_tunnel:
-                self._leave_if_inward(peer)
-                if self._note_ways(peer) and is_outside:
-                    self._session.proving.handle_way_changed(peer, monotonic_ns())
-                    self._look_for(peer)
+            if peer.tunnel in self._session.contacts.by_tunnel and self._note_ways(peer):
+                self._session.proving.handle_way_changed(peer, self._clock())
+                self._look_for(peer)
             if number % AT_ONCE == 0:
                 await asyncio.sleep(0)
-        if is_outside:
+        if Change.UNDERLAY in change:
             await self.look_up_addresses()
 
     async def watch_addresses(self) -> None:
@@ -149,17 +145,9 @@ class World:
         before, self._ways[peer] = self._ways.get(peer), ways
         return before != ways
 
-    def _leave_if_inward(self, peer: Peer) -> None:
-        """Leave an endpoint that is reached through the tunnel itself: what is sent there would come back for ever."""
-        endpoint = peer.path.endpoint
-        if isinstance(endpoint, Endpoint) and self._underlay.is_inward(self._underlay.route_to(endpoint)):
-            self._drops["endpoint behind the tunnel itself"] += 1
-            log.error("the route to %s leads into %s: nothing is sent there", endpoint, self._underlay.overlay)
-            self._session.proving.leave(peer)
-
     def _look_for(self, peer: Peer) -> None:
         """A peer may be reached by another way than before, or not be there any more."""
-        if not peer.tunnel.is_up(monotonic_ns()):
+        if not peer.tunnel.is_up(self._clock()):
             self._dialler.call_again(peer)
             return
         endpoint = peer.path.endpoint
@@ -173,11 +161,11 @@ class World:
 
     async def watch_clocks(self) -> None:
         """Act when the machine has slept or this process has stood still, until cancelled."""
-        awake_ns, boot_ns, wall_ns = time.monotonic_ns(), monotonic_ns(), time.time_ns()
+        awake_ns, boot_ns, wall_ns = time.monotonic_ns(), self._clock(), time.time_ns()
         while True:
             await asyncio.sleep(CLOCK_S)
             before = awake_ns, boot_ns, wall_ns
-            awake_ns, boot_ns, wall_ns = time.monotonic_ns(), monotonic_ns(), time.time_ns()
+            awake_ns, boot_ns, wall_ns = time.monotonic_ns(), self._clock(), time.time_ns()
             lost_s = lost_time_s(awake_ns - before[0], boot_ns - before[1], wall_ns - before[2])
             if lost_s is not None:
                 await self.handle_resumed(lost_s)
@@ -213,18 +201,18 @@ class World:
                 self._look_for(peer)
 
 
-def lost_time_s(awake_ns: int, boot_ns: int, wall_ns: int) -> float | None:
-    """How much of the time between two looks at the clocks nobody could use, or None if that is as it should be.
+def lost_time_s(awake_ns: int, boot_ns: int, wall_ns: int, *, has_boot_clock: bool = HAS_BOOT_CLOCK) -> float | None:
+    """How much of the time between two looks at the clocks nobody could use; None if all is as it should be.
 
-    A clock that stops in sleep beside one that goes on tells how long the machine slept. Where there is only one, the
-    wall clock stands in, which a person may also have set. Either clock tells how long this process stood still.
+    The clock that goes on in sleep tells how long the machine slept and how long this process stood still. Where there
+    is none the wall clock stands in, which a person may also have set: then peers are asked for nothing.
 
     Args:
-        awake_ns: by the clock that stops while the machine sleeps, where there is one.
-        boot_ns: by the clock that goes on.
-        wall_ns: by the clock on the wall, which may be set.
+        awake_ns: by the clock that timers go by.
+        boot_ns: by the clock that keys grow older by.
+        wall_ns: by the clock on the wall.
+        has_boot_clock: whether the second of them goes on in sleep.
     """
-    has_boot_clock = hasattr(time, "CLOCK_BOOTTIME")
     passed_ns = max(awake_ns, boot_ns if has_boot_clock else wall_ns)
     lost_s = passed_ns / 1e9 - CLOCK_S
     return lost_s if lost_s >= LEAP_S else None

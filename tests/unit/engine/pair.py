@@ -174,6 +174,9 @@ class FakeSocket:
             count += 1
         return [Received(memoryview(bytearray(data)), segment, first.source, first.ecn)]
 
+    def address_of(self, host: str, port: int) -> Address:
+        return (host, port, 0, 0) if ":" in host else (host, port)
+
     def move(self, host: str) -> None:
         """Another address from now on, as behind a NAT that forgot; nothing arrives at the old one."""
         del self.net.sockets[self.source]

@@ -14,12 +14,16 @@ from tests.unit.engine.pair import FakeTun
 from weft.engine import lifetime as lifetime_module
 from weft.engine import memory as memory_module
 from weft.engine import underlay as underlay_module
+from weft.engine import world as world_module
 from weft.engine.config import Config
 from weft.engine.dial import STEP_S
 from weft.engine.lifetime import Lifetime
 from weft.engine.readers import read_socket
 from weft.engine.stage import MAX_DEATHS
+from weft.engine.underlay import Underlay
 from weft.errors import ConfigError, TransportError
+from weft.io.changes import Change
+from weft.io.routes import Route
 from weft.multiaddr import decode_multiaddr
 
 
@@ -30,7 +34,8 @@ def test_each_task_that_is_killed_by_name_comes_back_and_the_tunnel_stays(run: C
         assert await ping(alice, bob)
         assert alice.stage is not None
         names = [task.name for task in alice.stage.tasks()]
-        assert {name.split("/")[0] for name in names} == {"peers", "dial", "udp", "store", "housekeeping", "addresses"}
+        watches = {"network", "clocks", "resolver", "addresses"}
+        assert {name.split("/")[0] for name in names} == {"peers", "dial", "udp", "store", "housekeeping", *watches}
         session = alice.running
         for name in names:
             alice.stage.kill(name)
@@ -158,9 +163,9 @@ def test_peer_that_is_not_where_it_was_last_is_found_where_it_was_before(run: Ca
 def test_change_of_addresses_is_told_to_peers_and_seen_in_what_the_node_says(
     run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changes: list[Callable[[], Coroutine[Any, Any, None]]] = []
+    changes: list[Callable[[Change], Coroutine[Any, Any, None]]] = []
 
-    async def watch(handle_change: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def watch(handle_change: Callable[[Change], Coroutine[Any, Any, None]], _: Callable[[str], bool]) -> None:
         changes.append(handle_change)
         await asyncio.get_running_loop().create_future()
 
@@ -173,13 +178,14 @@ def test_change_of_addresses_is_told_to_peers_and_seen_in_what_the_node_says(
         peer = bob.running.contacts.by_key(alice.identity.noise_public)
         assert peer is not None
         before = peer.path.rx_bytes
-        monkeypatch.setattr(lifetime_module, "local_addresses", addresses)
-        await changes[0]()
+        monkeypatch.setattr(world_module, "local_addresses", addresses)
+        monkeypatch.setattr(Underlay, "route_to", lambda *_: Route(7, b"", b""))
+        await changes[0](Change.UNDERLAY)
         await asyncio.sleep(0.1)
         assert peer.path.rx_bytes > before
         assert alice.underlay.addresses == ["192.0.2.77"]
 
-    monkeypatch.setattr(lifetime_module, "watch_addresses", watch)
+    monkeypatch.setattr(world_module, "watch_changes", watch)
     run(test)
 
 
