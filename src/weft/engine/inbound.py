@@ -272,9 +272,7 @@ class Inbound:
         if kind > KIND_UDP or flags & ~FLAG_CHECKSUM_PARTIAL:
             self._drops["record: unknown kind or flag"] += 1
             return
-        if not self._may_enter(peer, packet, now):
-            if self._captures.listeners:
-                self._tell_refused(peer, packet, segment, is_partial=flags != 0)
+        if not self._may_enter(peer, packet, now, segment, flags):
             return
         if ecn == CE:
             mark_ce(packet)
@@ -380,8 +378,6 @@ class Inbound:
         packet = plain[:length]
         self._hearing.run.packets = True
         if not self._may_enter(peer, packet, now):
-            if self._captures.listeners:
-                self._tell_refused(peer, packet)
             return
         if ecn in CHANGING and not decapsulate(packet, ecn):
             self._drops["data: congestion met, not ECN-capable"] += 1
@@ -390,28 +386,32 @@ class Inbound:
             self._position += length
             self._merging = peer.tunnel
 
-    def _may_enter(self, peer: Peer, packet: memoryview, now: int) -> bool:
-        """Whether the inner source belongs to the peer, and the firewall lets the packet in."""
+    def _may_enter(self, peer: Peer, packet: memoryview, now: int, segment: int = 0, flags: int = 0) -> bool:
+        """Whether the inner source belongs to the peer, and the firewall lets the packet in.
+
+        Segment and flags are those of its record, for whoever captures what does not enter.
+        """
         if len(packet) < 40 and (len(packet) < 20 or packet[0] >> 4 == 6):
             self._drops["record: too short"] += 1
             return False
         source = packet[8:24] if packet[0] >> 4 == 6 else packet[12:16]
         if source != peer.address and self._routes.lookup(source) is not peer:
             self._drops["source is not the peer's"] += 1
+            if self._captures.listeners:
+                self._tell_refused(peer, packet, segment, flags, "source is not the peer's")
             return False
         verdict = self._firewall.inbound(packet, now, peer.tunnel.peer_public)
         if verdict is _ACCEPT:
             return True
+        if self._captures.listeners:
+            self._tell_refused(peer, packet, segment, flags, self._firewall.reason)
         if verdict is _REJECT:
             self._attendant.handle_refused(peer, packet, now)
         return False
 
-    def _tell_refused(self, peer: Peer, packet: memoryview, segment: int = 0, *, is_partial: bool = False) -> None:
+    def _tell_refused(self, peer: Peer, packet: memoryview, segment: int, flags: int, reason: str) -> None:
         """Tell a packet that may not enter to whoever captures."""
-        source = packet[8:24] if packet[0] >> 4 == 6 else packet[12:16]
-        is_theirs = source == peer.address or self._routes.lookup(source) is peer
-        reason = self._firewall.reason if is_theirs else "source is not the peer's"
-        self._captures.put("in", peer, [packet], segment, is_partial=is_partial, dropped=reason)
+        self._captures.put("in", peer, [packet], segment, is_partial=flags != 0, dropped=reason)
 
     def _flush(self) -> None:
         """Write what is still being merged; its buffer is free again."""
