@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from weft.api.problem import CONTENT_TYPE, Problem, error_of
-from weft.api.v0.route import Route, Stream
+from weft.api.v0.route import Document, Route, Stream
 from weft.errors import Broken, TransportError, UsageError
 
 P = TypeVar("P", bound=msgspec.Struct)
@@ -55,8 +55,10 @@ class Client:
         """
         return _decode(self.socket, reply, route.result)
 
-    def fetch(self, route: Route[P, R], parameters: P | None = None, *, patience_s: float = PATIENCE_S) -> bytes:
-        """The reply as the daemon wrote it: one JSON object.
+    def fetch(
+        self, route: Route[P, R] | Document, parameters: P | None = None, *, patience_s: float = PATIENCE_S
+    ) -> bytes:
+        """The reply as the daemon wrote it: one JSON object, or what a document is.
 
         Args:
             route: what to ask, one of `weft.api.v0.table`.
@@ -172,7 +174,7 @@ class _UnixConnection(http.client.HTTPConnection):
         self._socket: socket.socket | None = None
 
     def ask(
-        self, row: Route[Any, Any] | Stream[Any, Any], parameters: msgspec.Struct | None
+        self, row: Route[Any, Any] | Stream[Any, Any] | Document, parameters: msgspec.Struct | None
     ) -> http.client.HTTPResponse:
         """The daemon's reply, whose body is still to be read.
 

@@ -37,6 +37,7 @@ from weft.cli.command import Group
         "genkey": "weft.cli.keys:genkey",
         "genpsk": "weft.cli.keys:genpsk",
         "pubkey": "weft.cli.keys:pubkey",
+        "bugreport": "weft.cli.bugreport:bugreport",
         "completion": "weft.cli.completion:completion",
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

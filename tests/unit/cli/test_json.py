@@ -29,6 +29,7 @@ RUNS: dict[str, Sequence[str]] = {
     "weft peer disconnect": ["loom"],
     "weft ping": ["-c", "1", "loom"],
     "weft import": ["hub.conf"],
+    "weft bugreport": ["-o", "-"],
     "weft key backup": ["copy"],
     "weft key restore": ["key"],
 }
