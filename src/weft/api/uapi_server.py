@@ -81,7 +81,8 @@ class UapiServer:
             self._socket = ApiSocket(self._directory / f"{ifname}.sock")
             self._server = await asyncio.start_unix_server(self._welcome, sock=self._socket.socket)
         except (OSError, UsageError) as error:
-            log.warning("`wg` can't see %s: %s", ifname, error)
+            # What it advises is about the socket of the API.
+            log.warning("`wg` can't see %s: %s", ifname, str(error).partition(";")[0])
 
     async def _close(self) -> None:
         for client in self._clients:
