@@ -11,7 +11,7 @@ from weft.engine.environment import allowed_offloads
 from weft.engine.lifetime import Lifetime
 from weft.engine.record import title_of
 from weft.engine.status import Interface, Ports
-from weft.errors import DecodeError, UsageError
+from weft.errors import ConfigError, DecodeError, UsageError
 from weft.firewall.rules import Rule, decode_rule, encode_rule
 from weft.identity import encode_wireguard_key
 from weft.io.passing import take
@@ -130,9 +130,11 @@ class Fc00:
         life.firewall.set_rules(after)
         try:
             await life.save()
-        except BaseException:
+        except BaseException as error:
             life.firewall.set_rules(before)
             life.memory.handle_change()
+            if isinstance(error, ConfigError):
+                raise ConfigError(f"{error}; nothing was changed") from error
             raise
         life.events.publish("rules-changed", text)
 
