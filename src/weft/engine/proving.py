@@ -74,7 +74,7 @@ class Proving:
             proven: whether it is known to be the peer's; see `Path.move`.
         """
         if self._leads_inward(endpoint):
-            self._leave(peer)
+            self._leave_inward(peer)
             return
         host, port = endpoint.multiaddr.endpoint()
         ceiling = link_mtu(host, port, endpoint.socket.mark)
@@ -171,7 +171,7 @@ class Proving:
         if not isinstance(endpoint, Endpoint):
             return
         if self._leads_inward(endpoint):
-            self._leave(peer)
+            self._leave_inward(peer)
             return
         # Our address there may be gone.
         peer.path.endpoint = Endpoint(endpoint.socket, endpoint.address)
@@ -182,15 +182,19 @@ class Proving:
         self._search_mtu(peer, now)
         self._attendant.attend(peer)
 
-    def _leave(self, peer: Peer) -> None:
-        """The endpoint of a peer is behind the tunnel itself: what is sent there would be sealed again and again."""
-        self._drops["endpoint behind the tunnel itself"] += 1
-        if peer.path.endpoint is not None:
-            log.error("the route to %s leads into the tunnel itself; nothing is sent there", peer.path.endpoint)
+    def leave(self, peer: Peer) -> None:
+        """Nothing may go to the endpoint of a peer any more."""
         peer.path.endpoint = None
         peer.path.is_proven = False
         peer.mtu_probe = peer.proving = None
         peer.refresh()
+
+    def _leave_inward(self, peer: Peer) -> None:
+        """The endpoint of a peer is behind the tunnel itself: what is sent there would be sealed again and again."""
+        self._drops["endpoint behind the tunnel itself"] += 1
+        if peer.path.endpoint is not None:
+            log.error("the route to %s leads into the tunnel itself; nothing is sent there", peer.path.endpoint)
+        self.leave(peer)
 
     def look_at_links(self, peers: Iterable[Peer]) -> None:
         """Ask the kernel anew how much fits a datagram to each stock device in use; for the engine, once a second.

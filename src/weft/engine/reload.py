@@ -75,6 +75,10 @@ class Reloading:
         if psk != life.terms.network_psk:
             applied = [*dict.fromkeys([*applied, "network.secret_file"])]
         self._set(config, psk)
+        if life.session is not None and config.peer.fwmark != old.peer.fwmark:
+            for peer in life.session.contacts:
+                # Rules may give marked packets another way.
+                life.session.proving.handle_way_changed(peer, life.terms.clock())
         if applied:
             life.events.publish("config-changed", f"changed: {', '.join(applied)}")
         return Reloaded(applied=applied, needs_restart=self.waiting())
