@@ -100,7 +100,8 @@ def show_interface(interface: Interface) -> None:
         click.echo("no interface")
         return
     offloads = f", offloads {' '.join(interface.offloads)}" if interface.offloads else ""
-    click.echo(f"{interface.ifname} is up: {interface.address}, MTU {interface.mtu}{offloads}")
+    addresses = " ".join([interface.address or "", *interface.addresses])
+    click.echo(f"{interface.ifname} is up: {addresses}, MTU {interface.mtu}{offloads}")
 
 
 _from = click.option("--from", "peer", type=PEER, metavar="PEER", help="Only from this peer.")
