@@ -1,10 +1,11 @@
 """Runs a command in a host as a unit file says, as far as that needs no systemd.
 
-    python -m tests.system.sandbox UNIT DIRECTORY COMMAND...
+    python -m tests.system.sandbox RIGHTS DIRECTORY COMMAND...
 
-DIRECTORY becomes /var/lib/weft. It emulates what could keep the service from its work: user and capabilities, the file
-system that can only be read, hidden homes and /tmp, the filter of system calls and address families, memory that is
-never writable and executable.
+RIGHTS are capabilities as setpriv takes them; `root` changes nothing but what is seen of the file system, for a
+person's command beside the service. DIRECTORY becomes /var/lib/weft. It emulates what could keep the service from its
+work: user and capabilities, the file system that can only be read, hidden homes and /tmp, the filter of system calls
+and address families, memory that is never writable and executable.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+UNIT = Path("systemd/weft.service").resolve()
 USER = 65_534
 STATE = Path("/var/lib/weft")
 _CLONE_NEWNS = 0x00020000
@@ -26,20 +28,19 @@ _PR_SET_MDWE, _PR_MDWE_REFUSE_EXEC_GAIN = 65, 1
 _SCMP_ACT_ERRNO, _SCMP_ACT_ALLOW, _SCMP_CMP_EQ = 0x00050000, 0x7FFF0000, 4
 
 
-def settings_of(unit: Path) -> dict[str, list[str]]:
-    """What a unit sets, each value in the order of the file."""
+def settings_of_unit() -> dict[str, list[str]]:
+    """What the unit sets, each value in the order of the file."""
     found: dict[str, list[str]] = defaultdict(list)
-    for line in unit.read_text().splitlines():
+    for line in UNIT.read_text().splitlines():
         if assignment := re.match(r"(\w+)=(.*)", line):
             found[assignment[1]].append(assignment[2])
     return found
 
 
-def capability_names(unit: Path) -> str:
-    """As setpriv takes them: all but these are gone."""
-    settings = settings_of(unit)
-    assert settings["AmbientCapabilities"] == settings["CapabilityBoundingSet"]
-    return ",".join(["-all", *(f"+{name.removeprefix('CAP_').lower()}" for name in settings["AmbientCapabilities"])])
+def rights_of_unit() -> str:
+    """As setpriv takes them."""
+    (names,) = settings_of_unit()["AmbientCapabilities"]
+    return ",".join(["-all", *(f"+{name.removeprefix('CAP_').lower()}" for name in names.split())])
 
 
 def hide(directory: Path) -> None:
@@ -72,9 +73,9 @@ def mount(*words: str) -> None:
     subprocess.run(["mount", *words], check=True)
 
 
-def restrict(unit: Path) -> None:
+def restrict() -> None:
     """Refuse system calls, address families and memory as the unit says."""
-    settings = settings_of(unit)
+    settings = settings_of_unit()
     libc = ctypes.CDLL(None, use_errno=True)
     if settings["MemoryDenyWriteExecute"] == ["yes"]:
         assert libc.prctl(_PR_SET_MDWE, _PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0) == 0, os.strerror(ctypes.get_errno())
@@ -123,14 +124,15 @@ def allowed_calls(lines: list[str]) -> set[str]:
 
 
 if __name__ == "__main__":
-    unit, directory, *command = sys.argv[1:]
+    rights, directory, *command = sys.argv[1:]
     if directory != "-":
         hide(Path(directory))
-        rights = capability_names(Path(unit))
+        if rights == "root":
+            os.execvp(command[0], command)
         user = [f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--no-new-privs"]
         capabilities = [f"--inh-caps={rights}", f"--ambient-caps={rights}", f"--bounding-set={rights}"]
-        inner = [sys.executable, "-m", "tests.system.sandbox", unit, "-", *command]
+        inner = [sys.executable, "-m", "tests.system.sandbox", rights, "-", *command]
         os.execvp("setpriv", ["setpriv", *user, *capabilities, *inner])
-    restrict(Path(unit))
+    restrict()
     os.umask(0o077)
     os.execvp(command[0], command)

@@ -28,6 +28,7 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from struct import Struct
 from typing import Final, NamedTuple, Self
 
@@ -136,7 +137,7 @@ class Tun:
             name, flags = _interface_of(descriptor)
             if not flags & _IFF_TUN:
                 raise UsageError(f"{name} is a TAP device; weft needs a TUN")
-            if not flags & _IFF_NO_PI:
+            if not _kernel_flags(name) & _IFF_NO_PI:
                 raise UsageError(f"{name} has packet information in front of each packet; open it with IFF_NO_PI")
             os.set_blocking(descriptor, False)
             os.set_inheritable(descriptor, False)
@@ -279,6 +280,8 @@ def _attached(name: str, wanted: Sequence[int], failing: str, needs: str) -> int
             fcntl.ioctl(fd, _TUNSETIFF, _INTERFACE_REQUEST.pack(name.encode(), flags))
         except OSError as error:
             failure = error
+            if error.errno != errno.EINVAL:
+                break
         else:
             return fd
     os.close(fd)
@@ -300,6 +303,14 @@ def _interface_of(fd: int) -> tuple[str, int]:
         raise UsageError("the descriptor is none of a TUN device that is attached to an interface") from error
     name, flags = _INTERFACE_REQUEST.unpack(answer)
     return name.rstrip(b"\0").decode(), flags
+
+
+def _kernel_flags(name: str) -> int:
+    """Flags of a device as sysfs has them: in what the descriptor says, IFF_NOFILTER hides IFF_NO_PI."""
+    try:
+        return int(Path("/sys/class/net", name, "tun_flags").read_text(), 16)
+    except OSError:
+        return _IFF_NO_PI
 
 
 def _ask_offloads(fd: int) -> tuple[str, ...]:
