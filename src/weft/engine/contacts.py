@@ -36,65 +36,33 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from ipaddress import IPv6Network, ip_address, ip_network
 
 from msgspec.structs import replace
 
-from weft.burst.header import MAX_TOTAL_BYTES
-from weft.burst.join import Budget, Joiner
-from weft.burst.size import LossMeter
-from weft.engine.endpoints import Endpoints
+from weft.engine.making import Maker, Terms, networks_of
 from weft.engine.peer import Endpoint, Network, Peer
 from weft.engine.record import new_record, record_of, title_of
 from weft.errors import DecodeError, UsageError
 from weft.identity import (
-    Identity,
     PeerId,
     address_of,
     decode_wireguard_key,
     is_usable_address,
 )
 from weft.io.store import StoredPeer
-from weft.mesh.notices import Hello, Notices
-from weft.mesh.probe import Prober
-from weft.multiaddr import decode_multiaddr
 from weft.noise.allowed import AllowedSources
 from weft.noise.keypair import KeypairTable
-from weft.noise.primitives import KEY_BYTES, StaticKey
 from weft.noise.tunnel import Tunnel
-from weft.paths.path import Path
 
 MAX_STRANGERS = 1024
 MAX_BLOCKED = 1024
-BOOT_BYTES = 8
-SECOND_NS = 1_000_000_000
 
 OVERLAY = IPv6Network("fc00::/8")
 """Of weft nodes, each of which has one address there: no network around it gives anybody a part of it."""
 
 Displaced = list[tuple[bytes, StoredPeer | None]]
 """Keys whose records were replaced, and those records, in the order in which they are to be put back."""
-
-
-@dataclass(kw_only=True)
-class Terms:
-    """What all peers of a node are made with; a change of the configuration changes it."""
-
-    identity: Identity
-    static: StaticKey
-    network_psk: bytes = field(repr=False)
-    """Of the shared network secret; zeros without one."""
-    keepalive_ns: int
-    mtu: int
-    """Of the fc00 interface."""
-    accepts_unknown: bool
-    fixed_pieces: int | None
-    random_bytes: Callable[[int], bytes]
-    clock: Callable[[], int]
-    """Monotonic ns."""
-    wall_clock: Callable[[], int]
-    """Ns since 1970."""
 
 
 class Contacts:
@@ -117,9 +85,7 @@ class Contacts:
     ) -> None:
         self._terms = terms
         self._when_removed = when_removed
-        self._table = table
-        self._drops = drops
-        self._budget = Budget()
+        self._maker = Maker(terms, table, drops)
         self._by_key: dict[bytes, Peer] = {}
         self._by_name: dict[str, bytes] = {}
         self.by_tunnel: dict[Tunnel, Peer] = {}
@@ -242,7 +208,7 @@ class Contacts:
                 self.remove(peer)
             self._block(key, record)
             return [(key, before)]
-        made = self._made(key, record) if peer is None else None
+        made = self._maker.make(key, record, self.timestamp_floor, self.capabilities) if peer is None else None
         displaced = self._take(key, record, take=take)
         self._block(key, None)
         if made is not None:
@@ -344,7 +310,7 @@ class Contacts:
     def _take(self, key: bytes, record: StoredPeer, *, take: bool) -> Displaced:
         """Make the networks of a record free, or refuse it."""
         losses: dict[bytes, set[Network]] = {}
-        for network in _networks(key, record):
+        for network in networks_of(key, record):
             owner = self.routes.owner_of(network)
             if network == OVERLAY or network == ip_network(self._terms.identity.address):
                 raise UsageError(f"{network} is of weft itself and can't be given to a peer")
@@ -360,37 +326,6 @@ class Contacts:
             displaced += self.put(loser, replace(old, allowed_ips=kept))
         return displaced
 
-    def _made(self, key: bytes, record: StoredPeer) -> Peer:
-        terms, is_weft = self._terms, record.kind == "weft"
-        tunnel = Tunnel(
-            terms.static,
-            key,
-            table=self._table,
-            random_bytes=terms.random_bytes,
-            preshared_key=self._preshared_key(record),
-            persistent_keepalive_ns=self._keepalive_ns(record),
-            # Newer ones went to others only: what went to somebody who was forgotten is in it.
-            timestamp_floor=self.timestamp_floor,
-        )
-        meter = LossMeter()
-        notices = prober = None
-        if is_weft:
-            hello = Hello(terms.identity.peer_id.public_key, MAX_TOTAL_BYTES, terms.mtu, self.capabilities)
-            # Not of the process: what a peer remembers of us is void when we have forgotten what it said.
-            notices = Notices(terms.random_bytes(BOOT_BYTES), hello, self._drops)
-            prober = Prober(terms.identity, terms.random_bytes, self._drops)
-        return Peer(
-            tunnel,
-            Path(can_probe=is_weft, fixed_pieces=terms.fixed_pieces),
-            Joiner(self._budget, meter, self._drops),
-            meter,
-            notices=notices,
-            prober=prober,
-            allowed=_networks(key, record),
-            peer_id=record.peer_id,
-            standing=record.standing,
-        )
-
     def _welcome(self, peer: Peer) -> None:
         self._by_key[peer.tunnel.peer_public] = peer
         self.by_tunnel[peer.tunnel] = peer
@@ -404,31 +339,14 @@ class Contacts:
         self._name(key, peer.name, record.name)
         peer.name, peer.standing = record.name, record.standing
         peer.peer_id = peer.peer_id or record.peer_id
-        networks = _networks(key, record)
+        networks = networks_of(key, record)
         if networks != peer.allowed:
             for network in peer.allowed:
                 self.routes.remove(network)
             for network in networks:
                 self.routes.insert(network, peer)
             peer.allowed = networks
-        known, configured = map(decode_multiaddr, record.endpoints), map(decode_multiaddr, record.configured)
-        endpoints = Endpoints(known, configured)
-        if (endpoints.known, endpoints.configured) != (peer.endpoints.known, peer.endpoints.configured):
-            peer.endpoints = endpoints
-        peer.keepalive_s = record.keepalive_s
-        peer.tunnel.set_persistent_keepalive(self._keepalive_ns(record))
-        peer.preshared_key = decode_wireguard_key(record.psk) if record.psk else None
-        peer.tunnel.set_preshared_key(self._preshared_key(record))
-
-    def _preshared_key(self, record: StoredPeer) -> bytes:
-        if record.kind == "weft":
-            return self._terms.network_psk
-        return decode_wireguard_key(record.psk) if record.psk else bytes(KEY_BYTES)
-
-    def _keepalive_ns(self, record: StoredPeer) -> int:
-        if record.keepalive_s is not None:
-            return record.keepalive_s * SECOND_NS
-        return self._terms.keepalive_ns if record.kind == "weft" else 0
+        self._maker.settle(peer, record)
 
     def _block(self, key: bytes, record: StoredPeer | None) -> None:
         """Keep the record of somebody who is blocked, or don't keep it any more."""
@@ -450,9 +368,3 @@ def decode_key(text: str) -> bytes:
         return decode_wireguard_key(text) if text.endswith("=") else PeerId.from_text(text).noise_public_key
     except DecodeError:
         return b""
-
-
-def _networks(key: bytes, record: StoredPeer) -> tuple[Network, ...]:
-    """All that the peer of a record has, each once; the own address of a weft node first."""
-    own = [ip_network(address_of(key))] if record.kind == "weft" else []
-    return tuple(dict.fromkeys([*own, *map(ip_network, record.allowed_ips)]))

@@ -21,11 +21,11 @@ from pathlib import Path
 from weft.engine import dial
 from weft.engine.capture import Captures
 from weft.engine.config import Config, load_network_psk
-from weft.engine.contacts import Terms
 from weft.engine.environment import allowed_offloads, fixed_pieces
 from weft.engine.events import Events
 from weft.engine.given import GivenInterface
 from weft.engine.interface import INTERFACE_MTU, OverlayInterface
+from weft.engine.making import Terms
 from weft.engine.memory import FLOOR_AHEAD_S, Memory
 from weft.engine.passed import Passed
 from weft.engine.peer import Network

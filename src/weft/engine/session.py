@@ -21,10 +21,11 @@ from itertools import count
 from weft.burst.header import MAX_TOTAL_BYTES, TYPE_DATA
 from weft.burst.size import REPORT_INTERVAL_NS
 from weft.engine.capture import Captures
-from weft.engine.contacts import Contacts, Terms
+from weft.engine.contacts import Contacts
 from weft.engine.delivery import Delivery
 from weft.engine.events import Events
 from weft.engine.inbound import Inbound
+from weft.engine.making import Terms
 from weft.engine.outbound import Outbound
 from weft.engine.peer import Endpoint, Peer
 from weft.engine.presence import Presence

@@ -32,7 +32,8 @@ import weft.engine.proving
 import weft.noise.keypair
 from tests.unit.engine import packets
 from weft.burst.records import KIND_PACKET, KIND_TCP, KIND_UDP
-from weft.engine.contacts import Contacts, Terms
+from weft.engine.contacts import Contacts
+from weft.engine.making import Terms
 from weft.engine.peer import Endpoint, Peer
 from weft.engine.session import Session
 from weft.firewall.firewall import Firewall

@@ -12,7 +12,8 @@ import pytest
 
 from tests.unit.engine.pair import WALL_NS, S, add_device, identity
 from weft.engine import contacts as contacts_module
-from weft.engine.contacts import Contacts, Terms
+from weft.engine.contacts import Contacts
+from weft.engine.making import Terms
 from weft.engine.peer import Peer
 from weft.errors import UsageError
 from weft.identity import encode_wireguard_key, is_usable_address
@@ -288,7 +289,7 @@ def test_peer_that_is_removed_leaves_nothing_behind() -> None:
     assert removed == [peer]
     assert len(contacts) == len(contacts.by_tunnel) == 0
     assert contacts.routes.lookup(alice.address) is None
-    assert not contacts._table.handshakes
+    assert not contacts._maker._table.handshakes
     assert contacts.by_key(alice.noise_public) is None
 
 
