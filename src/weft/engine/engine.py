@@ -65,7 +65,7 @@ class Engine:
         self.settings = Settings(self._life)
         self.listeners = Listeners(self._life, self.settings)
         self.transports = Transports(self._life, self.settings)
-        self.wireguard = Wireguard(self._life, self.peers)
+        self.wireguard = Wireguard(self._life, self.peers, self.settings)
         self.logs = Logbook(self._life.events)
 
     async def start(self) -> None:

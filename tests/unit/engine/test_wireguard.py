@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from ipaddress import IPv6Address, ip_network
@@ -12,7 +13,7 @@ import pytest
 
 from tests.unit.engine.nodes import LISTEN, directory
 from tests.unit.engine.pair import identity
-from weft.engine.config import Config, Fc00Section, PeerSection
+from weft.engine.config import load_config
 from weft.engine.device import (
     AllowedIpChange,
     ChangeRefusedError,
@@ -55,8 +56,9 @@ def allowed(node: Engine, key: bytes) -> list[str]:
 
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncIterator[Engine]:
-    config = Config(peer=PeerSection(listen=(LISTEN,)), fc00=Fc00Section(addresses=("10.7.0.1/24", "fd07::1/64")))
-    engine = Engine(directory(tmp_path, "alice"), config)
+    config = directory(tmp_path, "alice") / "weft.toml"
+    config.write_text(f'[peer]\nlisten = ["{LISTEN}"]\n[fc00]\naddresses = ["10.7.0.1/24", "fd07::1/64"]\n')
+    engine = Engine(config.parent, load_config(config))
     await engine.start()
     yield engine
     await engine.stop()
@@ -256,16 +258,49 @@ async def test_change_that_can_not_be_saved_changes_nothing(busy: Engine, monkey
     assert settled(busy) == before
 
 
-async def test_what_weft_sets_elsewhere_is_refused_unless_it_is_so_already(busy: Engine) -> None:
+async def test_key_of_the_node_is_refused_unless_it_is_so_already(busy: Engine) -> None:
     device = busy.wireguard.device()
     await busy.wireguard.change(
         DeviceChange(private_key=device.private_key, listen_port=device.listen_port, fwmark=0, peers=[])
     )
     await busy.wireguard.change(DeviceChange(listen_port=0))
+    assert busy.wireguard.device().listen_port == device.listen_port
     with pytest.raises(ChangeRefusedError) as caught:
         await busy.wireguard.change(DeviceChange(private_key=PSK, peers=[PeerChange(public_key=PHONE, remove=True)]))
     assert caught.value.errno == errno.EPERM
     assert peer_of(busy, PHONE) is not None
+
+
+async def test_port_is_changed_in_the_configuration(busy: Engine, tmp_path: Path) -> None:
+    port = free_port()
+    await busy.wireguard.change(DeviceChange(listen_port=port))
+    assert busy.wireguard.device().listen_port == port
+    assert load_config(tmp_path / "alice" / "weft.toml").peer.listen == (f"/ip4/127.0.0.1/udp/{port}",)
+
+
+async def test_port_that_is_in_use_is_refused_and_nothing_changes(busy: Engine) -> None:
+    before = busy.wireguard.device().listen_port
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        with pytest.raises(ChangeRefusedError) as caught:
+            await busy.wireguard.change(
+                DeviceChange(listen_port=other.getsockname()[1], peers=[PeerChange(public_key=PHONE, remove=True)])
+            )
+    assert caught.value.errno == errno.EADDRINUSE
+    assert (busy.wireguard.device().listen_port, peer_of(busy, PHONE) is not None) == (before, True)
+
+
+async def test_port_is_what_it_was_when_a_peer_can_not_be_so(busy: Engine) -> None:
+    change = PeerChange(public_key=PHONE, allowed_ips=prefixes(str(BOB_NETWORK)))
+    with pytest.raises(UsageError):
+        await busy.wireguard.change(DeviceChange(listen_port=free_port(), peers=[change]))
+    assert busy._life.config.peer.listen == (LISTEN,)
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 # Files of wg-quick.
