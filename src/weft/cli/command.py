@@ -130,8 +130,8 @@ class Group(Command, click.Group):
         self.lazy = lazy or {}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All commands, in the order of the table."""
-        return [*self.lazy, *self.commands]
+        """All commands, in the order of the code and then of the table."""
+        return [*self.commands, *self.lazy]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of that name, loaded if it was not yet."""

@@ -82,6 +82,7 @@ def get(settings: Settings, key: str) -> None:
 
 @config.command(
     "set",
+    short_help="Give KEY a VALUE in weft.toml.",
     result=config_api.SET,
     examples=(
         "weft config set peer.accept known",
@@ -115,7 +116,11 @@ def unset(settings: Settings, key: str) -> None:
     _change(settings, config_api.UNSET, UnsetKey(key=key), key, None)
 
 
-@config.command(result=Checked, examples=("weft config check", "weft config check ~/new.toml && weft reload"))
+@config.command(
+    short_help="Tell whether a node can start with FILE.",
+    result=Checked,
+    examples=("weft config check", "weft config check ~/new.toml && weft reload"),
+)
 @click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
 @pass_settings
 def check(settings: Settings, file: Path | None) -> None:

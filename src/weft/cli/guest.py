@@ -50,6 +50,7 @@ def guest() -> None:
 
 
 @guest.command(
+    short_help="Take the device NAME in, and print its file and QR code.",
     examples=(
         "weft guest add phone",
         "weft guest add phone --endpoint vpn.example.org:1312 --allowed-ips 10.7.0.2/32",

@@ -57,6 +57,7 @@ def show(settings: Settings) -> None:
 
 
 @key.command(
+    short_help="Write the key to FILE, for its owner alone.",
     result=KeyInfo,
     examples=("weft key backup /media/stick/weft.key", "weft key backup - | gpg -c -o weft.key.gpg"),
 )

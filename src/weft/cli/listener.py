@@ -27,7 +27,12 @@ def listener() -> None:
     """Where this node listens for others: `peer.listen` in weft.toml."""
 
 
-@listener.command("list", result=listener_api.LIST, examples=("weft listener list", "weft listener list --json"))
+@listener.command(
+    "list",
+    short_help="List the listeners, and what the kernel does for them.",
+    result=listener_api.LIST,
+    examples=("weft listener list", "weft listener list --json"),
+)
 @pass_settings
 def list_(settings: Settings) -> None:
     """List the listeners: as configured, really, and what the kernel does for them."""
@@ -48,7 +53,11 @@ def start(settings: Settings, multiaddr: str) -> None:
     settings.answer(listener_api.START, ChangeListener(multiaddr=multiaddr), show_listeners)
 
 
-@listener.command(result=listener_api.STOP, examples=("weft listener stop /ip6/::/udp/1312",))
+@listener.command(
+    short_help="Listen on MULTIADDR no longer.",
+    result=listener_api.STOP,
+    examples=("weft listener stop /ip6/::/udp/1312",),
+)
 @click.argument("multiaddr", type=LISTENER)
 @pass_settings
 def stop(settings: Settings, multiaddr: str) -> None:

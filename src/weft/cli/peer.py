@@ -76,6 +76,7 @@ def _show_list(listed: PeerList) -> None:
 
 
 @peer.command(
+    short_help="Call a weft node, and wait until the tunnel is up.",
     result=peer_api.CONNECT,
     examples=(
         "weft peer connect /ip4/192.0.2.1/udp/1312/p2p/12D3KooW…",

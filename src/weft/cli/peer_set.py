@@ -39,6 +39,7 @@ KEEPALIVE = click.option(
 
 @click.command(
     "set",
+    short_help="Change what is settled about PEER.",
     cls=Command,
     result=peer_api.SET,
     examples=(
@@ -111,6 +112,7 @@ def set_(
 @click.command(
     "add-wireguard",
     cls=Command,
+    short_help="Take a stock WireGuard device as a peer.",
     result=peer_api.ADD_WIREGUARD,
     examples=(
         'weft peer add-wireguard "$(cat phone.pub)" --name phone --allowed-ips 10.7.0.2/32',

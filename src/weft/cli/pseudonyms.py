@@ -43,7 +43,8 @@ _WORDS = frozenset(
 )
 """Words of weft's own: who calls somebody so gives nothing away."""
 _OWN_FILES = frozenset("key state.json lock weft.toml daemon.log api.sock api.token network.secret".split())
-_CODE = frozenset({*sys.stdlib_module_names, *"weft aiohttp click cls cryptography msgspec pyroute2 rich self".split()})
+_SECTIONS = frozenset("api fc00 log network peer transport".split())
+_CODE = frozenset({*sys.stdlib_module_names, *_SECTIONS, *"weft aiohttp click cls msgspec self".split()})
 _EXTENSIONS = frozenset("conf json key lock log pcap psk py secret service so sock tmp token toml txt".split())
 _LIBRARY = re.compile(r"(.*/(?:(?:site|dist)-packages|python3\.\d+|src(?=/weft/)))(/.*\.py)")
 

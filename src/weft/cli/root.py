@@ -7,39 +7,67 @@ import click
 from weft import __version__
 from weft.cli.command import Group
 
+COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
+    "This node": {
+        "init": ("weft.cli.init:init", "Make a key and a commented weft.toml."),
+        "up": ("weft.cli.up:up", "Start the daemon in the background, and the interface."),
+        "down": ("weft.cli.up:down", "Take the interface away, and end the daemon."),
+        "daemon": ("weft.cli.daemon:daemon", "Run the node in the foreground."),
+        "info": ("weft.cli.info:info", "Show who this node is and where it can be reached."),
+        "status": ("weft.cli.status:status", "Show this node and its peers, one line each."),
+        "wait": ("weft.cli.wait:wait", "Return when the daemon answers, or a peer is up."),
+        "key": ("weft.cli.key:key", "See, back up and restore the key."),
+    },
+    "Peers": {
+        "peer": ("weft.cli.peer:peer", "Call, list, change, block and forget peers."),
+        "ping": ("weft.cli.ping:ping", "Probe a peer, and show path and round trip."),
+    },
+    "Stock WireGuard devices": {
+        "guest": ("weft.cli.guest:guest", "Take phones and other devices in."),
+        "import": ("weft.cli.import_:import_", "Take the peers of a wg-quick file."),
+        "wg-config": ("weft.cli.wg_config:wg_config", "Print the wg-quick file for a device."),
+        "show": ("weft.cli.show_wg:show", "Show node and peers as `wg show` does."),
+        "genkey": ("weft.cli.keys:genkey", "Make the private key of a device."),
+        "genpsk": ("weft.cli.keys:genpsk", "Make a preshared key."),
+        "pubkey": ("weft.cli.keys:pubkey", "Print the public key of a private key."),
+    },
+    "Interface and firewall": {
+        "fc00": ("weft.cli.fc00:fc00", "The interface, and what others may reach through it."),
+        "trace": ("weft.cli.trace:trace", "Show what would become of a packet, rule by rule."),
+        "capture": ("weft.cli.capture:capture", "Show the packets inside the tunnels."),
+    },
+    "Settings": {
+        "config": ("weft.cli.config:config", "Show, check and change the configuration."),
+        "reload": ("weft.cli.reload:reload", "Let the daemon read weft.toml anew."),
+        "listener": ("weft.cli.listener:listener", "Where this node listens for others."),
+        "transport": ("weft.cli.transport:transport", "What carries the tunnels."),
+    },
+    "When something is wrong": {
+        "logs": ("weft.cli.logs:logs", "Show what the daemon logged."),
+        "task": ("weft.cli.task:task", "See and restart the tasks inside the daemon."),
+        "bugreport": ("weft.cli.bugreport:bugreport", "Collect what a bug report needs, and name nobody."),
+    },
+    "Shells": {
+        "completion": ("weft.cli.completion:completion", "Print the completion script for a shell."),
+    },
+}
+"""All commands in the order of the help: where each is, and one line about it, so that the help loads none of them."""
+
+
+class Root(Group):
+    """The command itself, whose commands stand under headings."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands."""
+        width = max(map(len, self.lazy))
+        for heading, commands in COMMANDS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name.ljust(width), line) for name, (_, line) in commands.items()])
+
 
 @click.group(
-    cls=Group,
-    lazy={
-        "init": "weft.cli.init:init",
-        "up": "weft.cli.up:up",
-        "down": "weft.cli.up:down",
-        "daemon": "weft.cli.daemon:daemon",
-        "info": "weft.cli.info:info",
-        "status": "weft.cli.status:status",
-        "logs": "weft.cli.logs:logs",
-        "wait": "weft.cli.wait:wait",
-        "ping": "weft.cli.ping:ping",
-        "peer": "weft.cli.peer:peer",
-        "fc00": "weft.cli.fc00:fc00",
-        "trace": "weft.cli.trace:trace",
-        "capture": "weft.cli.capture:capture",
-        "listener": "weft.cli.listener:listener",
-        "transport": "weft.cli.transport:transport",
-        "config": "weft.cli.config:config",
-        "reload": "weft.cli.reload:reload",
-        "task": "weft.cli.task:task",
-        "guest": "weft.cli.guest:guest",
-        "show": "weft.cli.show_wg:show",
-        "wg-config": "weft.cli.wg_config:wg_config",
-        "import": "weft.cli.import_:import_",
-        "key": "weft.cli.key:key",
-        "genkey": "weft.cli.keys:genkey",
-        "genpsk": "weft.cli.keys:genpsk",
-        "pubkey": "weft.cli.keys:pubkey",
-        "bugreport": "weft.cli.bugreport:bugreport",
-        "completion": "weft.cli.completion:completion",
-    },
+    cls=Root,
+    lazy={name: where for commands in COMMANDS.values() for name, (where, _) in commands.items()},
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     examples=(
         "weft up                                                  # on both machines",

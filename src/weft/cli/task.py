@@ -35,7 +35,9 @@ def list_(settings: Settings) -> None:
     settings.answer(task_api.LIST, None, show)
 
 
-@task.command(result=task_api.RESTART, examples=("weft task restart udp",))
+@task.command(
+    short_help="Stop the task NAME and let it start anew.", result=task_api.RESTART, examples=("weft task restart udp",)
+)
 @click.argument("name", type=TASK)
 @pass_settings
 def restart(settings: Settings, name: str) -> None:

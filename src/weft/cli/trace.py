@@ -77,6 +77,7 @@ def trace_in(settings: Settings, /, **packet: Any) -> None:
 
 @trace.command(
     "out",
+    short_help="Show what becomes of a packet to DESTINATION.",
     result=packet_api.TRACE_OUT,
     examples=(
         "weft trace out fc89:54a1:b598:365f:357:d6a:b108:db7b /tcp/80",

@@ -31,7 +31,11 @@ def list_(settings: Settings) -> None:
     settings.answer(transport_api.LIST, None, show_transports)
 
 
-@transport.command(result=transport_api.ENABLE, examples=("weft transport enable ip6",))
+@transport.command(
+    short_help="Open the listeners of the transport NAME.",
+    result=transport_api.ENABLE,
+    examples=("weft transport enable ip6",),
+)
 @click.argument("name", type=TRANSPORT)
 @pass_settings
 def enable(settings: Settings, name: str) -> None:
@@ -39,7 +43,11 @@ def enable(settings: Settings, name: str) -> None:
     settings.answer(transport_api.ENABLE, ChangeTransport(name=name), show_transports)
 
 
-@transport.command(result=transport_api.DISABLE, examples=("weft transport disable ip4",))
+@transport.command(
+    short_help="Close the listeners of the transport NAME.",
+    result=transport_api.DISABLE,
+    examples=("weft transport disable ip4",),
+)
 @click.argument("name", type=TRANSPORT)
 @pass_settings
 def disable(settings: Settings, name: str) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -7,7 +8,21 @@ from typing import NoReturn
 import pytest
 
 from tests.unit.api.fake_engine import FakeEngine, serving_in_thread
+from tests.unit.cli.machine import Machine
 from tests.unit.cli.terminal import Terminal
+
+# Python runs this at its start; a daemon then finds the fake where it looks for the engine.
+SITECUSTOMIZE = """
+import sys, types
+module = types.ModuleType("weft.engine.engine")
+def fake(name):
+    if name != "Engine":
+        raise AttributeError(name)
+    from tests.unit.cli import fake_daemon
+    return fake_daemon.Engine
+module.__getattr__ = fake
+sys.modules["weft.engine.engine"] = module
+"""
 
 
 @pytest.fixture
@@ -27,3 +42,14 @@ def node(weft: Terminal) -> Iterator[FakeEngine]:
 
 def _refuse(name: str, *, offloads: bool) -> NoReturn:
     raise PermissionError("a TUN needs CAP_NET_ADMIN")
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(SITECUSTOMIZE)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WEFT_")}
+    environment["PYTHONPATH"] = os.pathsep.join((str(tmp_path / "site"), str(Path(__file__).parents[3])))
+    machine = Machine(tmp_path / "node", environment)
+    yield machine
+    machine("down")

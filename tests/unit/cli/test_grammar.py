@@ -111,13 +111,23 @@ def test_help_says_what_exit_codes_mean(weft: Terminal) -> None:
     assert "exit code is 0 if it was done, 1 if that failed, 2 if it was asked wrongly, 130 if it was interrupt" in told
 
 
-def test_group_lists_each_command_with_a_line_of_its_own(weft: Terminal) -> None:
+def test_group_lists_each_command_with_a_whole_line_of_its_own(weft: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     for way, command in ALL:
         if isinstance(command, click.Group):
-            listed = weft.bare(*way, "--help").out.split("Commands:")[1].split("Examples:")[0].strip("\n").splitlines()
-            names = command.list_commands(click.Context(command))
-            assert [line.split()[0] for line in listed] == names
-            assert all(len(line.split()) > 2 for line in listed)
+            told = re.split(r"--help +Show this message and exit.\n", weft.bare(*way, "--help").out)[1]
+            listed = [line for line in told.split("Examples:")[0].splitlines() if line.startswith("  ")]
+            assert [line.split()[0] for line in listed] == command.list_commands(click.Context(command))
+            assert all(len(line.split()) > 2 and line.endswith(".") and line[-3:] != "..." for line in listed), way
+
+
+def test_help_loads_no_command() -> None:
+    program = (
+        "import sys; from weft.cli import main; main(['--help']);"
+        "print([name for name in ('weft.cli.status', 'weft.engine.config', 'rich', 'asyncio') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("\n[]\n")
 
 
 def test_version_is_told(weft: Terminal) -> None:
@@ -155,7 +165,7 @@ def test_wrong_usage_is_one_line_and_exit_2(weft: Terminal, args: tuple[str, ...
 def test_group_without_a_command_shows_its_help(weft: Terminal, group: tuple[str, ...]) -> None:
     seen = weft.bare(*group)
     assert seen.code == 2
-    assert "Commands:" in seen.err
+    assert re.search("^(Commands|Peers):$", seen.err, re.MULTILINE)
 
 
 def test_environment_is_used_and_options_win_wherever_they_stand(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from tests.unit.api.fake_engine import KEY, FakeEngine
 from tests.unit.cli.examples import typed as typed_in
+from tests.unit.cli.machine import Machine
 from tests.unit.cli.terminal import Terminal
 from tests.unit.cli.test_real_daemon import make_machine
 from weft.cli.command import Command, every_command
@@ -82,9 +84,26 @@ def test_json_of_command_is_as_its_schema_says(
     check(command, seen.out)
 
 
-def test_json_around_the_life_of_a_real_daemon_is_as_the_schemas_say(tmp_path: Path) -> None:
-    machine = make_machine(tmp_path / "node")
-    for command in ("init", "up", "info", "status", "logs", "down"):
+def test_json_around_the_life_of_a_daemon_is_as_the_schemas_say(machine: Machine) -> None:
+    for command in ("init", "up", "down"):
         seen = machine(command, "--json")
         assert seen.code == 0, seen.err
         check(f"weft {command}", seen.out)
+
+
+def test_json_of_a_real_daemon_is_as_the_schemas_say(tmp_path: Path) -> None:
+    machine = make_machine(tmp_path / "node")
+    with (machine.directory / "weft.toml").open("a") as config:
+        config.write("[fc00]\nstart = false\n")
+    process = machine.start_daemon()
+    added = machine("peer", "add-wireguard", KEY, "--name", "phone", "--allowed-ips", "10.0.0.2/32", "--json")
+    check("weft peer add-wireguard", added.out)
+    for command in ("info", "status", "logs", "peer list", "fc00 status", "fc00 ports", "task list", "config show"):
+        seen = machine(*command.split(), "--json")
+        assert seen.code == 0, seen.err
+        check(f"weft {command}", seen.out)
+    report = machine("bugreport", "--json").out
+    check("weft bugreport", report)
+    assert json.loads(report)["missing"] == {}
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)

@@ -8,7 +8,6 @@ import signal
 import stat
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,30 +20,6 @@ from weft.engine.manual import render_default
 from weft.io.store import Store
 
 SECRET = "a secret that many share"
-
-# Python runs this at its start; a daemon then finds the fake where it looks for the engine.
-SITECUSTOMIZE = """
-import sys, types
-module = types.ModuleType("weft.engine.engine")
-def fake(name):
-    if name != "Engine":
-        raise AttributeError(name)
-    from tests.unit.cli import fake_daemon
-    return fake_daemon.Engine
-module.__getattr__ = fake
-sys.modules["weft.engine.engine"] = module
-"""
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text(SITECUSTOMIZE)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("WEFT_")}
-    environment["PYTHONPATH"] = os.pathsep.join((str(tmp_path / "site"), str(Path(__file__).parents[3])))
-    machine = Machine(tmp_path / "node", environment)
-    yield machine
-    machine("down")
 
 
 def test_init_makes_a_private_key_and_a_valid_commented_configuration(weft: Terminal) -> None:

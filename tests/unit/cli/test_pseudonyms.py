@@ -47,7 +47,7 @@ def test_private_text_gets_pseudonyms(text: str, cleaned: str) -> None:
         "/tcp/80 /udp/0 /icmp /v0/peer/list /proc/self",
         "host.example.org nothing.invalid localhost",
         "2026-11-20 17:19:22,123 ERROR weft.engine: task udp/0.0.0.0/1312 died",
-        "Linux 6.1.0-13-amd64, CPython 3.11.2, weft.toml, state.json, asyncio.base_events",
+        "Linux 6.1.0-13-amd64, CPython 3.11.2, weft.toml: api.listen: state.json, asyncio.base_events",
         "await self._life.start(argument)",
         "valid_lft forever metric 256 mtu 1500 deadbeef",
         "kind weft, state up, 44 pieces, 1/2",
