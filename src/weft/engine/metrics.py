@@ -25,7 +25,6 @@ from weft.engine.peer import Peer
 from weft.engine.presence import id_of
 from weft.identity import PeerId, encode_wireguard_key
 from weft.io import process
-from weft.io.clock import monotonic_ns
 
 Read = Callable[[Lifetime], dict[tuple[str, ...], Number]]
 ReadPeer = Callable[[Peer, int], Number]
@@ -61,7 +60,7 @@ def _peers(life: Lifetime) -> list[Peer]:
 
 
 def _states(life: Lifetime) -> dict[tuple[str, ...], Number]:
-    now = monotonic_ns()
+    now = life.terms.clock()
     states = Counter(_state_of(peer, now) for peer in _peers(life))
     return _by_name((state, states[state]) for state in ("up", "connecting", "idle"))
 
@@ -256,7 +255,7 @@ class Metrics:
         for metric, pieces in BURSTS:
             yield Histogram(metric, pieces(self._life))
         peers = _peers(self._life)
-        now = monotonic_ns()
+        now = self._life.terms.clock()
         ids = self._ids_of(peers)
         names = [peer.name or id_ for peer, id_ in zip(peers, ids, strict=True)]
         if len(set(names)) < len(names):
