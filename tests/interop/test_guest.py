@@ -114,9 +114,11 @@ def test_what_wireguard_go_ran_from_is_imported_and_the_other_side_changes_one_l
     for device, address in ((old, STOCK_IP4), (other, WEFT_IP4)):
         device.route(f"{address}/32")
     until(lambda: crosses(old.host, STOCK_IP4), "the two devices are connected")
-    conf = secret_file(lab, old.host.run("wg", "showconf", old.ifname).replace("[Peer]", "# other\n[Peer]"), "wg0")
+    shown = old.host.run("wg", "showconf", old.ifname).replace("[Peer]", "# other\n[Peer]")
+    shown = shown.replace("[Interface]", f"[Interface]\nAddress = {WEFT_IP4}/32")
+    conf = secret_file(lab, shown, "wg0")
     old.kill()
-    node = Node(cable.left.host, lab.directory("node"), f'[fc00]\naddresses = ["{WEFT_IP4}/32"]\n')
+    node = Node(cable.left.host, lab.directory("node"))
     node.up(*EVERYTHING)
     assert node.weft("import", "--dry-run", str(conf)).startswith(f"would add other with {STOCK_IP4}/32 at {at}\n")
     assert node.peers() == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -196,6 +197,33 @@ def test_key_of_the_node_is_not_set_by_wg(table: Table) -> None:
     assert table.refused(*words) == "Unable to modify interface: Operation not permitted\n"
     assert table.peer(table.stock.public_key) is None
     assert "the key of a weft node" in table.alice.weft("logs")
+
+
+def test_port_and_mark_are_set_by_wg_and_the_tunnel_goes_on(table: Table) -> None:
+    table.wg("set", table.ifname, "listen-port", "1414", "fwmark", "0x77")
+    assert table.wg("show", table.ifname, "listen-port") == "1414\n"
+    assert table.wg("show", table.ifname, "fwmark") == "0x77\n"
+    assert {listener.multiaddr for listener in table.alice.status().listeners} == {
+        "/ip4/0.0.0.0/udp/1414",
+        "/ip6/::/udp/1414",
+    }
+    until(lambda: table.reaches(table.bob.address), "packets cross from the new port")
+    assert table.bob.peer(table.alice).endpoint == f"{table.to_bob.left.ip4}:1414"
+    table.wg("set", table.ifname, "listen-port", str(PORT), "fwmark", "off")
+    assert table.wg("show", table.ifname, "fwmark") == "off\n"
+    until(lambda: table.reaches(table.bob.address), "packets cross from the old port")
+
+
+def test_port_that_is_in_use_is_refused_by_its_name(table: Table) -> None:
+    taken = table.alice.host.start(
+        sys.executable, "-c", "import socket; s=socket.socket(2, 2); s.bind(('', 1515)); print('bound'); input()"
+    )
+    taken.wait_for("bound")
+    assert table.refused("set", table.ifname, "listen-port", "1515") == (
+        "Unable to modify interface: Address already in use\n"
+    )
+    assert table.wg("show", table.ifname, "listen-port") == f"{PORT}\n"
+    taken.stop()
 
 
 def test_fault_in_a_file_changes_nothing(table: Table) -> None:

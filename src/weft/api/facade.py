@@ -130,8 +130,10 @@ class Wireguard(Protocol):
     async def change(self, change: DeviceChange) -> None:
         """Do what `wg` asks, all of it or nothing."""
 
-    async def add(self, devices: builtins.list[PeerSettings]) -> builtins.list[PeerStatus]:
-        """Take stock devices as peers, all or none."""
+    async def add(
+        self, devices: builtins.list[PeerSettings], addresses: builtins.list[str]
+    ) -> builtins.list[PeerStatus]:
+        """Take stock devices as peers, all or none, and more addresses for the node."""
 
     def config(self, peer: str | None) -> DeviceConfig:
         """What a stock device must be told; None for one that is to become a peer."""

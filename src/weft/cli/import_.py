@@ -18,8 +18,8 @@ from weft.errors import ConfigError
 
 _COMMANDS = "weft runs no commands; run it beside"
 _NOT_TAKEN = {
-    "ListenPort": "weft listens where [peer] listen in weft.toml says",
-    "FwMark": "set it in weft.toml",
+    "ListenPort": "`weft listener list` shows where this node listens, `weft listener start` adds more",
+    "FwMark": "`weft config set peer.fwmark` sets it",
     "DNS": "weft does not change the resolver of this machine; set it there",
     "MTU": "the interface of weft has its own",
     "Table": "the routes of allowed addresses are in the main table",
@@ -52,7 +52,7 @@ class ImportResult(msgspec.Struct, frozen=True, kw_only=True):
     instead_of: str | None
     """What they know until now: the key of the file; None if it has none."""
     addresses: list[str]
-    """Of the file's interface, for `[fc00] addresses`."""
+    """Of the file's interface, which this node has from now on."""
     not_taken: list[NotTaken]
 
 
@@ -66,7 +66,7 @@ class ImportResult(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--dry-run", is_flag=True, help="Show what would become of the file, and do nothing.")
 @pass_settings
 def import_(settings: Settings, *, file: Path, dry_run: bool) -> None:
-    """Take the peers of the wg-quick file FILE, all or none; those with a known key are changed.
+    """Take the peers of the wg-quick file FILE and its addresses, all or nothing; peers that are known are changed.
 
     A peer is called as the comment above its [Peer] says, or as the file. The key of the file is not taken, for this
     node has its own: the other sides must be told the public key that is printed.
@@ -75,7 +75,9 @@ def import_(settings: Settings, *, file: Path, dry_run: bool) -> None:
     names = list(names_of(found.peers, file.stem))
     if not names:
         raise ConfigError("has no [Peer]", file=str(file))
+    taken = [address for address in found.values("Address") if not _is_overlay(address)]
     asked = Import(
+        addresses=taken,
         peers=[
             PeerSettings(
                 public_key=peer.public_key,
@@ -86,7 +88,7 @@ def import_(settings: Settings, *, file: Path, dry_run: bool) -> None:
                 keepalive_s=peer.keepalive_s,
             )
             for name, peer in zip(names, found.peers, strict=True)
-        ]
+        ],
     )
     instead_of, client = _old_key(found, file), settings.client
     if dry_run:
@@ -98,12 +100,8 @@ def import_(settings: Settings, *, file: Path, dry_run: bool) -> None:
         peers=names,
         public_key=public_key,
         instead_of=instead_of,
-        addresses=found.values("Address"),
-        not_taken=[
-            NotTaken(key=key, why=_NOT_TAKEN[key])
-            for key in dict.fromkeys(key for key, _ in found.interface)
-            if key in _NOT_TAKEN
-        ],
+        addresses=taken,
+        not_taken=_not_taken(found, taken),
     )
     if settings.json:
         click.echo(msgspec.json.encode(result))
@@ -111,16 +109,25 @@ def import_(settings: Settings, *, file: Path, dry_run: bool) -> None:
         _show(result, asked.peers)
 
 
+def _not_taken(found: WgQuickFile, taken: list[str]) -> list[NotTaken]:
+    own = [address for address in found.values("Address") if address not in taken]
+    keys = dict.fromkeys(key for key, _ in found.interface if key in _NOT_TAKEN)
+    return [
+        *(NotTaken(key="Address", why=f"{address} is of the file's key") for address in own),
+        *(NotTaken(key=key, why=_NOT_TAKEN[key]) for key in keys),
+    ]
+
+
 def _show(result: ImportResult, peers: list[PeerSettings]) -> None:
     for peer in peers:
         at = f" at {peer.endpoint}" if peer.endpoint else ""
         click.echo(f"{'would add' if result.dry_run else 'added'} {peer.name} with {', '.join(peer.allowed_ips)}{at}")
+    if result.addresses:
+        has = "would have" if result.dry_run else "has"
+        click.echo(f"this node {has} the address {', '.join(result.addresses)} as well")
     instead = f", instead of {result.instead_of}" if result.instead_of else ""
     click.echo(f"# tell each of them the key of this node{instead}:")
     click.echo(f"PublicKey = {result.public_key}")
-    if result.addresses:
-        quoted = ", ".join(f'"{address}"' for address in result.addresses)
-        click.echo(f"# Address: write `addresses = [{quoted}]` under [fc00] in weft.toml")
     for line in result.not_taken:
         click.echo(f"# {line.key}: not taken; {line.why}")
 
@@ -135,6 +142,14 @@ def _read(file: Path) -> WgQuickFile:
     if len(content) > MAX_FILE_BYTES:
         raise ConfigError(f"is larger than {MAX_FILE_BYTES:,} bytes", file=str(file))
     return decode_file(text, str(file))
+
+
+def _is_overlay(address: str) -> bool:
+    """Whether an address is in fc00::/8, where each node has the one of its key."""
+    from ipaddress import ip_interface
+
+    ip = ip_interface(address).ip
+    return ip.version == 6 and ip.packed[0] == 0xFC
 
 
 def _old_key(found: WgQuickFile, file: Path) -> str | None:

@@ -23,7 +23,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from ipaddress import ip_network
+from ipaddress import ip_interface, ip_network
 from typing import Any
 
 from weft.errors import ConfigError, DecodeError, UsageError
@@ -71,7 +71,8 @@ class WgQuickFile:
     """What a file says.
 
     Attributes:
-        interface: keys and values of `[Interface]`, in the file's order; a key may come several times.
+        interface: keys and values of `[Interface]`, in the file's order; a key may come several times. Addresses are
+            normalised, the rest is as it was written.
         peers: in the file's order.
     """
 
@@ -124,6 +125,13 @@ def _prefixes(value: str) -> list[str]:
         return [str(ip_network(part.strip(), strict=False)) for part in value.split(",") if part.strip()]
     except ValueError:
         raise DecodeError(f"prefixes such as 10.7.0.2/32, fd07::/64, not {value!r}") from None
+
+
+def _addresses(value: str) -> str:
+    try:
+        return ", ".join(str(ip_interface(part.strip())) for part in value.split(",") if part.strip())
+    except ValueError:
+        raise DecodeError(f"addresses such as 10.7.0.2/24, fd07::2/64, not {value!r}") from None
 
 
 def _endpoint(value: str) -> str:
@@ -218,22 +226,27 @@ class _Reader:
             hint = f"did you mean {known[near[0]]}?" if near else f"there are: {', '.join(known.values())}"
             raise self._error(number, name, f"unknown key; {hint}")
         if self._section == "interface":
-            self._found.interface.append((key, value))
+            self._found.interface.append(
+                (key, self._decoded(_addresses, value, key, number) if key == "Address" else value)
+            )
             return
         if key in self._seen and key != "AllowedIPs":
             raise self._error(number, key, f"is set in line {self._seen[key]} already")
         self._seen[key] = number
         attribute, decode = _PEER_KEYS[key]
-        try:
-            decoded = decode(value)
-        except DecodeError as error:
-            raise self._error(number, key, f"expected {error.expected}") from None
-        except UsageError as error:
-            raise self._error(number, key, str(error)) from None
+        decoded = self._decoded(decode, value, key, number)
         peer = self._found.peers[-1]
         if key == "AllowedIPs":
             decoded = peer.allowed_ips + [prefix for prefix in decoded if prefix not in peer.allowed_ips]
         setattr(peer, attribute, decoded)
+
+    def _decoded(self, decode: Callable[[str], Any], value: str, key: str, number: int) -> Any:
+        try:
+            return decode(value)
+        except DecodeError as error:
+            raise self._error(number, key, f"expected {error.expected}") from None
+        except UsageError as error:
+            raise self._error(number, key, str(error)) from None
 
     def _error(self, line: int, key: str, message: str) -> ConfigError:
         return ConfigError(message, file=f"{self._file}:{line}", key=key)

@@ -190,8 +190,10 @@ class FakeWireguard:
     async def change(self, change: DeviceChange) -> None:
         self._did("change", change)
 
-    async def add(self, devices: builtins.list[PeerSettings]) -> builtins.list[PeerStatus]:
-        self._did("add", devices)
+    async def add(
+        self, devices: builtins.list[PeerSettings], addresses: builtins.list[str]
+    ) -> builtins.list[PeerStatus]:
+        self._did("add", devices, addresses)
         return [
             a_peer(
                 each.name, id=None, kind="wireguard", addresses=each.allowed_ips, wireguard_public_key=each.public_key

@@ -46,7 +46,7 @@ def peer(*lines: str) -> str:
 
 def test_file_is_read_as_wg_reads_it() -> None:
     found = decode_file(FILE, "wg0.conf")
-    assert found.values("Address") == ["10.7.0.1/24", "fd07::1/64", "10.8.0.1"]
+    assert found.values("Address") == ["10.7.0.1/24", "fd07::1/64", "10.8.0.1/32"]
     assert [key for key, _ in found.interface] == ["PrivateKey", "Address", "Address", "DNS", "PostUp"]
     hub, phone = found.peers
     assert (hub.name, hub.line, hub.public_key, hub.preshared_key) == ("hub", 11, KEY, PSK)
@@ -85,6 +85,10 @@ def test_name_of_a_peer_is_the_comment_at_its_head(comments: tuple[str, ...], na
         ("[Peer", "f:1: [Peer: expected [Interface] or [Peer]"),
         ("\nAddress = 10.0.0.1", "f:2: Address: stands before [Interface] and [Peer]"),
         ("[Interface]\nAdress = 10.0.0.1", "f:2: Adress: unknown key; did you mean Address?"),
+        (
+            "[Interface]\nAddress = 10.0.0.1/33",
+            "f:2: Address: expected addresses such as 10.7.0.2/24, fd07::2/64, not '10.0.0.1/33'",
+        ),
         ("[Interface]\nhello", "f:2: expected `Key = value`"),
         (peer("Endpoints = x"), "f:2: Endpoints: unknown key; did you mean Endpoint?"),
         (
@@ -148,7 +152,7 @@ def test_what_is_written_is_read_back(name: str, addresses: list[str], keepalive
         ("PersistentKeepalive", str(keepalive_s)),
     ]
     found = decode_file(encode_file([name], [("Address", ", ".join(addresses))], entries), "f")
-    assert found.values("Address") == addresses
+    assert [address.partition("/")[0] for address in found.values("Address")] == addresses
     (peer,) = found.peers
     assert [prefix.partition("/")[0] for prefix in peer.allowed_ips] == addresses
     assert (peer.public_key, peer.endpoint, peer.keepalive_s) == (KEY, "[2001:db8::1]:51820", keepalive_s)

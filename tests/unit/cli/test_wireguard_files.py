@@ -24,7 +24,7 @@ OTHER = "TrMvSoP4jYQlY6RIzBgbssQqY3vxI2Pi+y71lOWWXX0="
 FILE = f"""
 [Interface]
 PrivateKey = {OTHER}
-Address = 10.7.0.1/24, fd07::1/64
+Address = 10.7.0.1/24, fd07::1/64, fc12::1/128
 DNS = 10.7.0.53
 PostUp = secret-command %i
 MTU = 1380
@@ -204,7 +204,8 @@ def test_wg_config_of_a_weft_node_is_one_clear_line(weft: Terminal, node: FakeEn
 def test_import_takes_all_peers_and_says_what_it_does_not_take(weft: Terminal, node: FakeEngine, file: Path) -> None:
     seen = weft("import", str(file))
     assert (seen.code, seen.err) == (0, "")
-    ((devices,),) = asked(node, "add")
+    ((devices, addresses),) = asked(node, "add")
+    assert addresses == ["10.7.0.1/24", "fd07::1/64"]
     assert [(each.name, each.public_key, each.preshared_key) for each in devices] == [
         ("hub", KEY, OTHER),
         ("wg0", OTHER, None),
@@ -214,9 +215,10 @@ def test_import_takes_all_peers_and_says_what_it_does_not_take(weft: Terminal, n
     assert seen.out.splitlines() == [
         "added hub with 10.7.0.0/24, fd07::/64 at hub.example.org:51820",
         "added wg0 with 10.7.1.7/32",
+        "this node has the address 10.7.0.1/24, fd07::1/64 as well",
         f"# tell each of them the key of this node, instead of {old}:",
         f"PublicKey = {KEY}",
-        '# Address: write `addresses = ["10.7.0.1/24", "fd07::1/64"]` under [fc00] in weft.toml',
+        "# Address: not taken; fc12::1/128 is of the file's key",
         "# DNS: not taken; weft does not change the resolver of this machine; set it there",
         "# PostUp: not taken; weft runs no commands; run it beside",
         "# MTU: not taken; the interface of weft has its own",

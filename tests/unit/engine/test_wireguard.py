@@ -320,8 +320,10 @@ async def test_devices_of_a_file_become_peers(node: Engine) -> None:
         [
             settings(HUB, "hub", "10.8.0.0/24", endpoint="hub.example.org:51820", keepalive_s=25),
             settings(PHONE, "phone", "10.7.0.2/32", preshared_key=encode_wireguard_key(PSK)),
-        ]
+        ],
+        ["10.7.0.1/24", "10.12.0.1/24"],
     )
+    assert node._life.config.fc00.addresses == ("10.7.0.1/24", "fd07::1/64", "10.12.0.1/24")
     assert [(peer.name, peer.addresses, peer.endpoint) for peer in added] == [
         ("hub", ["10.8.0.0/24"], "hub.example.org:51820"),
         ("phone", ["10.7.0.2"], None),
@@ -342,7 +344,7 @@ async def test_devices_of_a_file_become_peers(node: Engine) -> None:
     ],
     ids=["weft", "name", "taken", "prefix", "endpoint", "psk", "key"],
 )
-async def test_file_with_one_wrong_device_adds_none(busy: Engine, wrong: PeerSettings) -> None:
+async def test_file_with_one_wrong_device_adds_none(busy: Engine, tmp_path: Path, wrong: PeerSettings) -> None:
     before = settled(busy)
     third = noise_public_of(bytes([3]) * 32)
     await busy.wireguard.add(
@@ -350,15 +352,17 @@ async def test_file_with_one_wrong_device_adds_none(busy: Engine, wrong: PeerSet
             settings(
                 PHONE, "phone", "10.7.0.2/32", "10.9.0.0/24", keepalive_s=25, preshared_key=encode_wireguard_key(PSK)
             )
-        ]
+        ],
+        [],
     )
     with pytest.raises(UsageError):
-        await busy.wireguard.add([settings(third, "third", "10.10.0.0/24"), wrong])
+        await busy.wireguard.add([settings(third, "third", "10.10.0.0/24"), wrong], ["10.10.0.1/24"])
+    assert "10.10.0.1/24" not in (tmp_path / "alice" / "weft.toml").read_text()
     assert settled(busy) == before
 
 
 async def test_device_is_told_what_it_needs(busy: Engine) -> None:
-    await busy.wireguard.add([settings(HUB, "guest", "10.7.0.9/32", "10.11.0.0/24")])
+    await busy.wireguard.add([settings(HUB, "guest", "10.7.0.9/32", "10.11.0.0/24")], [])
     config = busy.wireguard.config("guest")
     assert config.name == "guest"
     assert config.device_public_key == encode_wireguard_key(HUB)

@@ -22,6 +22,10 @@ class Import(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Devices, as a file of wg-quick names them."""
 
     peers: Annotated[list[PeerSettings], Meta(min_length=1, max_length=4096)]
+    addresses: Annotated[
+        list[Annotated[str, Meta(max_length=64)]],
+        Meta(max_length=64, description="Of this node besides those that it has, `10.7.0.1/24`."),
+    ] = []
 
     def __repr__(self) -> str:
         return f"Import(peers=<{len(self.peers)}>)"
@@ -41,7 +45,7 @@ async def _config(node: Facade, asked: Whose) -> DeviceConfig:
 
 
 async def _import(node: Facade, asked: Import) -> Imported:
-    peers = await node.wireguard.add(asked.peers)
+    peers = await node.wireguard.add(asked.peers, asked.addresses)
     return Imported(public_key=node.info().wireguard_public_key, peers=peers)
 
 

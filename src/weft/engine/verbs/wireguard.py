@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import builtins
 import errno
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
@@ -65,19 +67,10 @@ class Wireguard:
                 "the key of a weft node is in its directory and is not set by `wg`; leave PrivateKey as it is",
                 errno.EPERM,
             )
-        keys = self._keys(change)
-        before = {name: self._life.config.value(name) for name in keys}
-        await self._set(keys)
-        try:
-            await self._change_peers(change)
-        except BaseException:
-            await self._set(before)
-            raise
-
-    async def _change_peers(self, change: DeviceChange) -> None:
         own, psk = self._life.identity.noise_public, self._life.terms.network_psk
-        if change.replace_peers or change.peers:
-            await self._peers.apply(lambda contacts: steps_of(change, contacts, own, psk), take=True)
+        async with self._settings_first(self._keys(change)):
+            if change.replace_peers or change.peers:
+                await self._peers.apply(lambda contacts: steps_of(change, contacts, own, psk), take=True)
 
     def _keys(self, change: DeviceChange) -> dict[str, Any]:
         """What is to be changed in weft.toml."""
@@ -93,22 +86,41 @@ class Wireguard:
             ]
         return keys
 
-    async def _set(self, keys: dict[str, Any]) -> None:
-        if not keys:
-            return
+    @asynccontextmanager
+    async def _settings_first(self, keys: dict[str, Any]) -> AsyncIterator[None]:
+        """Change keys of weft.toml, and change them back if what follows fails."""
+        before = {name: self._life.config.value(name) for name in keys}
         try:
-            await self._settings.change(keys)
+            if keys:
+                await self._settings.change(keys)
         except TransportError as error:
             raise ChangeRefusedError(str(error), errno.EADDRINUSE) from error
+        try:
+            yield
+        except BaseException:
+            if keys:
+                await self._settings.change(before)
+            raise
 
-    async def add(self, devices: builtins.list[PeerSettings]) -> builtins.list[PeerStatus]:
+    async def add(
+        self, devices: builtins.list[PeerSettings], addresses: builtins.list[str]
+    ) -> builtins.list[PeerStatus]:
         """Take stock devices as peers, all or none; one that is a peer already is changed to what is given.
 
+        Args:
+            devices: the peers.
+            addresses: of this node besides those that it has, `10.7.0.1/24`.
+
         Raises:
-            UsageError: a key, a prefix, a name or an endpoint is wrong, or belongs to another peer.
+            UsageError: a key, a prefix, a name, an endpoint or an address is wrong, or belongs to somebody else.
             ConfigError: it could not be saved.
         """
-        return await self._peers.apply(lambda contacts: [step_of(device, contacts) for device in devices], take=False)
+        had = self._life.config.fc00.addresses
+        more = [address for address in dict.fromkeys(addresses) if address not in had]
+        async with self._settings_first({"fc00.addresses": [*had, *more]} if more else {}):
+            return await self._peers.apply(
+                lambda contacts: [step_of(device, contacts) for device in devices], take=False
+            )
 
     def config(self, peer: str | None) -> DeviceConfig:
         """What a stock device must be told.
