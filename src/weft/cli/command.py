@@ -78,6 +78,9 @@ class Command(click.Command):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        for parameter in self.params:
+            if isinstance(parameter.type, click.IntRange) and parameter.metavar is None:
+                parameter.metavar = "NUMBER"
         self.params += EVERYWHERE
         self.examples = examples
         match result:

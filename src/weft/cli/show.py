@@ -40,18 +40,32 @@ def table(rows: Iterable[Sequence[str]], header: Sequence[str] = ()) -> None:
 
 
 def rendered(rows: Iterable[Sequence[str]], header: Sequence[str] = ()) -> str:
-    """What `table` prints: laid out for the terminal's width if a person looks, else a line a row."""
+    """What `table` prints: a line a row, but folded between words where a person looks at a terminal too narrow."""
     cells = [[cell or "-" for cell in row] for row in rows]
-    if not cells and not header:
-        return ""
-    return _laid_out(cells, header) if is_watched() else _aligned([list(header), *cells] if header else cells)
+    if not is_watched():
+        return _aligned([list(header), *cells] if header else cells)
+    titled = [[styled(title, bold=True) for title in header], *cells] if header else cells
+    if all(cell.isascii() for line in titled for cell in line):
+        text = _aligned(titled)
+        if all(_width(line) <= shutil.get_terminal_size().columns for line in text.splitlines()):
+            return text
+    # What is not ASCII may be wider than its letters are many.
+    return _laid_out(cells, header)
 
 
 def _aligned(lines: list[list[str]]) -> str:
-    """One line a row, in columns that two spaces part."""
-    widths = [max(len(cell) for cell in column) for column in zip_longest(*lines, fillvalue="")]
-    padded = ((" " * GAP).join(map(str.ljust, line, widths)).rstrip() for line in lines)
-    return "".join(f"{line}\n" for line in padded)
+    """One line a row, in columns that are parted by spaces."""
+    measured = [[(cell, _width(cell)) for cell in line] for line in lines]
+    widths = [max(width for _, width in column) for column in zip_longest(*measured, fillvalue=("", 0))]
+    padded = (
+        (" " * GAP).join(cell + " " * (width - own) for (cell, own), width in zip(line, widths, strict=False))
+        for line in measured
+    )
+    return "".join(f"{line.rstrip()}\n" for line in padded)
+
+
+def _width(text: str) -> int:
+    return len(click.unstyle(text)) if "\x1b" in text else len(text)
 
 
 def _laid_out(cells: list[list[str]], header: Sequence[str]) -> str:
@@ -60,7 +74,7 @@ def _laid_out(cells: list[list[str]], header: Sequence[str]) -> str:
     from rich.table import Table
     from rich.text import Text
 
-    rows = [[Text.from_ansi(cell) for cell in row] for row in cells]
+    rows = [[Text.from_ansi(cell) if "\x1b" in cell else Text(cell) for cell in row] for row in cells]
     titles = [Text(title, "bold") for title in header]
     columns = list(zip(*rows, *([titles] if titles else []), strict=True))
     widths = _widths(columns)
@@ -108,9 +122,9 @@ def state(word: str, rest: str = "") -> str:
     return f"{styled(word, _COLORS.get(word))} {rest}".rstrip()
 
 
-def styled(text: str, color: str | None) -> str:
-    """A word in a colour, where there may be one."""
-    return click.style(text, fg=color) if color and is_colored() else text
+def styled(text: str, color: str | None = None, *, bold: bool = False) -> str:
+    """A word in a colour or in bold, where there may be any."""
+    return click.style(text, fg=color, bold=bold or None) if (color or bold) and is_colored() else text
 
 
 def plain(text: str) -> str:

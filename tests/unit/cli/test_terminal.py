@@ -54,6 +54,13 @@ def test_narrow_terminal_loses_nothing_and_tears_no_address(here: tuple[str, str
         assert all(len(line) <= columns for line in seen.splitlines() if not line.startswith("#"))
 
 
+def test_names_in_any_script_stay_in_their_column(here: tuple[str, str], node: FakeEngine) -> None:
+    node.peer_list = [a_peer("織機"), a_peer("loom")]
+    _, seen = at_terminal(*here, "status", columns=200, NO_COLOR="1")
+    wide, narrow = (line for line in seen.splitlines() if "weft" in line and "direct" in line)
+    assert wide.index("weft") == narrow.index("weft") - 2
+
+
 def test_table_in_a_pipe_is_plain_and_loads_no_layout(here: tuple[str, str]) -> None:
     program = (
         "import sys; from weft.cli import main; code = main(sys.argv[1:]);"
@@ -72,9 +79,10 @@ def test_table_at_a_terminal_loads_no_daemon_and_no_event_loop(here: tuple[str, 
         "import sys; from weft.cli import main; main(sys.argv[1:]);"
         "print([name for name in ('rich', 'aiohttp', 'asyncio', 'cryptography') if name in sys.modules])"
     )
-    with PseudoTerminal((sys.executable, "-c", program, *here, "status")) as terminal:
-        terminal.end()
-        assert terminal.seen.endswith("['rich']\n")
+    for columns, loaded in ((60, "['rich']"), (200, "[]")):
+        with PseudoTerminal((sys.executable, "-c", program, *here, "status"), columns=columns) as terminal:
+            terminal.end()
+            assert terminal.seen.endswith(f"\n{loaded}\n")
 
 
 def test_help_fits_the_terminal(here: tuple[str, str]) -> None:
