@@ -8,9 +8,11 @@ from ipaddress import ip_network
 from random import Random
 
 import pytest
+from msgspec.structs import replace
 
 from tests.unit.engine import forge, packets
-from tests.unit.engine.pair import Datagram, FakeSocket, Net, Node, S, add_device, identity
+from tests.unit.engine.pair import WALL_NS, Datagram, FakeSocket, Net, Node, S, add_device, identity
+from weft.engine.record import new_record
 from weft.engine.report import describe
 from weft.engine.stage import Stage
 from weft.identity import encode_wireguard_key
@@ -18,6 +20,7 @@ from weft.noise.keypair import KeypairTable
 from weft.noise.primitives import StaticKey
 from weft.noise.timers import REJECT_AFTER_MESSAGES
 from weft.noise.tunnel import Tunnel
+from weft.packet.icmpv6 import DESTINATION_UNREACHABLE
 
 
 def kinds(datagrams: list[Datagram]) -> Counter[int]:
@@ -251,6 +254,69 @@ def test_stranger_that_went_is_forgotten_and_whoever_was_asked_for_is_not() -> N
             del net.sockets[node.socket.source]
         net.run(600)
         assert [peer.peer_id for peer in bob.session.contacts] == [carol.identity.peer_id]
+
+
+def test_packet_for_a_peer_that_is_not_called_is_answered_and_does_not_wait() -> None:
+    with Net() as net:
+        alice, bob = net.node("alice"), net.node("bob")
+        net.connect(alice, bob)
+        peer = alice.peer(bob)
+        record = alice.session.contacts.record(bob.identity.noise_public)
+        assert record is not None
+        alice.session.contacts.put(bob.identity.noise_public, replace(record, standing="known"))
+        bob.session.contacts.put(alice.identity.noise_public, None)
+        alice.session.end(peer)
+        sent = len(alice.socket.calls)
+        for _ in range(3):
+            alice.tun.program_sends(packets.udp(alice.address, bob.address, b"is anybody there?"))
+            net.run(200)
+        assert len(alice.socket.calls) == sent
+        assert not peer.queue
+        assert alice.drops["peer is not called"] == 3
+        assert [packet[40] for packet in alice.tun.received] == [DESTINATION_UNREACHABLE] * 3
+        bob.call(alice)
+        net.run(1)
+        packet = packets.udp(alice.address, bob.address, b"now")
+        alice.tun.program_sends(packet)
+        net.run(1)
+        assert bob.tun.received == [packet]
+
+
+def test_peer_that_began_a_session_and_went_is_not_called() -> None:
+    with Net() as net:
+        alice, bob = net.node("alice"), net.node("bob")
+        record = new_record(bob.identity.noise_public, bob.identity.peer_id, is_weft=True)
+        alice.session.contacts.put(bob.identity.noise_public, replace(record, standing="known"))
+        bob.call(alice)
+        net.run(1)
+        assert alice.peer(bob).tunnel.is_up(net.now)
+        bob.task.cancel()
+        del net.sockets[bob.socket.source]
+        net.run(1000)
+        sent = len(alice.socket.calls)
+        net.run(1000)
+        assert len(alice.socket.calls) == sent
+        assert alice.peer(bob).tunnel.is_resting
+
+
+@pytest.mark.parametrize("kind", ["datagram", "handshake"])
+def test_peer_is_not_followed_into_the_overlay(kind: str) -> None:
+    with Net() as net:
+        alice, bob = net.node("alice"), net.node("bob")
+        net.connect(alice, bob)
+        record = alice.session.contacts.record(bob.identity.noise_public)
+        assert record is not None
+        alice.session.contacts.put(bob.identity.noise_public, replace(record, allowed_ips=["10.77.0.0/16"]))
+        before = alice.peer(bob).path.endpoint
+        bob.socket.move("10.77.0.7")
+        if kind == "datagram":
+            bob.tun.program_sends(packets.udp(bob.address, alice.address, b"from inside"))
+        else:
+            bob.peer(alice).tunnel.initiate(net.now, WALL_NS + net.now, elsewhere=True)
+            bob.session.attend(bob.peer(alice))
+        net.run(0.5)
+        assert alice.peer(bob).path.endpoint == before
+        assert alice.drops["source is of the overlay"] > 0
 
 
 # Faults.

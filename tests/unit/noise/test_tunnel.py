@@ -534,3 +534,39 @@ def test_a_keepalive_is_an_empty_message_that_authenticates() -> None:
     _, index, counter = DATA_HEADER.unpack_from(keepalive)
     assert counter == 0
     assert open_packet(pair.b.gate.keypairs[index], keepalive) == b""
+
+
+# Rest.
+
+
+def test_tunnel_that_rests_begins_nothing_and_answers_the_peer() -> None:
+    pair = connected(persistent_keepalive_ns=25 * SECOND_NS)
+    before = pair.a.sent_types.copy()
+    pair.a.tunnel.rest()
+    pair.run(600 * SECOND_NS)
+    assert not pair.a.tunnel.is_up(pair.now)
+    assert not pair.a.send(b"nothing comes of it")
+    assert pair.a.sent_types == before
+    pair.b.send(b"are you there?")
+    pair.run(60 * SECOND_NS)
+    assert pair.a.sent_types[1] == before[1]
+    assert pair.a.sent_types[2] == before[2] + 1
+    assert pair.a.tunnel.is_up(pair.now)
+    assert not pair.a.tunnel.is_resting
+
+
+def test_tunnel_that_rests_is_woken_by_a_command_at_once() -> None:
+    pair = connected()
+    pair.a.tunnel.rest()
+    assert pair.a.tunnel.next_timer() is None
+    assert pair.a.tunnel.keypair_for_sending(pair.now) is None
+    assert pair.a.tunnel.next_timer() is None
+    assert pair.a.tunnel.initiate(pair.now, WALL_NS)
+    assert not pair.a.tunnel.is_resting
+
+
+def test_tunnel_that_is_closed_rests_for_good() -> None:
+    pair = connected()
+    pair.a.tunnel.close()
+    assert not pair.a.tunnel.initiate(pair.now, WALL_NS)
+    assert pair.a.tunnel.is_resting
