@@ -71,8 +71,6 @@ class Fc00Section(Struct, frozen=True, kw_only=True):
     """The interface with the node's address in fc00::/8."""
 
     ifname: str = "weft0"
-    start: bool = True
-    """Whether it is made when the daemon starts."""
     addresses: tuple[str, ...] = ()
     """More addresses of this node, each with its prefix length."""
     refuse: Literal["reject", "drop"] = "reject"

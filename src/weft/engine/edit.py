@@ -21,6 +21,8 @@ from weft.engine.manual import assignment, toml_text
 from weft.errors import ConfigError, UsageError
 from weft.io.durable import replace_file
 
+_VALUE = r"""(?:"[^"\n]*"|'[^'\n]*'|[^#"'\r\n])*(?<![ \t])"""
+"""What a key is set to in one line, up to a comment."""
 _MARK = "weft: this key is to be a comment"
 
 
@@ -169,13 +171,14 @@ def _unset(text: str, key: Key) -> str:
 
 
 def _line_in_comment(text: str, key: Key) -> re.Match[str] | None:
-    """The line of a section that shows a key in a comment."""
+    """What sets a key in a comment of its section, without a comment behind it; prose that looks like it is not it."""
     header = re.search(rf"(?m)^\s*\[\s*{key.section}\s*\]", text)
     if header is None:
         return None
     following = re.compile(r"(?m)^\s*\[").search(text, header.end())
     end = following.start() if following is not None else len(text)
-    return re.compile(rf"(?m)^#\s*{key.field} = .*$").search(text, header.end(), end)
+    assignments = re.compile(rf"(?m)^#\s*{key.field} = ({_VALUE})").finditer(text, header.end(), end)
+    return next((found for found in assignments if _is_toml(f"{key.field} = {found[1]}")), None)
 
 
 def _changed(document: dict[str, Any], key: Key, value: Any) -> dict[str, Any]:
@@ -188,12 +191,18 @@ def _changed(document: dict[str, Any], key: Key, value: Any) -> dict[str, Any]:
     return document | {key.section: section}
 
 
-def _says(text: str, document: dict[str, Any]) -> bool:
-    """Whether a text is TOML and says that, empty sections aside."""
+def _is_toml(text: str) -> bool:
     try:
-        said = tomllib.loads(text)
+        tomllib.loads(text)
     except ValueError:
         return False
-    return {name: content for name, content in said.items() if content} == {
+    return True
+
+
+def _says(text: str, document: dict[str, Any]) -> bool:
+    """Whether a text is TOML and says that, empty sections aside."""
+    if not _is_toml(text):
+        return False
+    return {name: content for name, content in tomllib.loads(text).items() if content} == {
         name: content for name, content in document.items() if content
     }

@@ -115,7 +115,8 @@ def _address(text: str) -> str | None:
         return f"{text}: expected an address of one machine, such as 10.7.0.1/24"
     is_network = ip == address.network.network_address and address.network.num_addresses > 2
     if is_network and isinstance(address, IPv4Interface):
-        return f"{text}: that is the network; expected this node's own address in it, such as {ip + 1}/{text[-2:]}"
+        own = f"{ip + 1}/{address.network.prefixlen}"
+        return f"{text}: that is the network; expected this node's own address in it, such as {own}"
     return None
 
 
@@ -168,11 +169,6 @@ KEYS: tuple[Key, ...] = (
         example='"network.secret"',
     ),
     Key("fc00.ifname", "Name of the network interface.", _ifname, "when the interface is made"),
-    Key(
-        "fc00.start",
-        "Whether the interface is made when the daemon starts. If not, `weft fc00 start` makes it.",
-        applies="when the daemon starts",
-    ),
     Key(
         "fc00.addresses",
         "More addresses of this node in the network, besides its own in fc00::/8, each with the length of its prefix, "

@@ -230,6 +230,10 @@ class Underlay:
             for socket in self.sockets
         ]
 
+    def is_open(self, address: Multiaddr) -> bool:
+        """Whether there is a listener of that configured address."""
+        return address in self._sockets
+
     def describe(self, listen: list[Multiaddr], wanted: list[Multiaddr]) -> ListenerList:
         """What became of the listeners of the configuration.
 

@@ -41,8 +41,12 @@ class Listeners:
         if not config.has_transport(address):
             name = "ip6" if ":" in address.endpoint()[0] else "ip4"
             raise UsageError(f"{multiaddr}: its transport is off; `weft transport enable {name}` first")
+        listen = [*config.peer.listen]
         if address not in config.peer.listen_multiaddrs:
-            await self._settings.change({"peer.listen": [*config.peer.listen, str(address)]}, must_open=address)
+            listen.append(str(address))
+        elif self._life.underlay.is_open(address):
+            return self.list()
+        await self._settings.change({"peer.listen": listen}, must_open=address)
         return self.list()
 
     async def stop(self, multiaddr: str) -> ListenerList:
