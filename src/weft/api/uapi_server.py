@@ -22,7 +22,7 @@ from weft.api.unix_socket import ApiSocket
 from weft.engine.device import ChangeRefusedError
 from weft.errors import DecodeError, UsageError, WeftError
 
-DIRECTORY: Final = Path("/var/run/wireguard")
+DIRECTORY: Final = "/var/run/wireguard"
 MAX_CLIENTS: Final = 16
 PATIENCE_S: Final = 10.0
 """How long a client may take for a request, or for reading a reply."""
@@ -45,13 +45,13 @@ class UapiServer:
 
     Args:
         node: whose interface it is.
-        directory: of the sockets of all WireGuard interfaces.
+        directory: of the sockets of all WireGuard interfaces; `DIRECTORY` by default.
         patience_s: how long a client may stall.
     """
 
-    def __init__(self, node: Facade, directory: Path = DIRECTORY, *, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, node: Facade, directory: Path | None = None, *, patience_s: float = PATIENCE_S) -> None:
         self._node = node
-        self._directory = directory
+        self._directory = directory or Path(DIRECTORY)
         self._patience_s = patience_s
         self._ifname: str | None = None
         self._socket: ApiSocket | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import pty
 import re
@@ -44,6 +45,7 @@ class PseudoTerminal:
             start_new_session=True,
         )
         os.close(inside)
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
         self.seen = ""
 
     def __enter__(self) -> Self:
@@ -80,7 +82,7 @@ class PseudoTerminal:
         except OSError:
             # How Linux says that nobody has the other end any more.
             return False
-        self.seen += more.decode().replace("\r\n", "\n")
+        self.seen += self._decoder.decode(more).replace("\r\n", "\n")
         return bool(more)
 
 
