@@ -437,12 +437,16 @@ class Session:
     def _handle_hello(self, peer: Peer, hello: Hello, now: int) -> None:
         """A peer said who it is; believed only if that gives the Noise key of its tunnel."""
         if peer.peer_id is None or peer.peer_id.public_key != hello.public_key:
-            peer.peer_id = _id_of(hello, peer)
-            if peer.peer_id is None:
+            peer_id = _id_of(hello, peer)
+            if peer_id is None:
                 self.drops["notice: id of another key"] += 1
-                log.debug("a peer claims an identity that is not of its key; forgetting it")
-                self.remove(peer)
+                log.debug("a peer claims an identity that is not of its key")
+                if peer.standing == "stranger":
+                    self.remove(peer)
+                else:
+                    self.end(peer)
                 return
+            peer.peer_id = peer_id
             self._when_changed()
         peer.refresh()
         if hello.burst == 0:

@@ -81,6 +81,19 @@ def test_peer_that_says_the_key_of_another_one_is_forgotten(times: int) -> None:
         net.run(30)
 
 
+def test_peer_that_was_asked_for_and_lies_stays_in_the_list_and_is_not_called() -> None:
+    with Net() as net:
+        alice, bob = net.node("alice"), net.node("bob")
+        bob.call(alice)
+        net.run(1)
+        say(alice, bob, lie(number=1))
+        net.run(0.1)
+        peer = bob.peer(alice)
+        assert (peer.peer_id, peer.standing) == (alice.identity.peer_id, "wanted")
+        assert peer.tunnel.is_resting
+        assert not bob.session.gate.keypairs
+
+
 def test_peer_whose_key_is_no_key_is_forgotten() -> None:
     with Net() as net:
         alice, bob = net.node("alice"), net.node("bob")
