@@ -83,14 +83,20 @@ class OverlayInterface:
     async def _replace_addresses(self, addresses: Sequence[InterfaceAddress]) -> None:
         # The kernel makes a route of each prefix itself: where a peer has it too, ours makes room meanwhile.
         await self._set_routes([*self.addresses, *addresses])
-        for address in set(self.addresses) - set(addresses):
-            await self._netlink.remove_address(address, self.tun.name)
-        self.addresses = tuple(address for address in addresses if address in self.addresses)
+        # Nor does the kernel take one address with two prefixes; but else what is refused must cost nothing that is there.
+        new = {address.ip for address in addresses}
+        await self._remove_addresses([each for each in self.addresses if each not in addresses and each.ip in new])
         for address in addresses:
             if address not in self.addresses:
                 await self._netlink.add_address(address, self.tun.name)
                 self.addresses += (address,)
+        await self._remove_addresses([each for each in self.addresses if each not in addresses])
         await self._set_routes(addresses)
+
+    async def _remove_addresses(self, addresses: Sequence[InterfaceAddress]) -> None:
+        for address in addresses:
+            await self._netlink.remove_address(address, self.tun.name)
+            self.addresses = tuple(each for each in self.addresses if each != address)
 
     async def _set_routes(self, addresses: Sequence[InterfaceAddress]) -> None:
         """Route what was asked for, but for the prefixes of addresses."""

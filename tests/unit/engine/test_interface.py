@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from ipaddress import ip_network
+from ipaddress import ip_interface, ip_network
 from typing import Any
 
 import pytest
@@ -50,6 +50,14 @@ class Kernel:
 
     async def remove_route(self, network: object, name: str) -> None:
         self.asked.append(("remove", str(network), name))
+
+    async def add_address(self, address: Any, name: str) -> None:
+        if address.network in self.taken:
+            raise UsageError(f"can't add {address}: eth0 has the route {address.network} already")
+        self.asked.append(("address", str(address), name))
+
+    async def remove_address(self, address: object, name: str) -> None:
+        self.asked.append(("no address", str(address), name))
 
     def take(self) -> set[tuple[Any, ...]]:
         asked, self.asked = set(self.asked), []
@@ -111,3 +119,58 @@ async def test_route_that_another_one_has_is_refused_and_can_be_asked_for_again(
         kernel.taken = set()
         await made.set_routes({network})
         assert kernel.take() == {("add", str(network), "weft0")}
+
+
+async def test_addresses_are_replaced_by_others_and_those_that_stay_are_left_alone(kernel: Kernel) -> None:
+    async with AsyncExitStack() as stack:
+        made = OverlayInterface(kernel, kernel, stack, ADDRESS)  # type: ignore[arg-type]
+        one, two, six = map(ip_interface, ("10.7.0.1/24", "10.8.0.1/24", "2001:db8:7::1/64"))
+        await made.set_addresses([one, six])
+        assert kernel.take() == {("address", str(one), "weft0"), ("address", str(six), "weft0")}
+        assert made.status().addresses == [str(one), str(six)]
+        await made.set_addresses([two, six])
+        assert kernel.take() == {("no address", str(one), "weft0"), ("address", str(two), "weft0")}
+        assert set(made.addresses) == {two, six}
+        await made.set_addresses([])
+        assert kernel.take() == {("no address", str(two), "weft0"), ("no address", str(six), "weft0")}
+
+
+async def test_address_that_is_refused_leaves_those_that_were_there(kernel: Kernel) -> None:
+    async with AsyncExitStack() as stack:
+        made = OverlayInterface(kernel, kernel, stack, ADDRESS)  # type: ignore[arg-type]
+        one, two, three = map(ip_interface, ("10.7.0.1/24", "10.8.0.1/24", "10.9.0.1/24"))
+        await made.set_addresses([one])
+        kernel.taken = {three.network}
+        kernel.take()
+        with pytest.raises(UsageError, match=r"10.9.0.1/24: eth0 has the route 10.9.0.0/24 already"):
+            await made.set_addresses([two, three])
+        assert made.addresses == (one,)
+        assert kernel.asked == [
+            ("address", str(two), "weft0"),
+            ("no address", str(two), "weft0"),
+        ]
+
+
+async def test_address_whose_prefix_changes_is_taken_away_first(kernel: Kernel) -> None:
+    async with AsyncExitStack() as stack:
+        made = OverlayInterface(kernel, kernel, stack, ADDRESS)  # type: ignore[arg-type]
+        await made.set_addresses([ip_interface("2001:db8:7::1/64")])
+        kernel.take()
+        await made.set_addresses([ip_interface("2001:db8:7::1/48")])
+        assert kernel.asked == [("no address", "2001:db8:7::1/64", "weft0"), ("address", "2001:db8:7::1/48", "weft0")]
+
+
+async def test_prefix_of_an_address_that_a_peer_has_too_is_routed_by_the_kernel_and_then_by_us_again(
+    kernel: Kernel,
+) -> None:
+    async with AsyncExitStack() as stack:
+        made = OverlayInterface(kernel, kernel, stack, ADDRESS)  # type: ignore[arg-type]
+        address = ip_interface("10.7.0.1/24")
+        await made.set_routes({address.network})
+        kernel.take()
+        await made.set_addresses([address])
+        assert kernel.asked == [("remove", "10.7.0.0/24", "weft0"), ("address", "10.7.0.1/24", "weft0")]
+        await made.set_routes({address.network})
+        kernel.take()
+        await made.set_addresses([])
+        assert kernel.asked == [("no address", "10.7.0.1/24", "weft0"), ("add", "10.7.0.0/24", "weft0")]

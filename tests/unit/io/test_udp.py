@@ -640,3 +640,49 @@ def test_control_message_that_is_cut_off_or_of_another_kind_tells_no_address() -
     assert decode_local(socket.IPPROTO_IPV6, 50, told[:15]) == b""
     assert decode_local(socket.IPPROTO_IPV6, 51, told) == b""
     assert decode_local(socket.IPPROTO_IPV6, 50, socket.inet_pton(socket.AF_INET6, "ff02::1") + bytes(4)) == b""
+
+
+@LINUX
+def test_mark_is_set_changed_and_taken_away(make: Callable[..., UdpSocket]) -> None:
+    sender = make()
+    for mark in (0x1234, 0xFFFFFFFF, 0):
+        try:
+            sender.set_mark(mark)
+        except PermissionError:
+            pytest.skip("marks need CAP_NET_ADMIN")
+        told = socket.socket(fileno=os.dup(sender.fileno()))
+        with told:
+            assert told.getsockopt(socket.SOL_SOCKET, 36) & 0xFFFFFFFF == sender.mark == mark
+
+
+@LINUX
+def test_mark_without_the_right_to_it_is_refused_in_one_line_and_nothing_changes(
+    make: Callable[..., UdpSocket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(udp, "_mark", refuse)
+    sender = make()
+    sender.set_mark(0)
+    with pytest.raises(PermissionError) as caught:
+        sender.set_mark(0x1234)
+    assert str(caught.value) == "can't mark packets with 0x1234: needs root or CAP_NET_ADMIN"
+    assert sender.mark == 0
+
+
+@LINUX
+def test_port_is_shared_only_while_both_sockets_are_willing(make: Callable[..., UdpSocket], host: str) -> None:
+    leaving = make()
+    port = leaving.address[1]
+    everywhere = "::" if ":" in host else "0.0.0.0"
+    with pytest.raises(TransportError, match="in use"):
+        UdpSocket(everywhere, port, shared=True)
+    leaving.share(True)
+    with pytest.raises(TransportError, match="in use"):
+        UdpSocket(everywhere, port)
+    with closing(UdpSocket(everywhere, port, shared=True)) as coming:
+        leaving.close()
+        coming.share(False)
+        with pytest.raises(TransportError, match="in use"):
+            UdpSocket(host, port, shared=True)
