@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
@@ -12,9 +12,13 @@ from aiohttp import web
 
 from weft.api.problem import CONTENT_TYPE, Problem
 from weft.api.request import FAILED, refuse
+from weft.io.clock import monotonic_ns
+from weft.rates import Rate
 
 MAX_CONNECTIONS: Final = 64
 """To one listener, so that whoever fills one leaves the others free."""
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +70,8 @@ class Connection(web.RequestHandler):
         super().connection_made(transport)
         assert self._manager is not None
         if len(self._manager.connections) > MAX_CONNECTIONS:
-            log.warning("more than %d clients of the API at once; one was turned away", MAX_CONNECTIONS)
+            assert isinstance(self._manager, Connections)
+            self._manager.handle_refused()
             self.force_close()
 
     def data_received(self, data: bytes) -> None:
@@ -86,6 +91,15 @@ class Connection(web.RequestHandler):
 
 class Connections(web.Server):
     """Makes a `Connection` for each client of one listener."""
+
+    def __init__(self, handler: Handler, **options: Any) -> None:
+        super().__init__(handler, **options)
+        self._warnings = Rate(1, burst=1)
+
+    def handle_refused(self) -> None:
+        """One client too many was turned away; said once a second, however many there are."""
+        if self._warnings.allows(monotonic_ns()):
+            log.warning("more than %d clients of the API at once; who comes is turned away", MAX_CONNECTIONS)
 
     def __call__(self) -> web.RequestHandler:
         """Make it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -195,6 +196,51 @@ async def test_too_many_clients_are_turned_away(engine: FakeEngine, path: Path) 
         writer.close()
         await writer.wait_closed()
     await asyncio.sleep(0.01)
+
+
+async def test_ten_thousand_connections_cost_a_warning_a_second_and_nobody_is_kept_out(
+    engine: FakeEngine, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    started = time.monotonic()
+    for _ in range(100):
+        clients = await asyncio.gather(*(asyncio.open_unix_connection(path) for _ in range(100)))
+        for _, writer in clients:
+            writer.transport.abort()
+    await asyncio.sleep(0.02)
+    assert (await ask(path, GOOD))[0] == 200
+    warnings = [record for record in caplog.records if "turned away" in record.getMessage()]
+    assert 1 <= len(warnings) <= time.monotonic() - started + 1
+    assert engine.calls == [("info",)]
+
+
+@pytest.mark.parametrize("piece", [b"G", b"GET /v0/info HTTP/1.1\r\nX: ", b"GET /v0/info HTTP/1.1\r\nA: b\r\n"])
+async def test_client_that_drips_its_request_is_dropped_as_if_it_was_silent(path: Path, piece: bytes) -> None:
+    async with serving(FakeEngine(), path, patience_s=0.1):
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(piece)
+        ended = asyncio.create_task(reader.read())
+        dripped = 0
+        while not ended.done() and dripped < 200:
+            writer.write(b"x")
+            dripped += 1
+            await asyncio.wait({ended}, timeout=0.01)
+        assert ended.done()
+        writer.close()
+
+
+@pytest.mark.parametrize("method", [b"HEAD", b"OPTIONS", b"TRACE", b"PATCH"])
+@pytest.mark.parametrize("target", [b"/v0/info", b"/v0/events", b"/metrics"])
+async def test_other_methods_are_refused_with_the_one_that_there_is(
+    engine: FakeEngine, path: Path, method: bytes, target: bytes
+) -> None:
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(method + b" " + target + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    assert b"405 Method Not Allowed" in head
+    assert b"Allow: GET" in head
+    assert b"application/problem+json" in head
+    assert (body == b"") == (method == b"HEAD")
 
 
 @pytest.mark.parametrize(
