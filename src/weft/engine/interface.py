@@ -83,7 +83,7 @@ class OverlayInterface:
     async def _replace_addresses(self, addresses: Sequence[InterfaceAddress]) -> None:
         # The kernel makes a route of each prefix itself: where a peer has it too, ours makes room meanwhile.
         await self._set_routes([*self.addresses, *addresses])
-        # Nor does the kernel take one address with two prefixes; but else what is refused must cost nothing that is there.
+        # Nor does it take one address with two prefixes. All else goes last, so that it stays if something is refused.
         new = {address.ip for address in addresses}
         await self._remove_addresses([each for each in self.addresses if each not in addresses and each.ip in new])
         for address in addresses:
