@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -14,6 +14,9 @@ from weft.cli.names import PEER
 from weft.cli.settings import Settings, pass_settings
 from weft.cli.show import table
 from weft.engine.observed import SOURCE_PORT, Outcome, Trace
+
+SHOWN_RULES = 20
+"""More are too many to read."""
 
 _OUTCOMES: dict[Outcome, str] = {
     "accept": "it comes in",
@@ -98,8 +101,21 @@ def trace_out(settings: Settings, /, **packet: Any) -> None:
 
 def _show(trace: Trace) -> None:
     click.echo(trace.packet)
-    table([(step.stage, step.text) for step in trace.steps])
+    table(_rows(trace))
     reason = f": {trace.reason}" if trace.reason else f", by {trace.rule}" if trace.rule else ""
     click.echo(f"{trace.verdict}{reason}. {_OUTCOMES[trace.verdict].capitalize()}.")
     if trace.answer is not None:
         click.echo(f"answer: {trace.answer}")
+
+
+def _rows(trace: Trace) -> Iterator[tuple[str, str]]:
+    """The steps; of many rules only those that fit, and how many do not."""
+    are_many = sum(step.stage == "rule" for step in trace.steps) > SHOWN_RULES
+    hidden = 0
+    for step in trace.steps:
+        if are_many and step.stage == "rule" and not step.text.endswith(": fits"):
+            hidden += 1
+        else:
+            yield step.stage, step.text
+    if hidden:
+        yield "rule", f"{hidden} others do not fit; `--json` has them all"

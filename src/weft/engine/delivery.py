@@ -68,6 +68,8 @@ class Delivery:
         """
         if self.tun is None:
             self._drops["no interface"] += 1
+            if self._captures.listeners:
+                self._tell(parts, dropped="no interface")
             return
         if self._captures.listeners:
             self._tell(parts)
@@ -124,8 +126,10 @@ class Delivery:
             first[transport + 16 : transport + 18] = pseudo.to_bytes(2, "big")
             self.tun.write_super(parts, KIND_TCP, segment, transport, len(first) - segment)
 
-    def _tell(self, parts: Sequence[Buffer], segment: int = 0, *, is_partial: bool = False) -> None:
+    def _tell(
+        self, parts: Sequence[Buffer], segment: int = 0, *, is_partial: bool = False, dropped: str | None = None
+    ) -> None:
         """Tell a packet to whoever captures."""
         first = parts[0]
         peer = self._routes.lookup(bytes(first[8:24] if first[0] >> 4 == 6 else first[12:16]))
-        self._captures.put("in", peer, parts, segment, is_partial=is_partial)
+        self._captures.put("in", peer, parts, segment, is_partial=is_partial, dropped=dropped)

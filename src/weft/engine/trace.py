@@ -173,6 +173,10 @@ class Tracer:
             if draft.answer is not None:
                 draft.verdict = "accept"
                 return
+        if destination in self._own:
+            draft.add("route", f"{destination} is this machine itself, whose system delivers that without weft")
+            draft.verdict = "accept"
+            return
         draft.add("route", f"no peer has {destination}; `weft peer list` shows what they have")
         draft.end("unreachable", "no peer has its destination")
         draft.answer = destination_unreachable(draft.data, Unreachable.ADDRESS, source.packed)

@@ -14,7 +14,7 @@ from scapy.utils import rdpcap
 from tests.unit.api.fake_engine import A_PACKET, FakeEngine
 from tests.unit.cli.terminal import Terminal
 from weft.cli import main
-from weft.engine.observed import Captured, Packet
+from weft.engine.observed import Captured, Packet, TraceStep
 from weft.errors import UsageError
 
 
@@ -27,6 +27,21 @@ def test_trace_in_shows_each_step_the_verdict_and_the_answer(weft: Terminal, nod
         "answer: fc22::1.22 > fc11::1.49152: tcp [R.], length 0",
     ]
     assert node.calls == [("trace_in", Packet(what="/tcp/22"), "loom")]
+
+
+def test_trace_shows_of_many_rules_only_those_that_fit(
+    weft: Terminal, node: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = [
+        TraceStep(stage="rule", text=f"/tcp/{port}: {'fits' if port == 22 else 'another port'}") for port in range(99)
+    ]
+    traced = replace(node.packets.trace_in(Packet(what="/tcp/22"), "loom"), steps=rules)
+    monkeypatch.setattr(node.packets, "trace_in", lambda packet, peer: traced)
+    assert weft("trace", "in", "loom", "/tcp/22").out.splitlines()[1:3] == [
+        "rule  /tcp/22: fits",
+        "rule  98 others do not fit; `--json` has them all",
+    ]
+    assert weft("trace", "in", "loom", "/tcp/22", "--json").out.count("another port") == 98
 
 
 def test_trace_passes_all_that_is_said_of_the_packet(weft: Terminal, node: FakeEngine) -> None:

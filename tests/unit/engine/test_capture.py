@@ -139,6 +139,16 @@ def test_packet_that_nobody_can_take_is_told_as_dropped() -> None:
         assert [(each.dropped, each.peer) for each in told] == [("no peer has the destination", None)] * 2
 
 
+def test_packet_that_finds_no_interface_is_told_as_dropped() -> None:
+    with Hall() as net:
+        alice, bob = net.node("alice"), net.node("bob", tun=False)
+        net.connect(alice, bob)
+        here = Ear(bob, dropped=True)
+        alice.tun.program_sends(packets.udp(alice.address, bob.address))
+        net.run()
+        assert [(each.direction, each.dropped) for each in here.heard()] == [("in", "no interface")]
+
+
 def test_capture_of_one_peer_tells_nothing_of_others() -> None:
     with Hall() as net:
         alice, bob, carol = (net.node(name) for name in ("alice", "bob", "carol"))

@@ -142,6 +142,8 @@ def test_trace_out_to_nobody_is_unreachable_and_to_the_node_itself_answered() ->
         assert (nobody.verdict, nobody.peer) == ("unreachable", None)
         assert nobody.answer is not None
         assert "address unreachable" in nobody.answer
+        own = tracer(alice).trace_out(Packet(what="/tcp/80", destination=str(IPv6Address(alice.address))))
+        assert (own.verdict, own.answer) == ("accept", None)
         itself = tracer(alice).trace_out(Packet(what="/icmp", destination="fc00::1"))
         assert itself.verdict == "accept"
         assert itself.answer is not None
