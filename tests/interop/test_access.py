@@ -51,7 +51,7 @@ def test_routes_of_allowed_prefixes_come_and_go_with_peer_and_interface(lab: Lab
     assert routes(host) == set()
     node.weft("fc00", "start")
     assert prefixes <= routes(host)
-    node.weft("peer", "disconnect", "stock")
+    node.weft("peer", "remove", "stock")
     assert not prefixes & routes(host)
     node.weft("fc00", "stop")
     node.weft(*add)

@@ -84,12 +84,19 @@ class Memory:
     async def save(self) -> None:
         """Write what is to be remembered; returns when a power cut can't take it any more.
 
+        If it is cancelled, it ends when the thread that writes has: nothing older is written after what is newer.
+
         Raises:
             ConfigError: the disk is full, say; the old state is still there.
         """
         async with self._saving:
             self.state = self._collect(self.state)
-            await asyncio.to_thread(self._store.save_state, self.state)
+            writing = asyncio.ensure_future(asyncio.to_thread(self._store.save_state, self.state))
+            try:
+                await asyncio.shield(writing)
+            except asyncio.CancelledError:
+                await asyncio.wait({writing})
+                raise
 
     async def save_if_possible(self) -> None:
         """As `save`, but a failure is logged."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from weft.engine.events import Event
 from weft.engine.verbs.peers import Peers
 from weft.errors import ConfigError, UsageError
 from weft.identity import encode_wireguard_key
-from weft.io.store import Store, StoredPeer
+from weft.io.store import State, Store, StoredPeer
 
 PHONE, TABLET = (encode_wireguard_key(device(number)) for number in (1, 2))
 PSK = encode_wireguard_key(b"\7" * 32)
@@ -329,5 +330,33 @@ def test_thousand_peers_are_there_again_after_a_restart(run: Run) -> None:
         assert alice.running.contacts.find("10.3.249.7") is alice.running.contacts.find("device 999")
         await Peers(alice).remove("device 999")
         assert len(stored(alice)) == 999
+
+    run(test)
+
+
+def test_change_whose_caller_went_while_it_was_saved_is_undone_on_disk_too(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(nodes: Nodes) -> None:
+        alice = await nodes.start("alice")
+        save, started, allowed = Store.save_state, threading.Event(), threading.Event()
+
+        def slowly(store: Store, state: State) -> None:
+            if not started.is_set():
+                started.set()
+                allowed.wait(10)
+            save(store, state)
+
+        monkeypatch.setattr(Store, "save_state", slowly)
+        adding = asyncio.create_task(Peers(alice).add_wireguard(PHONE, name="phone", allowed_ips=["10.7.0.1"]))
+        await asyncio.to_thread(started.wait)
+        adding.cancel()
+        await asyncio.sleep(0)
+        allowed.set()
+        with pytest.raises(asyncio.CancelledError):
+            await adding
+        await asyncio.sleep(1)
+        assert len(alice.running.contacts) == 0
+        assert stored(alice) == []
 
     run(test)
