@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from bench import report, targets
+from bench.api_rate import measure_api_rate
 from bench.build import OUT
 from bench.burden import measure_burden
 from bench.floods import measure_floods
@@ -25,7 +26,7 @@ from bench.results import Results
 from bench.running import say
 from bench.tunnels import measure_tunnels
 
-RUNNERS = (measure_tunnels, measure_loss, measure_floods, measure_burden, measure_handshakes, measure_idle)
+RUNNERS = (measure_tunnels, measure_loss, measure_floods, measure_burden, measure_handshakes, measure_api_rate, measure_idle)
 
 
 def at_least_one(text: str) -> int:
