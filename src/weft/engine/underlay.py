@@ -151,7 +151,10 @@ class Underlay:
 
     def take(self, prepared: Prepared) -> None:
         """Use the listeners that were prepared; whoever calls closes those that leave."""
-        self._sockets = prepared.sockets
+        # What was opened meanwhile, because its address had come, is not lost.
+        self._sockets = prepared.sockets | {
+            address: socket for address, socket in self._sockets.items() if socket not in prepared.leaving
+        }
         for socket in prepared.opened:
             socket.share(False)
 
