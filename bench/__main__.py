@@ -26,7 +26,15 @@ from bench.results import Results
 from bench.running import say
 from bench.tunnels import measure_tunnels
 
-RUNNERS = (measure_tunnels, measure_loss, measure_floods, measure_burden, measure_handshakes, measure_api_rate, measure_idle)
+RUNNERS = (
+    measure_tunnels,
+    measure_loss,
+    measure_floods,
+    measure_burden,
+    measure_handshakes,
+    measure_api_rate,
+    measure_idle,
+)
 
 
 def at_least_one(text: str) -> int:
