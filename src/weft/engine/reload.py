@@ -20,7 +20,7 @@ from weft.engine.peer import Endpoint, Peer
 from weft.engine.record import record_of
 from weft.engine.session import Session
 from weft.engine.settings import Reloaded
-from weft.io.logs import reopen_files, set_level
+from weft.io.logs import set_level
 from weft.io.udp import UdpSocket
 from weft.multiaddr import Multiaddr
 from weft.noise.primitives import KEY_BYTES
@@ -74,6 +74,8 @@ class Reloading:
             applied = [*dict.fromkeys(["peer.listen", *applied])]
         if psk != life.terms.network_psk:
             applied = [*dict.fromkeys([*applied, "network.secret_file"])]
+        if config.log.level != old.log.level:
+            set_level(config.log.level)
         self._set(config, psk)
         if life.session is not None and config.peer.fwmark != old.peer.fwmark:
             for peer in life.session.contacts:
@@ -106,8 +108,6 @@ class Reloading:
         is_same = (keepalive_ns, accepts_unknown) == (terms.keepalive_ns, terms.accepts_unknown)
         terms.keepalive_ns, terms.accepts_unknown, terms.network_psk = keepalive_ns, accepts_unknown, psk
         life.firewall.set_refuse(config.fc00.refuse)
-        set_level(config.log.level)
-        reopen_files()
         if life.session is not None and (is_other_network or not is_same):
             for peer in life.session.contacts:
                 self._renew(life.session, peer, is_other_network=is_other_network)

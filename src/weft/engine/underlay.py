@@ -144,6 +144,7 @@ class Underlay:
             if missing is not None and not prepared.sockets:
                 raise missing
             prepared.set_marks()
+            prepared.sockets = {each: prepared.sockets[each] for each in listen if each in prepared.sockets}
         except BaseException:
             prepared.abandon()
             raise
