@@ -22,8 +22,10 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +55,12 @@ _NAME = r"""[^\s'"`,;:()<>|]"""
 
 _KINDS = re.compile(
     r"""
-    (?P<peer> (?<!\w) (?: 12D3Koo[1-9A-HJ-NP-Za-km-z]{45} | [kK][0-9A-Za-z]{61} ) (?!\w) )
-    | (?P<key> (?<![A-Za-z0-9+/]) [A-Za-z0-9+/]{43}= | (?<![0-9A-Za-z]) [0-9A-Fa-f]{32,} (?![0-9A-Za-z]) )
+    (?P<peer> 12D3Koo[1-9A-HJ-NP-Za-km-z]{45} | (?<![0-9A-Za-z]) [kK][0-9A-Za-z]{61} (?![0-9A-Za-z]) )
+    | (?P<key> [A-Za-z0-9+/]{43}= | (?<![0-9A-Za-z]) [0-9A-Fa-f]{32,} (?![0-9A-Za-z]) )
     | (?P<mac> (?<![\w:-]) (?: [0-9A-Fa-f]{2} [:-] ){5} [0-9A-Fa-f]{2} (?![\w:-]) )
     | (?P<address>
-        (?<![\w:.]) (?: [0-9A-Fa-f]{0,4}: ){2,7} (?: (?: \d{1,3}\. ){3} \d{1,3} | [0-9A-Fa-f]{0,4} ) (?![\w:])
-        | (?<![\w.]) (?: \d{1,3}\. ){3} \d{1,3} (?! \w | \.\d )
+        (?<![0-9A-Fa-f:.]) (?: [0-9A-Fa-f]{0,4}: ){2,8} (?: (?: \d{1,3}\. ){3} \d{1,3} | [0-9A-Fa-f]{0,4} )
+        | (?<![\d.]) (?: \d{1,3}\. ){3} \d{1,3} (?! \d | \.\d )
       )
     | (?P<user> (?<![\w.+-]) [\w.+-]+ (?= @ [\w-]+ \. ) )
     | (?P<dns> (?: (?<=/dns/) | (?<=/dns4/) | (?<=/dns6/) ) [^/\s'"]+ )
@@ -159,10 +161,15 @@ class Pseudonyms:
         return self._pseudonym(kind, text)
 
     def _address(self, text: str) -> str:
-        try:
-            address = ip_address(text)
-        except ValueError:
-            return text
+        # A colon before or after it may be the sentence's, and the group beyond that a word or a port.
+        first, last = text.find(":"), text.rfind(":")
+        for start, end in product((0, first, first + 1), (len(text), last + 1, last)):
+            with suppress(ValueError):
+                part = text[start:end]
+                return text[:start] + self._address_told(ip_address(part), part) + text[end:]
+        return text
+
+    def _address_told(self, address: IPv4Address | IPv6Address, text: str) -> str:
         if any(address in network for network in _PUBLIC_NETWORKS):
             return text
         pseudonym = self._pseudonym("address", str(address))

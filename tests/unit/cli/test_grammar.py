@@ -121,6 +121,17 @@ def test_group_lists_each_command_with_a_whole_line_of_its_own(weft: Terminal, m
             assert all(len(line.split()) > 2 and line.endswith(".") and line[-3:] != "..." for line in listed), way
 
 
+def test_no_command_loads_what_only_a_daemon_needs() -> None:
+    program = (
+        "import sys; from weft.cli.command import every_command; from weft.cli.root import weft;"
+        "list(every_command(weft));"
+        "heavy = ('aiohttp', 'asyncio', 'cryptography', 'pyroute2', 'rich', 'weft.engine.config', 'weft.io.udp');"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_help_loads_no_command() -> None:
     program = (
         "import sys; from weft.cli import main; main(['--help']);"

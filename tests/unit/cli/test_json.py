@@ -93,8 +93,6 @@ def test_json_around_the_life_of_a_daemon_is_as_the_schemas_say(machine: Machine
 
 def test_json_of_a_real_daemon_is_as_the_schemas_say(tmp_path: Path) -> None:
     machine = make_machine(tmp_path / "node")
-    with (machine.directory / "weft.toml").open("a") as config:
-        config.write("[fc00]\nstart = false\n")
     process = machine.start_daemon()
     added = machine("peer", "add-wireguard", KEY, "--name", "phone", "--allowed-ips", "10.0.0.2/32", "--json")
     check("weft peer add-wireguard", added.out)

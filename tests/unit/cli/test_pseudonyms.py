@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import time
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 
 import pytest
+from hypothesis import assume, given
+from hypothesis.strategies import ip_addresses, sampled_from, text
 
 from tests.unit.api.fake_engine import KEY
 from weft.cli.pseudonyms import Pseudonyms
 
 ID = "12D3KooWGjMCwgHXAVd1eW4WFjpG5mBGjJt6RjBqH3qTqwUpNbXo"
 OTHER = "12D3KooWQvR5tYQ8s1aZkZ7kGgkJm1cHn3xw2kQTqvbS6dT7pQeB"
+
+PUBLIC = [
+    *("0.0.0.0/32", "127.0.0.0/8", "192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4"),
+    *("255.255.255.255/32", "::/127", "2001:db8::/32", "3fff::/20", "ff00::/8", "fc00::/128"),
+]
 
 
 @pytest.mark.parametrize(
@@ -86,3 +95,37 @@ def test_same_thing_has_the_same_pseudonym_in_all_of_a_value() -> None:
     assert names.legend == {"address-1": "IPv4, private"}
     names.clean("fc22::1 fe80::1 8.8.8.8")
     assert list(names.legend.values())[1:] == ["IPv6, fc00::/8", "IPv6, link-local", "IPv4, public"]
+
+
+@given(
+    ip_addresses(), sampled_from(["{}", "[{}]:1312", "/ip4/{}/udp/1", "from {}, and", "'{}'", "x={}/24", "({})", "{}."])
+)
+def test_any_address_is_told_only_if_it_is_public(address: IPv4Address | IPv6Address, around: str) -> None:
+    public = any(address in ip_network(network) for network in PUBLIC)
+    for spelled in {str(address), address.exploded, str(address).upper()}:
+        cleaned = Pseudonyms().clean(around.format(spelled))
+        assert cleaned == around.format(spelled if public else "address-1")
+
+
+@given(
+    ip_addresses(),
+    sampled_from(["{}: refused", "via:{}", "weft:{}", "weft:{}:", "_{}_", "x{}y", "via:{}:1312", "/{}/"]),
+)
+def test_private_address_is_found_wherever_it_stands(address: IPv4Address | IPv6Address, around: str) -> None:
+    assume(not any(address in ip_network(network) for network in PUBLIC))
+    for spelled in {str(address), address.exploded, str(address).upper()}:
+        assert spelled not in Pseudonyms().clean(around.format(spelled))
+
+
+@given(text())
+def test_any_text_can_be_cleaned(given_text: str) -> None:
+    names = Pseudonyms()
+    names.tell("name", [given_text[:5]])
+    names.clean(given_text)
+
+
+@pytest.mark.parametrize("pattern", ["a", "1.", ":", "/a", "a.", "f:", "a-", "a@", "~/", "A+", "0" * 31 + " "])
+def test_odd_text_takes_no_long_time(pattern: str) -> None:
+    began = time.process_time()
+    Pseudonyms().clean(pattern * (16384 // len(pattern)) + "!")
+    assert time.process_time() - began < 2
