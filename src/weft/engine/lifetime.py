@@ -69,6 +69,7 @@ class Lifetime:
         underlay: the listeners.
         dialler: calls the peers that are not up.
         interface: None while it is down.
+        opening: held while the interface is made, changed or removed.
         session: None while it is built anew.
         stage: the tasks; None while the session is built anew.
         session_restarts: how often it was.
@@ -119,7 +120,7 @@ class Lifetime:
         self.stage: Stage | None = None
         self.session_restarts = 0
         self._lost_at = 0
-        self._opening = asyncio.Lock()
+        self.opening = asyncio.Lock()
         self._keeper: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
 
@@ -321,7 +322,7 @@ class Lifetime:
             PermissionError: needs root or CAP_NET_ADMIN.
             UsageError: another interface owns fc00::/8 or a route that a peer needs.
         """
-        async with self._opening:
+        async with self.opening:
             if self.interface is None:
                 # Before it is there, for what the kernel tells of it is no change of the underlay.
                 self.underlay.overlay = ifname
@@ -346,7 +347,7 @@ class Lifetime:
 
     async def close_interface(self) -> None:
         """Remove the interface, if there is one."""
-        async with self._opening:
+        async with self.opening:
             await self._close_interface()
 
     async def set_routes(self) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 from weft.engine.config import Config, load_network_psk
-from weft.engine.keys import KEYS
+from weft.engine.keys import BY_NAME, KEYS
 from weft.engine.lifetime import Lifetime
 from weft.engine.peer import Endpoint, Peer
 from weft.engine.record import record_of
@@ -58,7 +58,7 @@ class Reloading:
     async def _take(self, config: Config, last: Callable[[], Awaitable[None]], must_open: Multiaddr | None) -> Reloaded:
         life, old = self._life, self._life.config
         psk = load_network_psk(config, life.directory) or bytes(KEY_BYTES)
-        async with AsyncExitStack() as undo:
+        async with life.opening, AsyncExitStack() as undo:
             prepared = life.underlay.prepare(config.listeners, config.peer.fwmark, must_open)
             undo.callback(prepared.abandon)
             if life.interface is not None:
@@ -66,24 +66,19 @@ class Reloading:
                 await life.interface.set_addresses(config.fc00.interface_addresses)
             await last()
             undo.pop_all()
-        life.config = config
+            life.config = config
         life.underlay.take(prepared)
         applied = self._applied(old, config)
         if prepared.opened or prepared.leaving:
+            applied.add("peer.listen")
             await self._change_sockets(prepared.opened, prepared.leaving)
-            applied = [*dict.fromkeys(["peer.listen", *applied])]
         if psk != life.terms.network_psk:
-            applied = [*dict.fromkeys([*applied, "network.secret_file"])]
-        if config.log.level != old.log.level:
-            set_level(config.log.level)
-        self._set(config, psk)
-        if life.session is not None and config.peer.fwmark != old.peer.fwmark:
-            for peer in life.session.contacts:
-                # Rules may give marked packets another way.
-                life.session.proving.handle_way_changed(peer, life.terms.clock())
-        if applied:
-            life.events.publish("config-changed", f"changed: {', '.join(applied)}")
-        return Reloaded(applied=applied, needs_restart=self.waiting())
+            applied.add("network.secret_file")
+        self._set(old, config, psk)
+        names = [key.name for key in KEYS if key.name in applied]
+        if names:
+            life.events.publish("config-changed", f"changed: {', '.join(names)}")
+        return Reloaded(applied=names, needs_restart=self.waiting())
 
     def waiting(self) -> list[str]:
         """Keys whose value counts when the daemon or the interface starts anew."""
@@ -96,21 +91,27 @@ class Reloading:
             return interface is not None and interface.tun.name != value
         return applies == "when the daemon starts" and value != before
 
-    def _applied(self, old: Config, new: Config) -> list[str]:
-        changed = [key for key in KEYS if old.value(key.name) != new.value(key.name)]
-        waiting = self.waiting()
-        return [key.name for key in changed if key.applies != "when the daemon starts" and key.name not in waiting]
+    def _applied(self, old: Config, new: Config) -> set[str]:
+        changed = {key.name for key in KEYS if old.value(key.name) != new.value(key.name)}
+        return {name for name in changed if BY_NAME[name].applies != "when the daemon starts"} - set(self.waiting())
 
-    def _set(self, config: Config, psk: bytes) -> None:
+    def _set(self, old: Config, new: Config, psk: bytes) -> None:
+        """Set what is no socket and no address."""
         life, terms = self._life, self._life.terms
-        keepalive_ns, accepts_unknown = config.peer.keepalive_s * 1_000_000_000, config.peer.accept == "any"
-        is_other_network = psk != terms.network_psk
-        is_same = (keepalive_ns, accepts_unknown) == (terms.keepalive_ns, terms.accepts_unknown)
-        terms.keepalive_ns, terms.accepts_unknown, terms.network_psk = keepalive_ns, accepts_unknown, psk
-        life.firewall.set_refuse(config.fc00.refuse)
-        if life.session is not None and (is_other_network or not is_same):
-            for peer in life.session.contacts:
-                self._renew(life.session, peer, is_other_network=is_other_network)
+        if new.log.level != old.log.level:
+            set_level(new.log.level)
+        life.firewall.set_refuse(new.fc00.refuse)
+        before = terms.keepalive_ns, terms.accepts_unknown, terms.network_psk
+        now = new.peer.keepalive_s * 1_000_000_000, new.peer.accept == "any", psk
+        terms.keepalive_ns, terms.accepts_unknown, terms.network_psk = now
+        if (session := life.session) is None:
+            return
+        for peer in session.contacts:
+            if now != before:
+                self._renew(session, peer, is_other_network=psk != before[2])
+            if new.peer.fwmark != old.peer.fwmark:
+                # Rules may give marked packets another way.
+                session.proving.handle_way_changed(peer, terms.clock())
 
     def _renew(self, session: Session, peer: Peer, *, is_other_network: bool) -> None:
         """Let a peer have what the terms say now."""
@@ -141,7 +142,8 @@ class Reloading:
             socket.flush()
             life.drops.update(socket.drops)
             socket.close()
-        life.events.publish("listeners-changed", ", ".join(each.multiaddr for each in life.underlay.listeners()))
+        bound = ", ".join(each.multiaddr for each in life.underlay.listeners())
+        life.events.publish("listeners-changed", f"listening on {bound}")
 
     def _reach(self, session: Session, peer: Peer, leaving: list[UdpSocket]) -> None:
         """Find another way to a peer whose socket leaves: another socket of the family, else another endpoint."""
