@@ -276,14 +276,19 @@ class Contacts:
         Raises:
             UsageError: names both.
         """
-        routed = [network for network in networks if network.prefixlen]
-        for peer in self._by_key.values() if routed else ():
+        routed: AllowedSources[Network] = AllowedSources()
+        for network in networks:
+            if network.prefixlen:
+                routed.insert(network, network)
+        for peer in self._by_key.values():
             endpoint = peer.path.endpoint
             at = [endpoint.multiaddr] if isinstance(endpoint, Endpoint) else []
             for address in (*at, *peer.endpoints.configured):
+                if address.components[0].protocol == "dns":
+                    continue
                 host = str(address.host).partition("%")[0]
-                if address.components[0].protocol != "dns" and any(ip_address(host) in network for network in routed):
-                    inside = next(network for network in routed if ip_address(host) in network)
+                inside = routed.lookup(ip_address(host).packed)
+                if inside is not None:
                     raise UsageError(f"{inside} has the endpoint {host} of {title_of(record_of(peer))} in it")
 
     @property

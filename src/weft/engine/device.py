@@ -90,6 +90,7 @@ class DeviceChange:
     """What is to be done with the node; what is None stays as it is.
 
     Attributes:
+        private_key: that of the node, or zeros, which leave it as it is; no other can be set.
         listen_port: 0 is any, which the one in use is.
         fwmark: 0 is none.
         replace_peers: forget the peers that are not named in `peers`.

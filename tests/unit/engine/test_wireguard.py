@@ -263,7 +263,8 @@ async def test_key_of_the_node_is_refused_unless_it_is_so_already(busy: Engine) 
     await busy.wireguard.change(
         DeviceChange(private_key=device.private_key, listen_port=device.listen_port, fwmark=0, peers=[])
     )
-    await busy.wireguard.change(DeviceChange(listen_port=0))
+    await busy.wireguard.change(DeviceChange(listen_port=0, private_key=bytes(32)))
+    assert busy.wireguard.device().private_key == device.private_key
     assert busy.wireguard.device().listen_port == device.listen_port
     with pytest.raises(ChangeRefusedError) as caught:
         await busy.wireguard.change(DeviceChange(private_key=PSK, peers=[PeerChange(public_key=PHONE, remove=True)]))

@@ -62,7 +62,8 @@ class Wireguard:
             UsageError: something can't be so.
             ConfigError: it could not be saved.
         """
-        if change.private_key not in {None, self._life.identity.noise_private}:
+        # Zeros are what `wg setconf` sends for a file that names no key.
+        if change.private_key not in {None, NO_KEY, self._life.identity.noise_private}:
             raise ChangeRefusedError(
                 "the key of a weft node is in its directory and is not set by `wg`; leave PrivateKey as it is",
                 errno.EPERM,
