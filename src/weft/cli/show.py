@@ -21,7 +21,7 @@ PATIENCE_S = 1.0
 GAP = 2
 """Spaces between two columns."""
 
-_COLORS = {"up": "green", "connecting": "yellow", "idle": "bright_black"}
+_COLORS = {"up": "green", "connecting": "yellow", "idle": "bright_black", "blocked": "red"}
 
 
 def is_watched() -> bool:

@@ -342,6 +342,10 @@ class Contacts:
     def _amend(self, peer: Peer, record: StoredPeer) -> None:
         key = peer.tunnel.peer_public
         self._name(key, peer.name, record.name)
+        if record.standing == "wanted":
+            peer.tunnel.resume()
+        elif peer.is_wanted and record.standing == "known" and not peer.tunnel.is_up(self._terms.clock()):
+            peer.tunnel.rest()
         peer.name, peer.standing = record.name, record.standing
         peer.peer_id = peer.peer_id or record.peer_id
         networks = networks_of(key, record)

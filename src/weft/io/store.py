@@ -17,7 +17,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
-from ipaddress import IPv6Address, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal
 
@@ -277,6 +277,8 @@ def _faults(state: State) -> Iterator[tuple[str, str]]:
     if not _holds(lambda: _is_hex(state.timestamp_floor, TIMESTAMP_BYTES)):
         yield "timestamp_floor", f"{TIMESTAMP_BYTES} bytes in hex"
     known: set[bytes] = set()
+    names: set[str | None] = set()
+    taken: set[IPv4Network | IPv6Network] = set()
     for index, peer in enumerate(state.peers):
         for field, expected, rule in _PEER_RULES:
             if not _holds(partial(rule, peer)):
@@ -285,6 +287,14 @@ def _faults(state: State) -> Iterator[tuple[str, str]]:
         if peer.noise_public_key in known:
             yield f"peers[{index}].key", "each peer once, whether by peer id or by WireGuard key"
         known.add(peer.noise_public_key)
+        if peer.name is not None and peer.name in names:
+            yield f"peers[{index}].name", "each name once"
+        names.add(peer.name)
+        # Who is blocked has none while others may.
+        networks = set(map(ip_network, peer.allowed_ips)) if peer.standing != "blocked" else set()
+        if networks & taken:
+            yield f"peers[{index}].allowed_ips", "each prefix once"
+        taken |= networks
 
 
 def _holds(rule: Callable[[], object]) -> bool:

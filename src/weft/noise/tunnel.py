@@ -13,6 +13,7 @@ States of the handshake that we begin, and what moves it (the keypairs have thei
 | any      | initiation of the peer                         | response, keypair is next           | the same |
 | any      | `rest`                                         | all keypairs are forgotten          | resting  |
 | resting  | initiation of the peer, `initiate`             | as when idle                        |          |
+| resting  | `resume`                                       |                                     | idle     |
 
 Handshakes are asked for by `initiate`, and by the timers of this table; a deadline is set where it is NEVER, and
 looked at by `handle_timer`:
@@ -243,7 +244,7 @@ class Tunnel:
             Whether an initiation is to be sent now. If not, because the last message of a handshake was sent less than
             REKEY_TIMEOUT ago, it will be when the timer says so.
         """
-        self.is_resting = self._closed
+        self.resume()
         if elsewhere:
             self._forget_handshake()
             self._handshake_sent_at = now - REKEY_TIMEOUT_NS
@@ -293,7 +294,7 @@ class Tunnel:
         self.persistent_keepalive_ns = interval_ns
 
     def rest(self) -> None:
-        """End the session, and leave the next handshake to the peer, until `initiate` is called."""
+        """End the session, and leave the next handshake to the peer, until `resume` or `initiate` is called."""
         self.is_resting = True
         self._rotation.clear()
         self._forget_handshake()
@@ -301,6 +302,10 @@ class Tunnel:
         self._answer_by = self._keepalive_at = NEVER
         self._outgoing.clear()
         self._events.clear()
+
+    def resume(self) -> None:
+        """Begin handshakes again when they are needed."""
+        self.is_resting = self._closed
 
     def close(self) -> None:
         """Forget all keys and free all indices; nothing is sent or accepted any more."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from weft.errors import ConfigError
@@ -23,6 +23,7 @@ ME, PEER = (
     )
 )
 PSK = encode_wireguard_key(bytes(range(32)))
+OTHER_KEY = encode_wireguard_key(bytes(range(200, 232)))
 STOCK_KEY = encode_wireguard_key(bytes(range(100, 132)))
 
 
@@ -171,19 +172,21 @@ def test_state_that_was_saved_is_loaded_again(store: Store) -> None:
             key=st.binary(min_size=32, max_size=32).map(encode_wireguard_key),
             kind=st.just("wireguard"),
             name=st.none() | st.from_regex(r"[a-zäé ]{1,63}", fullmatch=True),
-            allowed_ips=st.lists(st.ip_addresses().map(str), max_size=3),
+            allowed_ips=st.lists(st.ip_addresses().map(str), max_size=3, unique=True),
             endpoints=st.lists(st.integers(0, 65535).map(lambda p: f"/ip6/2001:db8::1/udp/{p}"), max_size=ENDPOINTS),
             psk=st.none() | st.binary(min_size=32, max_size=32).map(encode_wireguard_key),
             keepalive_s=st.none() | st.integers(0, 65535),
             standing=st.sampled_from(("wanted", "known", "stranger", "blocked")),
         ),
         max_size=5,
-        unique_by=lambda peer: peer.key,
+        unique_by=(lambda peer: peer.key, lambda peer: peer.name or peer.key),
     ),
     st.lists(st.text(max_size=20), max_size=5),
     st.binary(min_size=12, max_size=12).map(bytes.hex),
 )
 def test_any_sound_state_survives_the_disk(peers: list[StoredPeer], allow: list[str], floor: str) -> None:
+    prefixes = [prefix for peer in peers for prefix in peer.allowed_ips]
+    assume(len(prefixes) == len(set(prefixes)))
     files: dict[Path, bytes] = {}
     state = State(peers=peers, allow=allow, timestamp_floor=floor)
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -232,6 +235,16 @@ def test_states_do_not_share_their_lists() -> None:
         ("peers[1].psk", lambda state: setattr(state.peers[1], "psk", PSK[:-1])),
         ("peers[1].keepalive_s", lambda state: setattr(state.peers[1], "keepalive_s", 65536)),
         ("peers[2].key", lambda state: state.peers.append(state.peers[1])),
+        (
+            "peers[2].name",
+            lambda state: state.peers.append(StoredPeer(key=OTHER_KEY, kind="wireguard", name="laptop")),
+        ),
+        (
+            "peers[2].allowed_ips",
+            lambda state: state.peers.append(
+                StoredPeer(key=OTHER_KEY, kind="wireguard", allowed_ips=["10.9.0.0/16", "10.0.0.0/24"])
+            ),
+        ),
         (
             "peers[2].key",
             lambda state: state.peers.append(StoredPeer(key=encode_wireguard_key(PEER.noise_public), kind="weft")),

@@ -77,24 +77,24 @@ class Peers:
         """
         session = self._life.running
         key, peer_id, address = _decode_target(session.contacts, target)
-        endpoint = await self._life.underlay.find(address) if address is not None else None
+        endpoints = await self._life.underlay.find_all(address) if address is not None else []
         displaced = _want(session.contacts, key, peer_id, name)
         before, peer = displaced[0][1], session.contacts.by_key(key)
         assert peer is not None
         try:
-            is_there = endpoint is None or peer.path.endpoint == endpoint
+            is_there = not endpoints or peer.path.endpoint in endpoints
             if not (is_there and await calling.answers(session, peer)):
                 up = session.wait_until_up(peer)
-                if endpoint is None:
-                    self._life.dialler.call(peer)
-                else:
+                if endpoint is not None or peer.tunnel.is_up(monotonic_ns()):
                     session.call(peer, endpoint)
+                else:
+                    self._life.dialler.call(peer)
                 await calling.until_up(up, endpoint, timeout_s)
         except BaseException:
             _want_no_more(session, key, before)
             raise
-        if address is not None and endpoint is not None:
-            peer.endpoints.lead(address, endpoint.multiaddr)
+        if address is not None:
+            peer.endpoints.lead(address, *(endpoint.multiaddr for endpoint in endpoints))
             peer.endpoints.configure(address)
         async with self._changing:
             await self._commit(displaced)
