@@ -21,7 +21,8 @@ from weft.api.v0.route import Document, Route, Stream
 from weft.api.v0.table import DOCUMENTS, ROUTES, STREAMS
 from weft.errors import WeftError
 
-MAX_BODY_BYTES: Final = 64 * 1024
+MAX_BODY_BYTES: Final = 1 << 20
+"""A thousand peers fit."""
 MAX_QUERY_FIELDS: Final = 64
 
 Row = Route[Any, Any] | Stream[Any, Any] | Document

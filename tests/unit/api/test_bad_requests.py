@@ -88,7 +88,7 @@ RULES = b'{"rules": ["/tcp/80"]}'
         (b"GET /v0/info/ HTTP/1.1\r\nHost: x\r\n\r\n", 404, "nothing at this path"),
         (b"GET /v0/../v0/info HTTP/1.1\r\nHost: x\r\n\r\n", 404, "nothing at this path"),
         (b"GET /v0/info?a=b HTTP/1.1\r\nHost: x\r\n\r\n", 400, "no query"),
-        (post("/v0/fc00/allow", b'{"rules": ["' + b"x" * MAX_BODY_BYTES + b'"]}'), 413, "65536 bytes"),
+        (post("/v0/fc00/allow", b'{"rules": ["' + b"x" * MAX_BODY_BYTES + b'"]}'), 413, "1048576 bytes"),
         (b"\x00\xff\x16\x03\x01 garbage\r\n\r\n", 400, "no HTTP request"),
         (b"GET / HTTP/9.9\r\n\r\n", 400, "no HTTP request"),
         (b"GET /v0/info HTTP/1.1\r\nno colon\r\n\r\n", 400, "no HTTP request"),
