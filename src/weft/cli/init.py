@@ -16,8 +16,6 @@ from weft.errors import ConfigError, UsageError
 SECRET_NAME = "network.secret"
 MAX_SECRET_BYTES = 64 * 1024
 
-_SECRET_OFF = f'# secret_file = "{SECRET_NAME}"\n'
-_SECRET_ON = f'secret_file = "{SECRET_NAME}"\n'
 _ASK = ""
 
 
@@ -105,9 +103,10 @@ def join_network(directory: Path, secret: bytes) -> None:
 
     Raises:
         UsageError: the secret is too short, or the configuration names one already.
-        ConfigError: the configuration is broken, or was edited so that a person has to set the key.
+        ConfigError: the configuration is broken, or written so that a person has to set the key.
     """
     from weft.engine.config import FILE_NAME, load_config, network_psk
+    from weft.engine.edit import edit_text
     from weft.engine.manual import render_default
     from weft.io.durable import create_file, make_directory, replace_file
 
@@ -119,15 +118,12 @@ def join_network(directory: Path, secret: bytes) -> None:
         if load_config(config).network.secret_file is not None:
             raise UsageError(f"{config} names a secret already; change the file that it names")
         text = config.read_text("utf-8")
-    if _SECRET_OFF not in text:
-        raise ConfigError(
-            f"was edited; write the secret into {file} and set it here", file=str(config), key="network.secret_file"
-        )
+    text = edit_text(text, {"network.secret_file": SECRET_NAME})
     try:
         create_file(file, secret.strip() + b"\n")
     except FileExistsError:
         raise UsageError(f"{file} exists already; remove it, or name it in {config}") from None
-    replace_file(config, text.replace(_SECRET_OFF, _SECRET_ON).encode())
+    replace_file(config, text.encode())
 
 
 def _read_secret(source: str) -> bytes:

@@ -14,7 +14,6 @@ import pytest
 
 from tests.unit.cli.machine import Machine
 from tests.unit.cli.terminal import Seen, Terminal
-from weft.cli.init import _SECRET_OFF
 from weft.engine.config import load_config, load_network_psk, network_psk
 from weft.engine.manual import render_default
 from weft.io.store import Store
@@ -123,7 +122,6 @@ def test_network_secret_is_added_to_an_untouched_configuration(weft: Terminal) -
         ({"given": "short"}, 2, "at least 16 characters"),
         ({}, 1, "No such file"),
         ({"given": SECRET, "network.secret": "other"}, 2, "network.secret exists already"),
-        ({"given": SECRET, "weft.toml": "[network]\n"}, 1, "weft.toml: network.secret_file: was edited"),
         ({"given": SECRET, "weft.toml": "[net"}, 1, "is not valid TOML"),
     ],
 )
@@ -140,8 +138,15 @@ def test_network_secret_that_can_not_be_taken_is_one_line_and_changes_nothing(
     assert {path.name: path.read_text() for path in weft.directory.iterdir()} == files
 
 
-def test_default_configuration_has_the_line_that_init_turns_on() -> None:
-    assert _SECRET_OFF in render_default()
+@pytest.mark.parametrize("text", [render_default(), "", "[network]\n", "# mine\npeer.accept = 'known'\n"])
+def test_network_secret_is_named_in_a_configuration_however_it_was_edited(weft: Terminal, text: str) -> None:
+    (weft.directory / "weft.toml").write_text(text)
+    (weft.directory / "given").write_text(SECRET)
+    assert weft("init", "--network-secret", str(weft.directory / "given")).code == 0
+    assert load_config(weft.directory / "weft.toml").network.secret_file == "network.secret"
+    assert {line for line in text.splitlines() if "secret_file" not in line} <= set(
+        (weft.directory / "weft.toml").read_text().splitlines()
+    )
 
 
 def test_daemon_serves_in_the_foreground_until_it_gets_a_signal(machine: Machine) -> None:

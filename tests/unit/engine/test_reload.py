@@ -262,6 +262,19 @@ def test_listeners_are_started_and_stopped_one_by_one_and_remembered(run: Run) -
     run(test)
 
 
+def test_listener_that_is_configured_and_not_open_is_tried_again_when_it_is_started(run: Run) -> None:
+    async def test(nodes: Nodes) -> None:
+        absent = "/ip4/192.0.2.77/udp/1312"
+        alice, settings = await begin(nodes, "alice", LISTEN, absent)
+        listeners = Listeners(alice, settings)
+        assert [each.state for each in listeners.list().listeners] == ["open", "closed"]
+        with pytest.raises(TransportError, match=r"can't listen on UDP 192.0.2.77:1312"):
+            await listeners.start(absent)
+        assert (await listeners.stop(absent)).listeners[0].state == "open"
+
+    run(test)
+
+
 @pytest.mark.parametrize(
     ("multiaddr", "error", "message"),
     [
