@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,10 @@ import click
 import msgspec
 
 from weft.cli.command import Command
+from weft.cli.new_file import write_new
 from weft.cli.outcome import say
 from weft.cli.settings import Settings, pass_settings
 from weft.cli.show import waiting
-from weft.errors import UsageError
 
 STREAM = Path("-")
 
@@ -80,10 +79,5 @@ def bugreport(settings: Settings, *, output: Path) -> None:
     if output == STREAM:
         click.echo(encoded)
         return
-    try:
-        descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise UsageError(f"{output} exists already; remove it, or give another") from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(encoded + b"\n")
+    write_new(output, encoded + b"\n")
     say(f"wrote {output}; read it before you send it")

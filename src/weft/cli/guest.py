@@ -15,9 +15,9 @@ from weft.api.v0 import wireguard as wireguard_api
 from weft.api.v0.peer import AddWireguard
 from weft.api.v0.wireguard import Whose
 from weft.cli.command import Group
+from weft.cli.new_file import write_new
 from weft.cli.settings import Settings, pass_settings
 from weft.cli.show import is_colored, is_watched
-from weft.errors import UsageError
 
 
 class GuestAdded(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,7 +130,7 @@ def add(
         preshared_key=config.preshared_key,
     )
     if output is not None:
-        _write(output, text)
+        write_new(output, text.encode())
     try:
         client.call(peer_api.ADD_WIREGUARD, asked)
     except BaseException:
@@ -177,15 +177,6 @@ def _check_dns(servers: tuple[str, ...]) -> None:
             ip_address(server)
         except ValueError:
             raise click.UsageError(f"--dns: {server!r} is no address") from None
-
-
-def _write(path: Path, text: str) -> None:
-    from weft.io.durable import create_file
-
-    try:
-        create_file(path, text.encode())
-    except FileExistsError:
-        raise UsageError(f"{path} exists already; remove it, or give another with -o") from None
 
 
 def _draw(text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import click
 import msgspec
 
 from weft.cli.command import Group
+from weft.cli.new_file import write_new
 from weft.cli.settings import Settings, pass_settings
 from weft.errors import ConfigError, UsageError
 
@@ -76,7 +76,7 @@ def backup(settings: Settings, file: Path) -> None:
             raise click.UsageError("with FILE -, standard output is the key, and not JSON")
         click.echo(encode_key(identity), nl=False)
         return
-    _write(file, encode_key(identity))
+    write_new(file, encode_key(identity))
     _tell(settings, identity, file)
 
 
@@ -103,22 +103,6 @@ def restore(settings: Settings, file: Path) -> None:
         else:
             store.create_key(identity)
     _tell(settings, identity, store.key_path)
-
-
-def _write(file: Path, data: bytes) -> None:
-    """Make a file for its owner alone, on any file system, for copies lie on sticks that know no links."""
-    try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise UsageError(f"{file} exists already; remove it, or give another") from None
-    try:
-        with os.fdopen(descriptor, "wb") as target:
-            target.write(data)
-            target.flush()
-            os.fsync(target.fileno())
-    except BaseException:
-        file.unlink()
-        raise
 
 
 def _check_same(store: Store, identity: Identity) -> None:

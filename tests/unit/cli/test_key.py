@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.cli.terminal import Terminal
+from weft.cli import new_file
 from weft.io.store import Store
 
 
@@ -106,3 +107,13 @@ def test_show_without_a_key_says_how_to_get_one(weft: Terminal) -> None:
     seen = weft("key", "show")
     assert (seen.code, seen.out) == (1, "")
     assert "weft init" in seen.err
+
+
+def test_backup_to_a_full_disk_leaves_nothing(node: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(new_file.os, "fsync", full)
+    seen = node("key", "backup", str(tmp_path / "copy"))
+    assert (seen.code, seen.out, seen.err) == (1, "", "weft: No space left on device\n")
+    assert not (tmp_path / "copy").exists()

@@ -110,7 +110,7 @@ def test_file_of_a_guest_is_for_its_owner_alone_and_never_written_over(
     before = path.read_text()
     assert decode_file(before, "").peers[0].public_key == KEY
     again = weft("guest", "add", "tablet", "-o", str(path))
-    assert (again.code, again.err) == (2, f"weft: {path} exists already; remove it, or give another with -o\n")
+    assert (again.code, again.err) == (2, f"weft: {path} exists already; remove it, or give another\n")
     assert path.read_text() == before
     assert len(asked(node, "add_wireguard")) == 1
 
