@@ -9,6 +9,7 @@ import asyncio
 from ipaddress import IPv6Address
 
 from weft.burst.header import DATA_OVERHEAD_BYTES
+from weft.engine.dial import STEP_S
 from weft.engine.peer import Endpoint, Peer
 from weft.engine.session import Session
 from weft.engine.status import Pong
@@ -37,12 +38,22 @@ async def answers(session: Session, peer: Peer) -> bool:
     return pong.done() and not pong.cancelled()
 
 
-async def until_up(up: Waiter, at: Endpoint | None, timeout_s: float) -> None:
+async def at_each(session: Session, peer: Peer, up: Waiter, endpoints: list[Endpoint]) -> None:
+    """Call a peer at the endpoints that its name leads to, one after the other, until it is up; at the last one too."""
+    for endpoint in endpoints:
+        session.call(peer, endpoint)
+        if endpoint is not endpoints[-1]:
+            await asyncio.wait({up}, timeout=STEP_S)
+        if up.done():
+            return
+
+
+async def until_up(up: Waiter, at: str, timeout_s: float) -> None:
     """Wait for the session of a peer that was called.
 
     Args:
         up: of `Session.wait_until_up`.
-        at: where it was called; None if at all its endpoints.
+        at: where it was called, for a person.
         timeout_s: how long.
 
     Raises:
@@ -55,7 +66,7 @@ async def until_up(up: Waiter, at: Endpoint | None, timeout_s: float) -> None:
             raise PeerError("the peer was disconnected meanwhile, or is not who it claims to be")
         if not up.done():
             raise TimeoutError(
-                f"no answer from {at or 'its known endpoints'} within {timeout_s:g} s: nobody listens there, a "
+                f"no answer from {at} within {timeout_s:g} s: nobody listens there, a "
                 "firewall is between, or it does not accept this node (its peer id and network secret must be right)"
             )
     finally:

@@ -35,6 +35,9 @@ RESOLVE_DELAYS_S = (1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300)
 """When a name that has no address is looked up again. After that it is looked up when something is to be sent."""
 SIGN_S = 0.5
 """How long a peer that was asked for a sign of life may take to give one, or four round trips if that is longer."""
+ROUNDS = 3
+"""How often a peer is called at all its endpoints when the way there is another: of a link that has just come up, the
+first packets may be lost, and the tunnel would repeat itself after five seconds only."""
 ADDRESSES = 8
 """Of one name that are tried."""
 LOOKUPS = 2
@@ -205,10 +208,11 @@ class Dialler:
 
     def call_again(self, peer: Peer) -> None:
         """Call a peer anew, for the way there is another than when it was called, or a name may lead elsewhere."""
-        running = self._running.pop((self._call_in_turn, peer), None)
-        if running is not None:
-            running.cancel()
-        self.call(peer)
+        for work in (self._call_in_turn, self._call_in_rounds):
+            running = self._running.pop((work, peer), None)
+            if running is not None:
+                running.cancel()
+        self._ask(self._call_in_rounds, peer)
 
     def doubt(self, peer: Peer) -> None:
         """A peer with a session was asked for a sign of life: call it as if there was none, unless it gives one."""
@@ -243,8 +247,14 @@ class Dialler:
         if self._running.get(key) is task:
             del self._running[key]
 
+    async def _call_in_rounds(self, session: Session, peer: Peer, heard_bytes: int | None = None) -> None:
+        for _ in range(1, ROUNDS):
+            for address in self._addresses(peer):
+                await self._has_called(session, peer, address, heard_bytes, is_first=False)
+        await self._call_in_turn(session, peer, heard_bytes)
+
     async def _call_in_turn(self, session: Session, peer: Peer, heard_bytes: int | None = None) -> None:
-        """Call a peer at all endpoints.
+        """Call a peer at all endpoints, and later where there was no address yet.
 
         Args:
             session: of which it is one.
@@ -252,8 +262,7 @@ class Dialler:
             heard_bytes: what had come from it when it was last asked; if nothing more has, it is missed even if it is
                 up. Its session's data goes along then.
         """
-        is_up = peer.tunnel.is_up(self._clock())
-        addresses = [each for each in peer.endpoints.known if peer.endpoints.may_try(each, is_up=is_up)]
+        addresses = self._addresses(peer)
         for delay_s in (0, *RESOLVE_DELAYS_S):
             await asyncio.sleep(delay_s)
             addresses = [
@@ -261,6 +270,10 @@ class Dialler:
             ]
             if not addresses:
                 return
+
+    def _addresses(self, peer: Peer) -> list[Multiaddr]:
+        is_up = peer.tunnel.is_up(self._clock())
+        return [each for each in peer.endpoints.known if peer.endpoints.may_try(each, is_up=is_up)]
 
     async def _has_called(
         self, session: Session, peer: Peer, address: Multiaddr, heard_bytes: int | None, is_first: bool
@@ -284,7 +297,7 @@ class Dialler:
     async def _wait_for_sign(self, session: Session, peer: Peer) -> None:
         heard_bytes = peer.path.rx_bytes
         await asyncio.sleep(max(SIGN_S, 4 * (peer.path.rtt_ns or 0) / 1e9))
-        await self._call_in_turn(session, peer, heard_bytes)
+        await self._call_in_rounds(session, peer, heard_bytes)
 
     async def _look_elsewhere(self, session: Session, peer: Peer) -> None:
         address = peer.endpoints.next_to_try(is_up=peer.tunnel.is_up(self._clock()))

@@ -23,6 +23,9 @@ class Attendant(Protocol):
     def handle_moved(self, peer: Peer, endpoint: Endpoint, now: int) -> None:
         """A message of a peer authenticated that came from another endpoint than its path's."""
 
+    def handle_readdressed(self, peer: Peer, endpoint: Endpoint) -> None:
+        """A message of a peer came from where it was, to another address of ours."""
+
     def handle_unproven(self, peer: Peer, now: int) -> None:
         """A message of a peer came from an endpoint that is not proven, and no question is on its way there."""
 
@@ -109,9 +112,8 @@ class Hearing:
         if known is not endpoint:
             if known != endpoint:
                 self._attendant.handle_moved(peer, endpoint, now)
-            else:
-                # Only our own address may be another one.
-                path.endpoint = endpoint
+            elif isinstance(known, Endpoint) and known.arrival != endpoint.arrival:
+                self._attendant.handle_readdressed(peer, endpoint)
         path.handle_received(run.bytes)
         if not path.is_proven and peer.proving is None:
             self._attendant.handle_unproven(peer, now)

@@ -18,7 +18,7 @@ from weft.burst.join import Joiner
 from weft.burst.size import LossMeter
 from weft.engine.endpoints import Endpoints
 from weft.identity import PeerId
-from weft.io.recvmmsg import Address
+from weft.io.recvmmsg import Address, by_any_interface
 from weft.io.store import Standing
 from weft.io.udp import UdpSocket
 from weft.mesh.notices import BURST_VERSION, Notices
@@ -47,18 +47,21 @@ class Endpoint(_Where):
     """Where datagrams go: a socket of ours and an address behind it.
 
     Attributes:
-        local: our address that they leave from, which is the one that something came to from there; see
-            `UdpSocket.send`. Where it is empty the system chooses. It does not make another endpoint of it.
+        local: our address that they leave from, as `UdpSocket.send` takes it; where it is empty the system chooses.
+        arrival: our address and interface that something came to from there, as `Received` has it; empty if nothing
+            did. Neither makes another endpoint of it.
     """
 
     local: bytes = b""
+    arrival: bytes = b""
 
     @classmethod
-    def heard(cls, socket: UdpSocket, address: Address, local: bytes) -> Endpoint:
-        """Where something came from, and our address that it came to."""
+    def heard(cls, socket: UdpSocket, address: Address, arrival: bytes) -> Endpoint:
+        """Where something came from; what answers it leaves from our address that it came to."""
         endpoint = cls(socket, address)
-        if local:
-            endpoint.local = local
+        if arrival:
+            endpoint.arrival = arrival
+            endpoint.local = by_any_interface(arrival)
         return endpoint
 
     @property

@@ -19,6 +19,8 @@ from typing import Protocol
 
 from weft.burst.header import DATA_OVERHEAD_BYTES
 from weft.engine.peer import Endpoint, Peer
+from weft.io.recvmmsg import arrival_interface, local_address
+from weft.io.routes import route_to
 from weft.io.udp import link_mtu
 from weft.mesh.probe import MIN_PING_BYTES, Answered, Lost, Prober
 from weft.paths.mtu import PathMtu
@@ -76,11 +78,25 @@ class Proving:
         if self._leads_inward(endpoint):
             self._leave_inward(peer)
             return
+        self.readdress(peer, endpoint)
         host, port = endpoint.multiaddr.endpoint()
         ceiling = link_mtu(host, port, endpoint.socket.mark)
         peer.path.move(endpoint, is_ipv6=endpoint.socket.is_ipv6, ceiling=ceiling, proven=proven)
         peer.mtu_probe = peer.proving = None
         peer.refresh()
+
+    @staticmethod
+    def readdress(peer: Peer, endpoint: Endpoint) -> None:
+        """Answer a peer from the address that it sent to, unless routes lead another way than it came from there.
+
+        Then that address is of no use: the network behind the other interface may not even let it out.
+        """
+        if endpoint.local:
+            host, _ = endpoint.multiaddr.endpoint()
+            route = route_to(host, endpoint.socket.mark, local_address(endpoint.arrival))
+            if route is None or route.ifindex != arrival_interface(endpoint.arrival):
+                endpoint.local = b""
+        peer.path.endpoint = endpoint
 
     def follow(self, peer: Peer, endpoint: Endpoint, now: int) -> None:
         """Use the endpoint that a message of a peer came from; a stock device is believed."""

@@ -296,6 +296,10 @@ class Session:
         else:
             self.drops["source is of the overlay"] += 1
 
+    def handle_readdressed(self, peer: Peer, endpoint: Endpoint) -> None:
+        """A peer addressed us by another of our addresses."""
+        self.proving.readdress(peer, endpoint)
+
     def handle_unproven(self, peer: Peer, now: int) -> None:
         """Ask at the endpoint of a peer whether it is there."""
         self.proving.ask(peer, now)
@@ -320,7 +324,7 @@ class Session:
         if peer.path.endpoint != endpoint:
             self.proving.move(peer, endpoint, proven=False)
         else:
-            peer.path.endpoint = endpoint
+            self.proving.readdress(peer, endpoint)
         peer.path.handle_received(len(datagram))
         self.attend(peer)
 

@@ -19,6 +19,7 @@ import ctypes
 import mmap
 import os
 import socket
+import sys
 from struct import Struct
 from typing import Any, Final, NamedTuple
 
@@ -44,8 +45,8 @@ _SEGMENT = Struct("=i")
 _SOCKADDR_IN = Struct(">2xH4s")
 _SOCKADDR_IN6 = Struct(">2xHI16s")
 _SCOPE = Struct("=I")
-_PKTINFO: Final = {(socket.IPPROTO_IP, 8): Struct("=4x4s4x"), (socket.IPPROTO_IPV6, 50): Struct("=16s4x")}
-"""IP_PKTINFO and IPV6_PKTINFO: where the local address lies in them."""
+_PKTINFO: Final = {(socket.IPPROTO_IP, 8): Struct("=4s4s4x"), (socket.IPPROTO_IPV6, 50): Struct("=16s4s")}
+"""IP_PKTINFO, interface and local address, and IPV6_PKTINFO, address and interface."""
 _FAMILY = Struct("=H")
 _MULTICAST: Final = 0xFF
 _ALIGNMENT = ctypes.sizeof(ctypes.c_size_t)
@@ -60,7 +61,10 @@ class Received(NamedTuple):
     ecn: int
     """The two ECN bits of the IP header (RFC 3168)."""
     local: bytes = b""
-    """Our address that they came to, as `UdpSocket.send` takes it; empty where the socket was not asked to tell it."""
+    """Our address and interface that they came to, 12 or 20 bytes; empty where the socket was not asked to tell it.
+
+    See `local_address` and `arrival_interface`.
+    """
 
 
 class _Vector(ctypes.Structure):
@@ -248,7 +252,7 @@ def _decode_name(name: bytes) -> Address:
 
 
 def decode_local(level: int, kind: int, data: bytes) -> bytes:
-    """Our address that a datagram came to, from the control message that tells it.
+    """Our address and interface that a datagram came to, from the control message that tells them.
 
     Args:
         level: of the control message.
@@ -256,15 +260,28 @@ def decode_local(level: int, kind: int, data: bytes) -> bytes:
         data: its content.
 
     Returns:
-        What the same control message holds on a datagram that shall leave from that address, by whatever interface;
-        empty if it is another control message, or none of our addresses.
+        As in `Received`; empty if it is another control message, or the address is one of many machines.
     """
     form = _PKTINFO.get((level, kind))
     if form is None or len(data) < form.size:
         return b""
-    (address,) = form.unpack_from(data)
     # What was sent to many is answered from whatever address the system chooses.
-    return b"" if address[0] == _MULTICAST and level == socket.IPPROTO_IPV6 else form.pack(address)
+    return b"" if data[0] == _MULTICAST and level == socket.IPPROTO_IPV6 else form.pack(*form.unpack_from(data))
+
+
+def local_address(local: bytes) -> bytes:
+    """Our address out of `Received.local`, 4 or 16 bytes."""
+    return local[4:8] if len(local) == 12 else local[:16]
+
+
+def arrival_interface(local: bytes) -> int:
+    """The number of the interface out of `Received.local`."""
+    return int.from_bytes(local[:4] if len(local) == 12 else local[16:], sys.byteorder)
+
+
+def by_any_interface(local: bytes) -> bytes:
+    """What `UdpSocket.send` takes to send from the address of a `Received.local`, by whatever interface."""
+    return bytes(4) + local[4:] if len(local) == 12 else local[:16] + bytes(4)
 
 
 def _decode_control(control: bytes) -> tuple[int, int, bytes]:

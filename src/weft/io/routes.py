@@ -22,7 +22,7 @@ _REPLY = Struct("=IHHII8BI")
 _ERROR = Struct("=16xi")
 _ATTRIBUTE = Struct("=HH")
 _NLMSG_ERROR, _RTM_NEWROUTE, _RTM_GETROUTE, _NLM_F_REQUEST = 2, 24, 26, 1
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC, _RTA_MARK = 1, 4, 5, 7, 16
+_RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC, _RTA_MARK = 1, 2, 4, 5, 7, 16
 _REACHING: Final = frozenset({1, 2, 3, 4, 5})
 """unicast, local, broadcast, anycast, multicast: the others refuse or swallow packets."""
 _ANSWER_BYTES = 8192
@@ -43,12 +43,13 @@ class Route(NamedTuple):
     """Whether the interface is up and has its cable."""
 
 
-def route_to(host: str, mark: int = 0) -> Route | None:
+def route_to(host: str, mark: int = 0, source: bytes = b"") -> Route | None:
     """Ask the system for its route to an address.
 
     Args:
         host: an IP address, an IPv6 one perhaps with its zone.
         mark: of the packets; 0 for none.
+        source: the address of this machine that they leave from, 4 or 16 bytes; empty for whatever fits.
 
     Returns:
         None where there is none.
@@ -59,7 +60,7 @@ def route_to(host: str, mark: int = 0) -> Route | None:
         return _route_by_socket(host)
     with asking:
         try:
-            asking.send(_question(host, mark))
+            asking.send(_question(host, mark, source))
             route = _decode_answer(asking.recv(_ANSWER_BYTES, socket.MSG_DONTWAIT))
             return route._replace(is_running=_is_running(route.ifindex)) if route is not None else None
         except OSError:
@@ -82,11 +83,13 @@ def _is_running(ifindex: int) -> bool:
     return bool(flags & _IFF_UP_RUNNING == _IFF_UP_RUNNING)
 
 
-def _question(host: str, mark: int) -> bytes:
+def _question(host: str, mark: int, source: bytes) -> bytes:
     number, _, zone = host.partition("%")
     address = ip_address(number).packed
     family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
     attributes = _attribute(_RTA_DST, address)
+    if source:
+        attributes += _attribute(_RTA_SRC, source)
     if mark:
         attributes += _attribute(_RTA_MARK, mark.to_bytes(4, sys.byteorder))
     if zone:
@@ -94,7 +97,7 @@ def _question(host: str, mark: int) -> bytes:
         attributes += _attribute(_RTA_OIF, index.to_bytes(4, sys.byteorder))
     length = _REQUEST.size + len(attributes)
     header = (length, _RTM_GETROUTE, _NLM_F_REQUEST, 1, 0)
-    return _REQUEST.pack(*header, family, 8 * len(address), 0, 0, 0, 0, 0, 0, 0) + attributes
+    return _REQUEST.pack(*header, family, 8 * len(address), 8 * len(source), 0, 0, 0, 0, 0, 0) + attributes
 
 
 def _attribute(kind: int, content: bytes) -> bytes:

@@ -308,8 +308,8 @@ class UdpSocket:
                 bounds must coincide with bounds of parts.
             address: where to.
             ecn: the two ECN bits of the outer header.
-            local: our address that they leave from, as `Received.local` gave it; while it is of no use, and where it is
-                empty, the system chooses.
+            local: our address that they leave from, as `by_any_interface` gives it; while it is of no use, and where
+                it is empty, the system chooses.
 
         Returns:
             False if it was too big for the path (EMSGSIZE): the caller lowers its path MTU. Everything else that

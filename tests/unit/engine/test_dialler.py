@@ -228,6 +228,21 @@ def test_peer_is_called_again_at_once_when_the_way_has_changed() -> None:
         caller.end()
 
 
+def test_peer_whose_first_call_after_a_change_is_lost_is_called_again_within_a_second() -> None:
+    with Net() as net:
+        caller, bob = Caller(net), net.node("bob")
+        peer = caller.knows(bob, [where(bob.socket)])
+        net.faults.drops = lambda datagram: True
+        caller.run(1)
+        caller.dialler.call_again(peer)
+        caller.run(0.4)
+        net.faults.drops = lambda datagram: False
+        caller.run(0.6)
+        assert peer.tunnel.is_up(net.now)
+        assert len(caller.initiations()) == 3
+        caller.end()
+
+
 def test_name_without_an_address_is_looked_up_at_once_when_the_way_has_changed() -> None:
     with Net() as net:
         caller, bob = Caller(net), net.node("bob")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from tests.unit.engine import packets
 from tests.unit.engine.pair import WALL_NS, FakeSocket, Net, Node, S
+from weft.engine import proving as proving_module
 from weft.engine import underlay as underlay_module
 from weft.engine import world as world_module
 from weft.engine.dial import SIGN_S, STEP_S, Dialler
@@ -165,11 +167,56 @@ def test_own_address_that_may_be_gone_is_not_sent_from_any_more(net: Net, alice:
     net.run(1)
     endpoint = peer.path.endpoint
     assert isinstance(endpoint, Endpoint)
-    peer.path.endpoint = Endpoint.heard(endpoint.socket, endpoint.address, b"ours")
+    peer.path.endpoint = Endpoint.heard(endpoint.socket, endpoint.address, bytes(12))
     alice.default = other_route()
     alice.change()
     assert peer.path.endpoint == endpoint
+    assert isinstance(peer.path.endpoint, Endpoint)
     assert peer.path.endpoint.local == b""
+
+
+@pytest.mark.parametrize(
+    ("route", "is_kept"),
+    [(Route(ETH, b"", b""), True), (Route(ETH + 1, b"", b""), False), (None, False)],
+    ids=["the interface that it came by", "another interface", "no route from there"],
+)
+@pytest.mark.parametrize("how", ["handshake", "data"])
+def test_answers_leave_from_the_address_that_was_asked_while_they_go_back_the_way_it_came(
+    net: Net, alice: Surroundings, monkeypatch: pytest.MonkeyPatch, route: Route | None, is_kept: bool, how: str
+) -> None:
+    ours = ETH.to_bytes(4, sys.byteorder) + bytes([10, 0, 0, 7]) + bytes(4)
+    asked = []
+
+    def route_to(host: str, mark: int, source: bytes) -> Route | None:
+        asked.append((host, source))
+        return route
+
+    monkeypatch.setattr(proving_module, "route_to", route_to)
+    bob = net.node("bob")
+    if how == "data":
+        alice.knows(bob)
+        net.run(1)
+    else:
+        bob.call(alice.node)
+    receive = alice.node.socket.receive
+    monkeypatch.setattr(alice.node.socket, "receive", lambda: [run._replace(local=ours) for run in receive()])
+    locals_of: list[bytes] = []
+    send = alice.node.socket.send
+
+    def note(*arguments: Any, local: bytes = b"") -> bool:
+        locals_of.append(arguments[4] if len(arguments) > 4 else local)
+        return send(*arguments[:4])
+
+    monkeypatch.setattr(alice.node.socket, "send", note)
+    for _ in range(20):
+        bob.tun.program_sends(packets.udp(bob.address, alice.node.address, b"to your other address"))
+        net.run(0.1)
+    peer = alice.node.peer(bob)
+    assert isinstance(peer.path.endpoint, Endpoint)
+    assert peer.path.endpoint.local == (bytes(4) + ours[4:] if is_kept else b"")
+    assert locals_of[-1] == peer.path.endpoint.local
+    assert set(asked) == {(bob.socket.source[0], bytes([10, 0, 0, 7]))}
+    assert len(asked) <= 3, "once, and not with each datagram"
 
 
 def test_peer_whose_way_is_as_it_was_is_left_in_peace(net: Net, alice: Surroundings) -> None:
@@ -178,13 +225,15 @@ def test_peer_whose_way_is_as_it_was_is_left_in_peace(net: Net, alice: Surroundi
     alice.knows(carol, at(1))
     net.run(1)
     alice.change()
-    net.run(1)
-    calls = len(alice.node.socket.calls)
+    net.run(2)
+    sent, initiations = len(sent_to(alice, bob)), len(alice.initiations())
     alice.routes["192.0.2.200"] = None
     for _ in range(20):
         alice.change()
-    net.run(0.1)
-    assert len(alice.node.socket.calls) == calls
+        net.run(0.02)
+    assert len(sent_to(alice, bob)) == sent
+    # The tunnel to where Carol is not may just have repeated itself.
+    assert len(alice.initiations()) <= initiations + 1
 
 
 def test_peer_without_a_session_is_called_within_a_second_of_the_network_being_back(
@@ -200,7 +249,7 @@ def test_peer_without_a_session_is_called_within_a_second_of_the_network_being_b
     net.faults.drops = lambda datagram: False
     alice.default = Route(ETH, b"", b"")
     alice.change()
-    net.run(0.1)
+    net.run(0.9)
     assert peer.tunnel.is_up(net.now)
 
 

@@ -20,7 +20,14 @@ from hypothesis import strategies as st
 from tests.system.lab import Lab
 from weft.errors import TransportError
 from weft.io import udp
-from weft.io.recvmmsg import Address, Received, decode_local
+from weft.io.recvmmsg import (
+    Address,
+    Received,
+    arrival_interface,
+    by_any_interface,
+    decode_local,
+    local_address,
+)
 from weft.io.udp import MAX_QUEUED_BYTES, MAX_SEGMENTS, UdpSocket, link_mtu
 from weft.testing.device import inside_namespace
 
@@ -602,9 +609,11 @@ def test_answer_leaves_from_the_address_that_the_question_came_to(recvmmsg: bool
         for host in ("127.0.0.2", "127.0.0.3"):
             assert asker.send([b"question"], 100, (host, port))
             question, _ = receive(asked)
-            assert asked.send([bytes(100 * count)], 100, question.source, local=question.local)
+            assert asked.send([bytes(100 * count)], 100, question.source, local=by_any_interface(question.local))
             answer, datagrams = receive(asker)
             assert answer.source == (host, port)
+            assert local_address(question.local) == socket.inet_aton(host)
+            assert arrival_interface(question.local) == socket.if_nametoindex("lo")
             assert len(datagrams) == count
 
 
@@ -636,7 +645,10 @@ def test_address_that_this_machine_has_no_more_is_given_up_and_nothing_lost(
 
 def test_control_message_that_is_cut_off_or_of_another_kind_tells_no_address() -> None:
     told = socket.inet_pton(socket.AF_INET6, "2001:db8::9") + bytes([7, 0, 0, 0])
-    assert decode_local(socket.IPPROTO_IPV6, 50, told) == told[:16] + bytes(4)
+    local = decode_local(socket.IPPROTO_IPV6, 50, told + b"more")
+    assert local == told
+    assert (local_address(local), arrival_interface(local)) == (told[:16], 7)
+    assert by_any_interface(local) == told[:16] + bytes(4)
     assert decode_local(socket.IPPROTO_IPV6, 50, told[:15]) == b""
     assert decode_local(socket.IPPROTO_IPV6, 51, told) == b""
     assert decode_local(socket.IPPROTO_IPV6, 50, socket.inet_pton(socket.AF_INET6, "ff02::1") + bytes(4)) == b""

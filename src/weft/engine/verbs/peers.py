@@ -85,11 +85,14 @@ class Peers:
             is_there = not endpoints or peer.path.endpoint in endpoints
             if not (is_there and await calling.answers(session, peer)):
                 up = session.wait_until_up(peer)
-                if endpoint is not None or peer.tunnel.is_up(monotonic_ns()):
-                    session.call(peer, endpoint)
+                if endpoints:
+                    await calling.at_each(session, peer, up, endpoints)
+                elif peer.tunnel.is_up(monotonic_ns()):
+                    session.call(peer, None)
                 else:
                     self._life.dialler.call(peer)
-                await calling.until_up(up, endpoint, timeout_s)
+                at = ", ".join(map(str, endpoints)) or "its known endpoints"
+                await calling.until_up(up, at, timeout_s)
         except BaseException:
             _want_no_more(session, key, before)
             raise
