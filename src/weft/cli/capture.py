@@ -72,7 +72,7 @@ def capture(
         finally:
             if target is not None and target is not sys.stdout.buffer:
                 target.close()
-    told = f"{seen} packets" + (f", {missed} more were missed: this computer is too slow" if missed else "")
+    told = f"{seen} packets" + (f", {missed} more were missed; `--snap 128` takes less time" if missed else "")
     click.echo(f"weft: {told}", err=True)
 
 

@@ -20,12 +20,13 @@ SHOWN_RULES = 20
 
 _OUTCOMES: dict[Outcome, str] = {
     "accept": "it comes in",
-    "reject": "it does not come in, and the peer is told",
-    "drop": "it is dropped, and nobody is told",
-    "send": "it is sent",
-    "wait": "it waits for a session",
-    "unreachable": "it is not sent, and the program is told",
-    "too-big": "it is not sent, and the program is told how large it may be",
+    "reject": "the peer is told",
+    "drop": "nobody is told",
+    "send": "it leaves",
+    "wait": "it leaves when there is one",
+    "local": "it stays on this machine",
+    "unreachable": "the program is told",
+    "too-big": "the program is told how large it may be",
 }
 
 
@@ -102,8 +103,9 @@ def trace_out(settings: Settings, /, **packet: Any) -> None:
 def _show(trace: Trace) -> None:
     click.echo(trace.packet)
     table(_rows(trace))
-    reason = f": {trace.reason}" if trace.reason else f", by {trace.rule}" if trace.rule else ""
-    click.echo(f"{trace.verdict}{reason}. {_OUTCOMES[trace.verdict].capitalize()}.")
+    reason = f"{trace.reason}; " if trace.reason else ""
+    rule = f", by {trace.rule}" if trace.rule else ""
+    click.echo(f"{trace.verdict}: {reason}{_OUTCOMES[trace.verdict]}{rule}")
     if trace.answer is not None:
         click.echo(f"answer: {trace.answer}")
 

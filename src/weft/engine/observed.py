@@ -15,7 +15,7 @@ SOURCE_PORT: Final = 49_152
 MAX_SNAP: Final = 65_535
 """The longest packet there is, bytes."""
 
-Outcome = Literal["accept", "reject", "drop", "send", "wait", "unreachable", "too-big"]
+Outcome = Literal["accept", "reject", "drop", "send", "wait", "local", "unreachable", "too-big"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +57,8 @@ class Trace(Struct, frozen=True, kw_only=True):
     peer: str | None
     """Whom it comes from or goes to."""
     verdict: Outcome
-    """In: `accept`, `reject` (the peer is told), `drop` (nobody is). Out: `send`, `wait` (for a session), `drop`,
-    `unreachable` and `too-big` (the program is told)."""
+    """In: `accept`, `reject` (the peer is told), `drop` (nobody is). Out: `send`, `wait` (for a session), `local` (it
+    stays on this machine), `drop`, `unreachable` and `too-big` (the program is told)."""
     rule: str | None
     """Which rule let it in."""
     reason: str | None

@@ -171,11 +171,11 @@ class Tracer:
             draft.add("route", f"{destination} is the node itself")
             draft.answer = echo_reply(draft.data)
             if draft.answer is not None:
-                draft.verdict = "accept"
+                draft.verdict = "local"
                 return
         if destination in self._own:
             draft.add("route", f"{destination} is this machine itself, whose system delivers that without weft")
-            draft.verdict = "accept"
+            draft.verdict = "local"
             return
         draft.add("route", f"no peer has {destination}; `weft peer list` shows what they have")
         draft.end("unreachable", "no peer has its destination")

@@ -56,8 +56,9 @@ class Notes:
         return next(iter(self.drops), None)
 
     def add(self, stage: str, text: str) -> None:
-        """Note one step."""
-        self.steps.append(Step(stage, text))
+        """Note one step; what was looked at twice is one."""
+        if Step(stage, text) not in self.steps[-1:]:
+            self.steps.append(Step(stage, text))
 
     def add_flow(self, flow: Flow | None) -> None:
         """Note the flow that a packet belongs to."""

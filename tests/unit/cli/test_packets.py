@@ -23,7 +23,7 @@ def test_trace_in_shows_each_step_the_verdict_and_the_answer(weft: Terminal, nod
         "fc11::1.49152 > fc22::1.22: tcp [S], length 0",
         "source  fc11::1 belongs to loom",
         "rule    /icmp: no",
-        "reject: no rule allows it. It does not come in, and the peer is told.",
+        "reject: no rule allows it; the peer is told",
         "answer: fc22::1.22 > fc11::1.49152: tcp [R.], length 0",
     ]
     assert node.calls == [("trace_in", Packet(what="/tcp/22"), "loom")]
@@ -74,7 +74,7 @@ def test_capture_is_one_line_a_packet_and_a_summary(weft: Terminal, node: FakeEn
         " in  -  10.0.0.1.40000 > 10.0.0.2.22: tcp [S], length 0 in segments of 1448 [dropped: not_allowed]"
     )
     assert third == first
-    assert seen.err == "weft: 3 packets, 7 more were missed: this computer is too slow\n"
+    assert seen.err == "weft: 3 packets, 7 more were missed; `--snap 128` takes less time\n"
     assert node.calls == [("capture", "loom", 96, True)]
 
 

@@ -143,9 +143,9 @@ def test_trace_out_to_nobody_is_unreachable_and_to_the_node_itself_answered() ->
         assert nobody.answer is not None
         assert "address unreachable" in nobody.answer
         own = tracer(alice).trace_out(Packet(what="/tcp/80", destination=str(IPv6Address(alice.address))))
-        assert (own.verdict, own.answer) == ("accept", None)
+        assert (own.verdict, own.answer) == ("local", None)
         itself = tracer(alice).trace_out(Packet(what="/icmp", destination="fc00::1"))
-        assert itself.verdict == "accept"
+        assert itself.verdict == "local"
         assert itself.answer is not None
         assert "echo reply" in itself.answer
 
