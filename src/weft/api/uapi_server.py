@@ -28,6 +28,8 @@ PATIENCE_S: Final = 10.0
 """How long a client may take for a request, or for reading a reply."""
 
 _CHUNK_BYTES = 64 * 1024
+_NOT_ROOT = {errno.EACCES, errno.EPERM, errno.EROFS}
+"""What a daemon with few rights gets, as that of the systemd unit: who set it up knows, and `weft show` is there."""
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +83,11 @@ class UapiServer:
             self._socket = ApiSocket(self._directory / f"{ifname}.sock")
             self._server = await asyncio.start_unix_server(self._welcome, sock=self._socket.socket)
         except (OSError, UsageError) as error:
-            # What it advises is about the socket of the API.
-            log.warning("`wg` can't see %s: %s", ifname, str(error).partition(";")[0])
+            cause = error.__cause__ if isinstance(error, UsageError) else error
+            is_usual = isinstance(cause, OSError) and cause.errno in _NOT_ROOT
+            # What comes after the semicolon is advice about the socket of the API.
+            reason = str(error).partition(";")[0]
+            log.log(logging.INFO if is_usual else logging.WARNING, "`wg` can't see %s: %s", ifname, reason)
 
     async def _close(self) -> None:
         for client in self._clients:

@@ -122,6 +122,8 @@ def _show(result: ImportResult, peers: list[PeerSettings]) -> None:
     for peer in peers:
         at = f" at {peer.endpoint}" if peer.endpoint else ""
         click.echo(f"{'would add' if result.dry_run else 'added'} {peer.name} with {', '.join(peer.allowed_ips)}{at}")
+        if {"0.0.0.0/0", "::/0"} & {*peer.allowed_ips}:
+            click.echo(f"# {peer.name}: no default route is set; what is to leave by it, you route to the interface")
     if result.addresses:
         has = "would have" if result.dry_run else "has"
         click.echo(f"this node {has} the address {', '.join(result.addresses)} as well")

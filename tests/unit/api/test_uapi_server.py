@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import errno
 import logging
+import os
+import random
 import socket
 import stat
 from collections.abc import AsyncIterator, Callable
@@ -134,6 +136,24 @@ async def test_directory_that_can_not_be_made_is_a_warning(tmp_path: Path, caplo
     await asyncio.wait({task})
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+async def test_daemon_that_is_not_root_only_mentions_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(path: Path, **_: object) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    bench = Bench(tmp_path)
+    bench.set_up("weft0")
+    with caplog.at_level(logging.INFO):
+        task = asyncio.create_task(bench.server.run())
+        await until(lambda: caplog.records)
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+    task.cancel()
+    await asyncio.wait({task})
+
+
 @pytest.fixture
 async def up(bench: Bench) -> Bench:
     bench.set_up("weft0")
@@ -214,6 +234,26 @@ async def test_client_that_stalls_is_let_go(up: Bench, request_: bytes) -> None:
         with contextlib.suppress(ConnectionResetError):
             assert await reader.read() == b""
     writer.close()
+
+
+async def test_garbage_from_many_clients_changes_nothing_and_the_next_one_is_served(up: Bench) -> None:
+    chance = random.Random(1)
+    words = (
+        b"get=1\n",
+        b"set=1\n",
+        b"\n",
+        b"public_key=",
+        b"\x00",
+        b"replace_peers=true\n",
+        b"=",
+        b"errno=0\n",
+        b"\xff",
+    )
+    for _ in range(200):
+        with contextlib.suppress(ConnectionError):
+            await up.ask(b"x" + b"".join(chance.choices(words, k=chance.randrange(12))))
+    assert [call for call in up.node.calls if call[0] == "change"] == []
+    assert (await up.ask(b"get=1\n\n")).endswith(b"errno=0\n\n")
 
 
 async def test_client_too_many_is_turned_away_until_another_goes(up: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -226,6 +226,11 @@ def test_import_takes_all_peers_and_says_what_it_does_not_take(weft: Terminal, n
     assert OTHER not in seen.out
 
 
+def test_import_of_a_default_route_says_that_none_is_set(weft: Terminal, node: FakeEngine, file: Path) -> None:
+    file.write_text(FILE.replace("10.7.1.7/32", "0.0.0.0/0, ::/0"))
+    assert "# wg0: no default route is set; " in weft("import", str(file)).out
+
+
 def test_dry_run_of_an_import_does_nothing(weft: Terminal, node: FakeEngine, file: Path) -> None:
     seen = weft("import", "--dry-run", str(file))
     assert seen.out.startswith("would add hub with 10.7.0.0/24")
