@@ -6,6 +6,8 @@
 | here | yes   | another, proven   | `peer-moved` |
 | here | no    |                   | `peer-down`  |
 
+Strangers, whom nobody asked for, are told as `peer-added` and `peer-removed` too; of others, the verbs tell that.
+
 A peer is up while it has keys that may be used, so one that goes without a word is told three minutes later. That keys
 are renewed is no news.
 """
@@ -46,6 +48,14 @@ class Presence:
         elif path.is_proven and path.endpoint != self._here[peer]:
             self._here[peer] = path.endpoint
             self._events.publish("peer-moved", f"{called(peer)} is at {path.endpoint} now", peer=id_of(peer))
+
+    def handle_stranger(self, peer: Peer) -> None:
+        """Somebody called by itself."""
+        self._events.publish("peer-added", f"{called(peer)} has called", peer=id_of(peer))
+
+    def handle_stranger_forgotten(self, peer: Peer) -> None:
+        """Somebody who had called by itself is a peer no more."""
+        self._events.publish("peer-removed", f"{called(peer)} is forgotten", peer=id_of(peer))
 
     def handle_removed(self, peer: Peer) -> None:
         """A peer went, or was forgotten."""

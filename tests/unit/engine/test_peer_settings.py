@@ -313,6 +313,24 @@ def test_events_tell_who_came_changed_and_went(run: Run) -> None:
     run(test)
 
 
+def test_events_tell_of_strangers_too(run: Run) -> None:
+    async def test(nodes: Nodes) -> None:
+        alice, bob = await nodes.start("alice"), await nodes.start("bob")
+        listening = bob.events.listen(frozenset({"peer-added", "peer-removed"}))
+        first: asyncio.Task[Event] = asyncio.create_task(anext(listening))  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        await Peers(alice).connect(target(bob))
+        await asyncio.sleep(1)
+        await Peers(bob).remove(str(alice.identity.peer_id))
+        told = [await first, await anext(listening)]
+        await listening.aclose()  # type: ignore[attr-defined]
+        assert [event.kind for event in told] == ["peer-added", "peer-removed"]
+        assert told[0].peer == encode_wireguard_key(alice.identity.noise_public)
+        assert told[1].peer == str(alice.identity.peer_id)
+
+    run(test)
+
+
 def test_thousand_peers_are_there_again_after_a_restart(run: Run) -> None:
     async def test(nodes: Nodes) -> None:
         alice = await nodes.start("alice")

@@ -229,7 +229,7 @@ class Peers:
             old = before[key]
             if record is not None:
                 self._publish("peer-added" if old is None else "peer-changed", record, "was changed")
-            elif old is not None:
+            elif old is not None and old.standing != "stranger":
                 self._publish("peer-removed", old, "was removed")
         now = monotonic_ns()
         return [describe(peer, now) for peer, _ in found]
@@ -247,7 +247,7 @@ class Peers:
             displaced = contacts.put(key, None)
             await self._commit(displaced)
         for _, record in displaced:
-            if record is not None:
+            if record is not None and record.standing != "stranger":
                 self._publish("peer-removed", record, "was removed")
 
     # Whom it has nothing to do with.
