@@ -236,6 +236,8 @@ class Session:
     def _handle_removed(self, peer: Peer) -> None:
         """A peer was forgotten, by whatever way."""
         self._release(peer)
+        if peer.standing == "stranger":
+            self._presence.handle_stranger_forgotten(peer)
         self._attention.discard(peer)
         peer.armed_at = None
 
@@ -478,7 +480,11 @@ class Session:
             heapq.heappush(self._timers, (at, next(self._sequence), peer))
 
     def _tunnel_for(self, noise_public_key: bytes) -> Tunnel | None:
-        return self.contacts.tunnel_for(noise_public_key)
+        is_new = self.contacts.by_key(noise_public_key) is None
+        tunnel = self.contacts.tunnel_for(noise_public_key)
+        if is_new and tunnel is not None:
+            self._presence.handle_stranger(self.contacts.by_tunnel[tunnel])
+        return tunnel
 
     def _own_address(self, packet: memoryview) -> bytes:
         return self._terms.identity.address if packet[0] >> 4 == 6 else packet[16:20].tobytes()
