@@ -65,17 +65,7 @@ class _Collector:
         log = self._try("log", self._log if status is not None else self._log_of_the_last)
         interfaces = self._try("interfaces", lambda: _output_of("ip", "-details", "address"))
         routes = self._try("routes", _routes)
-        names = Pseudonyms()
-        names.hide(self._secrets(state))
-        names.tell_directories((self._directory, self._directory.absolute(), Path.home()))
-        names.tell("host", _hosts_of_this_machine())
-        names.tell("user", _users())
-        if status is not None:
-            names.tell("name", (peer["name"] for peer in status["peers"]))
-            names.tell("host", (_host_of(peer["endpoint"]) for peer in status["peers"]))
-        if state is not None:
-            names.tell("name", (peer.name for peer in state.peers))
-            names.tell("host", (_host_in(address) for peer in state.peers for address in peer.endpoints))
+        names = self._pseudonyms(status, state)
         return BugReport(
             at=datetime.now(UTC).isoformat(timespec="seconds"),
             running=status is not None,
@@ -91,6 +81,21 @@ class _Collector:
             missing={piece: names.clean(why) for piece, why in self._missing.items()},
             legend=names.legend,
         )
+
+    def _pseudonyms(self, status: dict[str, Any] | None, state: State | None) -> Pseudonyms:
+        """All that is known beforehand of who and what must not be told."""
+        names = Pseudonyms()
+        names.hide(self._secrets(state))
+        names.tell_directories((self._directory, self._directory.absolute(), Path.home()))
+        names.tell("host", _hosts_of_this_machine())
+        names.tell("user", _users())
+        if status is not None:
+            names.tell("name", (peer["name"] for peer in status["peers"]))
+            names.tell("host", (_host_of(peer["endpoint"]) for peer in status["peers"]))
+        if state is not None:
+            names.tell("name", (peer.name for peer in state.peers))
+            names.tell("host", (_host_in(address) for peer in state.peers for address in peer.endpoints))
+        return names
 
     def _try(self, piece: str, look: Callable[[], T]) -> T | None:
         try:
