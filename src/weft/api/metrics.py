@@ -17,7 +17,6 @@ from time import perf_counter
 from typing import Final
 
 from weft.engine.metric import Family, Histogram, Keys, Metric
-from weft.engine.metrics import table
 
 TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 OPEN_METRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -66,15 +65,6 @@ async def encode(families: Iterable[Family | Histogram], *, open_metrics: bool) 
     if open_metrics:
         parts.append("# EOF\n")
     return "".join(parts).encode()
-
-
-def render_reference() -> str:
-    """Give the reference page: each metric with type, labels and meaning."""
-    rows = [
-        f"| `{metric.name}` | {metric.kind} | {', '.join(f'`{label}`' for label in metric.labels)} | {metric.meaning} |"
-        for metric in (*table(), REQUESTS, STREAMS)
-    ]
-    return "\n".join(("| metric | type | labels | meaning |", "|---|---|---|---|", *rows)) + "\n"
 
 
 class _Labels:

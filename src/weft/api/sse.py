@@ -83,6 +83,8 @@ class Streams:
         assert isinstance(connection, Connection)
         connection.when_lost = partial(_finish, over)
         self._open.add(over)
+        if request.transport is None:
+            _finish(over)
         feed = _Feed(items, over)
         response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"})
         response.force_close()
