@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from typing import BinaryIO
 
 import click
@@ -15,7 +17,8 @@ from weft.api.v0.packet import Capture
 from weft.cli.command import Command
 from weft.cli.names import PEER
 from weft.cli.settings import Settings, pass_settings
-from weft.engine.observed import MAX_SNAP, CapturedPacket
+from weft.engine.observed import MAX_SNAP, Captured, CapturedPacket
+from weft.errors import UsageError
 from weft.packet.describe import describe
 from weft.packet.pcap import encode_file_header, encode_packet
 
@@ -49,42 +52,45 @@ def capture(
     A super-packet, which stands for many segments of one connection, is one packet here, with its checksum completed.
     """
     seen = missed = 0
-    asked = Capture(peer=peer, snap=snap, dropped=dropped)
-    with settings.client.stream(packet_api.CAPTURE, asked) as stream:
-        target = _open(file) if file is not None else None
-        try:
-            if target is not None:
-                _write(target, encode_file_header(MAX_SNAP))
-            for captured in stream:
-                missed += captured.missed
-                packets = captured.packets[: count - seen if count is not None else None]
-                seen += len(packets)
-                if target is not None:
-                    _write(target, b"".join(map(_encode, packets)))
-                elif settings.json:
-                    click.echo(msgspec.json.encode(msgspec.structs.replace(captured, packets=packets)))
-                else:
-                    click.echo("\n".join(map(_line, packets)))
-                if seen == count:
-                    break
-        except KeyboardInterrupt:
-            pass
-        finally:
-            if target is not None and target is not sys.stdout.buffer:
-                target.close()
+    stream = settings.client.stream(packet_api.CAPTURE, Capture(peer=peer, snap=snap, dropped=dropped))
+    with suppress(KeyboardInterrupt), stream, ExitStack() as stack:
+        show = _writer(stack, file) if file is not None else _show_json if settings.json else _show
+        for captured in stream:
+            packets = captured.packets[: count - seen if count is not None else None]
+            seen += len(packets)
+            missed += captured.missed
+            show(msgspec.structs.replace(captured, packets=packets))
+            if seen == count:
+                break
     told = f"{seen} packets" + (f", {missed} more were missed; `--snap 128` takes less time" if missed else "")
     click.echo(f"weft: {told}", err=True)
 
 
-def _open(file: str) -> BinaryIO:
-    if file == "-":
-        return sys.stdout.buffer
-    return os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE), "wb")
+def _show(captured: Captured) -> None:
+    click.echo("\n".join(map(_line, captured.packets)))
 
 
-def _write(target: BinaryIO, data: bytes) -> None:
-    target.write(data)
+def _show_json(captured: Captured) -> None:
+    click.echo(msgspec.json.encode(captured))
+
+
+def _writer(stack: ExitStack, file: str) -> Callable[[Captured], None]:
+    """What writes to a capture file, which is closed with the stack."""
+    if file != "-":
+        opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE)
+        target: BinaryIO = stack.enter_context(os.fdopen(opened, "wb"))
+    elif sys.stdout.isatty():
+        raise UsageError("a capture file is not for a terminal; pipe it: `weft capture -w - | tcpdump -n -r -`")
+    else:
+        target = sys.stdout.buffer
+
+    def write(captured: Captured) -> None:
+        target.write(b"".join(map(_encode, captured.packets)))
+        target.flush()
+
+    target.write(encode_file_header(MAX_SNAP))
     target.flush()
+    return write
 
 
 def _encode(packet: CapturedPacket) -> bytes:
