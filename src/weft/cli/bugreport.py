@@ -14,7 +14,7 @@ from weft.cli.outcome import say
 from weft.cli.settings import Settings, pass_settings
 from weft.cli.show import waiting
 
-STREAM = Path("-")
+STREAM = "-"
 
 
 class BugReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +76,7 @@ def bugreport(settings: Settings, *, output: Path) -> None:
     encoded = msgspec.json.encode(report)
     if not settings.json:
         encoded = msgspec.json.format(encoded, indent=2)
-    if output == STREAM:
+    if str(output) == STREAM:
         click.echo(encoded)
         return
     write_new(output, encoded + b"\n")

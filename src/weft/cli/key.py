@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from weft.identity import Identity
     from weft.io.store import Store
 
-STREAM = Path("-")
+STREAM = "-"
 MAX_BYTES = 4096
 
 
@@ -71,7 +71,7 @@ def backup(settings: Settings, file: Path) -> None:
     from weft.io.store import Store, encode_key
 
     identity = Store(settings.directory).load_key()
-    if file == STREAM:
+    if str(file) == STREAM:
         if settings.json:
             raise click.UsageError("with FILE -, standard output is the key, and not JSON")
         click.echo(encode_key(identity), nl=False)
@@ -95,7 +95,7 @@ def restore(settings: Settings, file: Path) -> None:
 
     with click.open_file(str(file), "rb") as source:
         data: bytes = source.read(MAX_BYTES)
-    identity = decode_key(data, "standard input" if file == STREAM else str(file), "take another copy")
+    identity = decode_key(data, "standard input" if str(file) == STREAM else str(file), "take another copy")
     store = Store(settings.directory)
     with store.lock():
         if store.key_path.exists():
