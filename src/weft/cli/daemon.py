@@ -5,10 +5,9 @@ from __future__ import annotations
 import click
 
 from weft.cli.command import Command
+from weft.cli.log_file import BACKGROUND
 from weft.cli.outcome import WRONG_USAGE, report
 from weft.cli.settings import Settings, pass_settings
-
-LOG_NAME = "daemon.log"
 
 
 @click.command(cls=Command, examples=("weft daemon", "weft --dir ~/lab daemon 2> lab.log"))
@@ -43,7 +42,7 @@ def daemon(settings: Settings) -> None:
     try:
         config = load_config(settings.directory / FILE_NAME)
         log_file = settings.directory / config.log.file if config.log.file is not None else None
-        start_logging(config.log.level, config.log.format, log_file, settings.directory / LOG_NAME)
+        start_logging(config.log.level, config.log.format, log_file, settings.directory / BACKGROUND)
     except ConfigError as error:
         report(error)
         raise click.exceptions.Exit(WRONG_USAGE) from None

@@ -17,7 +17,7 @@ from weft.api.v0 import fc00 as fc00_api
 from weft.api.v0 import node as node_api
 from weft.api.v0.fc00 import StartInterface
 from weft.cli.command import Command
-from weft.cli.daemon import LOG_NAME
+from weft.cli.log_file import BACKGROUND
 from weft.cli.outcome import FAILED, OK, say
 from weft.cli.settings import Settings, pass_settings
 from weft.cli.show import waiting
@@ -95,7 +95,7 @@ def start_daemon(settings: Settings) -> bytes:
     Raises:
         WeftError: it ended, or did not answer in time; the message has the last line of its log.
     """
-    log = settings.directory / LOG_NAME
+    log = settings.directory / BACKGROUND
     command = [sys.executable, "-m", "weft", "--dir", str(settings.directory.resolve())]
     command += ["--socket", str(settings.socket_path.absolute()), "daemon"]
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
