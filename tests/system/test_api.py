@@ -138,7 +138,7 @@ def test_prometheus_gets_in_over_tcp_with_the_token_and_nobody_else(alice: Node)
 
 
 @pytest.mark.parametrize("way", ["kill -9", "stops reading"])
-def test_client_of_a_stream_that_dies_or_hangs_is_let_go(alice: Node, tmp_path: Path, way: str) -> None:
+def test_client_of_a_stream_that_dies_or_hangs_harms_nobody(alice: Node, tmp_path: Path, way: str) -> None:
     before = streams(alice)
     url = "http://localhost/v0/events"
     client = alice.host.start("curl", "-sSN", "--unix-socket", str(alice.directory / FILE_NAME), url)

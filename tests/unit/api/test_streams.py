@@ -230,6 +230,19 @@ async def test_client_that_goes_or_speaks_ends_the_handler_at_once(path: Path, w
         writer.close()
 
 
+async def test_client_that_went_before_its_stream_began_leaves_nothing(path: Path) -> None:
+    engine = FakeEngine()
+    async with serving(engine, path):
+        for _ in range(20):
+            _, writer = await begin(path)
+            writer.transport.abort()
+        await until(lambda: not engine.happened._listeners)
+        engine.happened.publish("peer-up")
+        with await listen(path) as listening:
+            engine.happened.publish("peer-down")
+            assert (await upcoming(listening)).kind == "peer-down"
+
+
 async def test_client_that_does_not_read_is_dropped_and_little_is_kept_for_it(path: Path) -> None:
     engine, tale = telling()
     told = 0
