@@ -53,7 +53,7 @@ RESOLVER_S: Final = 1.0
 """How often the file of the resolver is looked at."""
 ADDRESSES_S: Final = 60.0
 """How often this machine's own addresses are looked up where nobody tells that they have changed."""
-RESOLVER: Final = Path("/etc/resolv.conf")
+RESOLVER: Final = "/etc/resolv.conf"
 AT_ONCE: Final = 64
 """Peers that are looked at before anything else gets its turn."""
 _ANYWHERE: Final = ("192.0.2.1", "2001:db8::1")
@@ -186,10 +186,10 @@ class World:
 
     async def watch_resolver(self) -> None:
         """Act when the configuration of the system's resolver has changed, until cancelled."""
-        state = _state_of(RESOLVER)
+        state = _state_of(Path(RESOLVER))
         while True:
             await asyncio.sleep(RESOLVER_S)
-            before, state = state, _state_of(RESOLVER)
+            before, state = state, _state_of(Path(RESOLVER))
             if state != before:
                 self.handle_resolver_changed()
 

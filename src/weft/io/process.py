@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-_PROC: Final = Path("/proc/self")
+_PROC: Final = "/proc/self"
 
 began_at: Final = time.time()
 """When the process began, but for the moment until this was imported; seconds since 1970."""
@@ -21,7 +21,7 @@ def cpu_s() -> float:
 def resident_bytes() -> int | None:
     """Memory that it holds now."""
     try:
-        return int((_PROC / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(Path(_PROC, "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return None
 
@@ -30,6 +30,6 @@ def descriptors() -> int | None:
     """Descriptors that are open now."""
     try:
         # The one with which they are listed is not counted.
-        return len(os.listdir(_PROC / "fd")) - 1
+        return len(os.listdir(Path(_PROC, "fd"))) - 1
     except OSError:
         return None
