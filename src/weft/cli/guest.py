@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
 
 import click
 import msgspec
 
+from weft.api.client import Client
 from weft.api.v0 import peer as peer_api
 from weft.api.v0 import wireguard as wireguard_api
 from weft.api.v0.peer import AddWireguard
@@ -18,6 +20,7 @@ from weft.cli.command import Group
 from weft.cli.new_file import write_new
 from weft.cli.settings import Settings, pass_settings
 from weft.cli.show import is_colored, is_watched
+from weft.engine.device import DeviceConfig
 
 
 class GuestAdded(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,22 +103,51 @@ def add(
     The private key is in the file and nowhere else: neither this command nor the daemon keeps it. Who loses it adds
     the guest anew. The address of the guest belongs to its key, so nobody else can have it.
     """
-    from weft.cli.keys import address_of_private, warn_if_others_can_read
-    from weft.cli.wg_config import check_endpoint, encode_device, reachable_endpoint
-    from weft.identity import encode_wireguard_key, generate_private_key, noise_public_of
+    from weft.cli.wg_config import check_endpoint
 
     extra = _prefixes(allowed_ips)
     _check_dns(dns)
     if endpoint is not None:
         check_endpoint(endpoint)
     client = settings.client
-    config = client.call(wireguard_api.CONFIG, Whose())
-    private = generate_private_key(os.urandom)
-    config = msgspec.structs.replace(config, preshared_key=encode_wireguard_key(os.urandom(32)))
+    invited = _invite(client.call(wireguard_api.CONFIG, Whose()), name, extra, endpoint, dns)
+    _take_in(client, invited, output)
+    if settings.json:
+        click.echo(msgspec.json.encode(_told(invited, output)))
+        return
+    click.echo(invited.file if output is None else f"wrote {output}", nl=output is not None)
+    if is_watched() if qr is None else qr:
+        _draw(invited.file)
+    click.echo(
+        f"# {name} has the address {invited.address} and looks for this node at {invited.endpoint}.\n"
+        "# Its private key is shown this once and kept nowhere; what it may reach here, `weft fc00 allow` says.",
+        err=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Invited:
+    """A device that has a key, before it is a peer."""
+
+    name: str
+    address: str
+    endpoint: str
+    file: str = field(repr=False)
+    asked: AddWireguard
+
+
+def _invite(config: DeviceConfig, name: str, extra: list[str], endpoint: str | None, dns: tuple[str, ...]) -> _Invited:
+    """Make the keys of a device and its file; nobody but the caller has them."""
+    from weft.cli.keys import address_of_private
+    from weft.cli.wg_config import encode_device, reachable_endpoint
+    from weft.identity import encode_wireguard_key, generate_private_key, noise_public_of
+
     endpoint = endpoint or reachable_endpoint(config)
+    private = generate_private_key(os.urandom)
     address = address_of_private(private)
     assert address is not None
-    text = encode_device(
+    config = msgspec.structs.replace(config, preshared_key=encode_wireguard_key(os.urandom(32)))
+    file = encode_device(
         config,
         [f"{name}, a guest of {config.public_key}"],
         private_key=encode_wireguard_key(private),
@@ -129,34 +161,33 @@ def add(
         allowed_ips=[f"{address}/128", *extra],
         preshared_key=config.preshared_key,
     )
-    if output is not None:
-        write_new(output, text.encode())
-    try:
-        client.call(peer_api.ADD_WIREGUARD, asked)
-    except BaseException:
-        if output is not None:
-            output.unlink()
-        raise
+    return _Invited(name, address, endpoint, file, asked)
+
+
+def _take_in(client: Client, invited: _Invited, output: Path | None) -> None:
+    """Write the file, if it is to be written, and have the daemon take the device as a peer; both or neither."""
+    from weft.cli.keys import warn_if_others_can_read
+
     if output is None:
         warn_if_others_can_read()
-    if settings.json:
-        added = GuestAdded(
-            name=name,
-            public_key=asked.public_key,
-            address=address,
-            endpoint=endpoint,
-            config=text if output is None else None,
-            file=None if output is None else str(output),
-        )
-        click.echo(msgspec.json.encode(added))
+        client.call(peer_api.ADD_WIREGUARD, invited.asked)
         return
-    click.echo(text if output is None else f"wrote {output}", nl=output is not None)
-    if is_watched() if qr is None else qr:
-        _draw(text)
-    click.echo(
-        f"# {name} has the address {address} and looks for this node at {endpoint}.\n"
-        "# Its private key is shown this once and kept nowhere; what it may reach here, `weft fc00 allow` says.",
-        err=True,
+    write_new(output, invited.file.encode())
+    try:
+        client.call(peer_api.ADD_WIREGUARD, invited.asked)
+    except BaseException:
+        output.unlink()
+        raise
+
+
+def _told(invited: _Invited, output: Path | None) -> GuestAdded:
+    return GuestAdded(
+        name=invited.name,
+        public_key=invited.asked.public_key,
+        address=invited.address,
+        endpoint=invited.endpoint,
+        config=invited.file if output is None else None,
+        file=None if output is None else str(output),
     )
 
 

@@ -228,7 +228,8 @@ class Peers:
         for key, record, *_ in steps:
             old = before[key]
             if record is not None:
-                self._publish("peer-added" if old is None else "peer-changed", record, "was changed")
+                kind: EventKind = "peer-added" if old is None else "peer-changed"
+                self._publish(kind, record, "was added" if old is None else "was changed")
             elif old is not None and old.standing != "stranger":
                 self._publish("peer-removed", old, "was removed")
         now = monotonic_ns()
