@@ -42,7 +42,7 @@ class Captures:
     """Everybody who listens.
 
     Attributes:
-        listeners: empty while nobody does.
+        listeners: always this list, which the datapath looks at; empty while nobody listens.
     """
 
     def __init__(self) -> None:

@@ -35,6 +35,7 @@ class Delivery:
         self._drops = drops
         self._routes = routes
         self._captures = captures
+        self._listeners = captures.listeners
         self._merger = Merger()
         self.extend = self._merger.extend
         self.tun: Tun | None = None
@@ -68,10 +69,10 @@ class Delivery:
         """
         if self.tun is None:
             self._drops["no interface"] += 1
-            if self._captures.listeners:
+            if self._listeners:
                 self._tell(parts, dropped="no interface")
             return
-        if self._captures.listeners:
+        if self._listeners:
             self._tell(parts)
         self.tun.write(parts)
 
@@ -85,7 +86,7 @@ class Delivery:
         """
         tun = self.tun
         if tun is not None and tun.takes_partial:
-            if self._captures.listeners:
+            if self._listeners:
                 self._tell([packet], is_partial=True)
             write_pseudo_header_sum(packet, transport, protocol)
             tun.write_partial([packet], transport, FIELD[protocol])
@@ -105,7 +106,7 @@ class Delivery:
         """
         tun = self.tun
         if tun is not None and (tun.takes_tcp if kind == KIND_TCP else tun.takes_udp):
-            if self._captures.listeners:
+            if self._listeners:
                 self._tell([packet], segment, is_partial=True)
             headers = transport + ((packet[transport + 12] >> 4) * 4 if protocol == TCP else 8)
             write_pseudo_header_sum(packet, transport, protocol)
@@ -119,7 +120,7 @@ class Delivery:
         if not segment:
             self.write(parts)
         elif self.tun is not None:
-            if self._captures.listeners:
+            if self._listeners:
                 self._tell(parts, segment, is_partial=True)
             first = parts[0]
             pseudo = pseudo_header_sum(first, sum(map(len, parts)) - transport, TCP)

@@ -82,6 +82,7 @@ class Outbound:
         self._clock = clock
         self._drops = drops
         self._captures = captures
+        self._listeners = captures.listeners
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._transmitter = transmitter
         self._batch: list[_Entry] = []
@@ -128,15 +129,15 @@ class Outbound:
             return before
         peer = self._routes.lookup(packet[24:40] if packet[0] >> 4 == 6 else packet[16:20])
         if peer is None:
-            if self._captures.listeners:
+            if self._listeners:
                 self._tell(None, packet, read, "no peer has the destination")
             self._attendant.handle_unroutable(packet, now)
             return before
         if not self._firewall.outbound(packet, now):
-            if self._captures.listeners:
+            if self._listeners:
                 self._tell(peer, packet, read, self._firewall.reason)
             return before
-        if self._captures.listeners:
+        if self._listeners:
             self._tell(peer, packet, read)
         peer.in_use = True
         if read.kind != KIND_PACKET:
