@@ -5,14 +5,15 @@ A page's blocks of the kind `console` are one long transcript:
     alice$ sudo weft up
     weft is up: fcf6:… on weft0
 
-A line `NAME$ COMMAND` is a command on the host of that name; a `\\` at its end goes on in the next line. The lines up
-to the next command are its output; `…` stands for anything within a line, and alone on a line for any number of lines.
-A command without output is not held to any. It must succeed, unless what is shown begins with `weft: `, as errors do.
-`^C` as the last line ends it by an interrupt once the rest was seen. A comment `<!-- console … -->` has more of the
-same, which a reader needs not see.
+A line `NAME$ COMMAND` is a command on the host of that name; with a `\\` at its end it goes on in the next line, with
+`<< 'END'` until that word. The lines up to the next command are its output; `…` stands for anything within a line, and
+alone on a line for any number of lines. A command without output is not held to any. It must succeed, unless what is
+shown begins with `weft: `, as errors do. `^C` as the last line ends it by an interrupt once the rest was seen. A
+comment `<!-- console … -->` has more of the same, which a reader needs not see.
 
-The hosts are namespaces on one network, `NUMBERS` being the ends of their addresses; `sudo` does nothing, for all is
-root's. Their keys are always the same, so that a page may show them.
+The hosts are namespaces on one network, `NUMBERS` being the ends of their addresses, with a `/etc/weft`, a home and a
+`/run/wireguard` of their own; `sudo` does nothing, for all is root's. Their keys are always the same, so that a page
+may show them.
 """
 
 from __future__ import annotations
@@ -34,9 +35,11 @@ from weft.io.store import Store
 
 NUMBERS = {"alice": 1, "bob": 2, "carol": 3, "phone": 4}
 COMMAND = re.compile(r"(\w+)\$ (.*)")
+HERE_DOCUMENT = re.compile(r"<< '(\w+)'$")
 COMMAND_S = 60
 SEEN_S = 10
 ANY = "…"
+CONFIGURATION = Path("/etc/weft")
 
 
 @dataclass
@@ -64,10 +67,13 @@ class Step:
 def steps_of(page: str) -> list[Step]:
     """The commands of a page in their order."""
     steps: list[Step] = []
-    end, goes_on = "", False
+    end, goes_on, document = "", False, ""
     for number, line in enumerate(page.splitlines(), 1):
         if not end:
             end = {"```console": "```", "<!-- console": "-->"}.get(line.strip(), "")
+        elif document:
+            steps[-1].command += f"\n{line}"
+            document = "" if line == document else document
         elif line.strip() == end:
             end = ""
         elif goes_on:
@@ -76,6 +82,8 @@ def steps_of(page: str) -> list[Step]:
         elif found := COMMAND.fullmatch(line.strip()):
             steps.append(Step(number, found[1], found[2]))
             goes_on = line.endswith("\\")
+            here = HERE_DOCUMENT.search(line)
+            document = here[1] if here else ""
         else:
             assert steps, f"line {number}: output before any command"
             steps[-1].output.append(line.rstrip())
@@ -96,7 +104,7 @@ class Stage:
 
     def __init__(self, lab: Lab, names: set[str]) -> None:
         self.lab = lab
-        self.hosts: dict[str, Host] = {}
+        self.holders: dict[str, int] = {}
         self.directories: dict[str, Path] = {}
         lan = lab.host("lan")
         lan.ip("link", "add", "lan0", "type", "bridge")
@@ -105,35 +113,40 @@ class Stage:
             self._add(name, lan)
 
     def _add(self, name: str, lan: Host) -> None:
-        host = self.hosts[name] = self.lab.host(name)
+        host = self.lab.host(name)
         lan.ip("link", "add", f"to-{name}", "type", "veth", "peer", "name", "eth0", "netns", host.namespace)
         lan.ip("link", "set", f"to-{name}", "master", "lan0", "up")
         host.ip("addr", "add", f"192.0.2.{NUMBERS[name]}/24", "dev", "eth0")
         host.ip("addr", "add", f"2001:db8::{NUMBERS[name]}/64", "dev", "eth0", "nodad")
         host.ip("link", "set", "eth0", "up")
         directory = self.directories[name] = self.lab.directory(name)
+        (directory / "weft").mkdir(mode=0o700)
+        (directory / "home").mkdir()
+        CONFIGURATION.mkdir(exist_ok=True)
+        mounts = f"mount --bind {directory}/weft {CONFIGURATION} && mount -t tmpfs tmpfs /run/wireguard"
+        Path("/run/wireguard").mkdir(exist_ok=True)
+        holder = host.start("unshare", "--mount", "bash", "-c", f"{mounts} && echo ready && exec sleep inf")
+        holder.wait_for("ready")
+        self.holders[name] = holder.popen.pid
         if name != "phone":
-            Store(directory).create_key(generate(Random(f"identity {name}").randbytes))
+            Store(directory / "weft").create_key(generate(Random(f"identity {name}").randbytes))
 
     def run(self, step: Step) -> None:
         """Run one command, and hold its output against the page's."""
-        host = self.hosts[step.host]
-        directory = self.directories[step.host]
+        home = self.directories[step.host] / "home"
         environment = os.environ | {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "WEFT_DIR": str(directory),
-            "HOME": str(directory),
+            "HOME": str(home),
             "NO_COLOR": "1",
         }
         command = re.sub(r"\bsudo ", "", step.command)
         process = subprocess.Popen(
-            ["ip", "netns", "exec", host.namespace, "bash", "-c", command],
+            ["nsenter", f"--target={self.holders[step.host]}", "--net", "--mount", "bash", "-c", f"cd; {command}"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             env=environment,
-            cwd=directory,
             start_new_session=True,
         )
         assert process.stdout is not None
