@@ -40,6 +40,8 @@ ROUNDS = 3
 first packets may be lost, and the tunnel would repeat itself after five seconds only."""
 ADDRESSES = 8
 """Of one name that are tried."""
+CALLS_IN_A_TURN = 32
+"""Begun in one turn of the loop: each takes the time of a handshake, and others want their turn."""
 LOOKUPS = 2
 """Names that are looked up at once: each may keep a thread waiting, and saving the state needs one too."""
 
@@ -238,7 +240,9 @@ class Dialler:
                 await self._wake.wait()
                 self._wake.clear()
                 asked, self._asked = self._asked, {}
-                for key in [(work, peer) for work in asked for peer in asked[work]]:
+                for number, key in enumerate((work, peer) for work in asked for peer in asked[work]):
+                    if number % CALLS_IN_A_TURN == CALLS_IN_A_TURN - 1:
+                        await asyncio.sleep(0)
                     if key not in self._running:
                         task = self._running[key] = group.create_task(key[0](session, key[1]))
                         task.add_done_callback(partial(self._forget, key))
