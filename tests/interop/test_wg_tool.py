@@ -83,6 +83,9 @@ def table() -> Iterator[Table]:
         stock.set_peer(alice.info.wireguard_public_key, "allowed-ips", "10.7.0.1/32,fc00::/8")
         stock.route("10.7.0.1/32")
         yield Table(lab, alice, bob, stock, to_bob, to_stock, ifname)
+        # What is killed leaves its socket in a directory that all namespaces share.
+        alice.down()
+        bob.down()
 
 
 @pytest.fixture(autouse=True)
