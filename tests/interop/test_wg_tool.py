@@ -113,6 +113,18 @@ def test_wg_show_tells_what_weft_tells(table: Table) -> None:
     assert 0 < int(tx_bytes) <= peer.tx_bytes
 
 
+def test_weft_show_says_all_that_wg_show_says(table: Table) -> None:
+    table.add_stock("preshared-key", table.file(table.alice.host.run("wg", "genpsk")), "persistent-keepalive", "61")
+    moving = ("latest handshake", "transfer")
+
+    def lasting(said: str) -> list[str]:
+        return [line for line in said.splitlines() if not line.strip().startswith(moving)]
+
+    ours = lasting(table.alice.weft("show"))
+    assert [line for line in lasting(table.wg("show", table.ifname)) if line not in ours] == []
+    assert "  persistent keepalive: every 1 minute, 1 second" in ours
+
+
 def test_private_key_that_wg_shows_is_that_of_the_node(table: Table) -> None:
     private = table.wg("show", table.ifname, "private-key")
     public = table.alice.host.run("sh", "-c", f"wg pubkey < {table.file(private)}").strip()

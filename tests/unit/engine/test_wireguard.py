@@ -164,6 +164,17 @@ async def test_weft_peer_takes_no_preshared_key_and_does_not_mind_none(busy: Eng
     assert peer.keepalive_s == 7
 
 
+async def test_secret_of_the_network_is_the_preshared_key_of_weft_peers(node: Engine) -> None:
+    node._life.terms.network_psk = PSK
+    node._life.running.contacts.add_weft(BOB.noise_public, BOB.peer_id, is_wanted=True)
+    peer = peer_of(node, BOB.noise_public)
+    assert peer is not None
+    assert peer.preshared_key == PSK
+    await node.wireguard.change(set_peer(BOB.noise_public, preshared_key=PSK))
+    with pytest.raises(UsageError, match="secret of the network"):
+        await node.wireguard.change(set_peer(BOB.noise_public, preshared_key=PHONE))
+
+
 async def test_peers_of_both_kinds_are_removed(busy: Engine) -> None:
     await busy.wireguard.change(set_peer(PHONE, remove=True))
     await busy.wireguard.change(set_peer(BOB.noise_public, remove=True))
