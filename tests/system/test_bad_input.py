@@ -89,7 +89,7 @@ def test_interface_without_permission_is_one_line_and_the_daemon_runs(lab: Lab) 
 )
 def test_broken_configuration_is_one_line_with_its_place(other: Node, text: str, words: tuple[str, ...]) -> None:
     (other.directory / "weft.toml").write_text(text)
-    one_line(other.outcome("daemon"), 1, str(other.directory / "weft.toml"), *words)
+    one_line(other.outcome("daemon"), 2, str(other.directory / "weft.toml"), *words)
 
 
 def test_broken_configuration_is_one_line_of_up_too(other: Node) -> None:

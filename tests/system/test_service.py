@@ -147,9 +147,9 @@ def test_service_does_all_of_its_work_in_its_sandbox(lab: Lab, service: Service)
     assert service.hears() == ["STOPPING=1"]
     assert process.popen.wait(10) == 0
     assert "weft0" not in alice.host.ip("link")
-    output = process.output()
-    assert "WARNING" not in output.replace("WARNING weft.api.uapi_server: `wg` can't see weft0", ""), output
-    assert "ERROR" not in output
+    # Sockets of `wg` lie outside of the sandbox, and all hosts of a lab share them.
+    said = [line for line in process.output().splitlines() if "`wg` can't see" not in line]
+    assert not [line for line in said if " INFO " not in line]
 
 
 def test_service_lives_by_its_watchdog_and_a_wrong_configuration_is_not_tried_again(service: Service) -> None:

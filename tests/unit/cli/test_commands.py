@@ -211,6 +211,19 @@ def test_interface_can_be_named(weft: Terminal, node: FakeEngine) -> None:
     assert weft("fc00", "stop").out == "no interface\n"
 
 
+def test_existing_interface_is_asked_for_by_its_name(weft: Terminal, node: FakeEngine) -> None:
+    assert weft("fc00", "start", "--existing", "tun7").code == 0
+    assert node.calls == [("fc00_start", "tun7", "existing")]
+
+
+@pytest.mark.parametrize("other", [("--ifname", "weft1"), ("--existing", "tun7")])
+def test_interface_is_said_in_one_way(weft: Terminal, node: FakeEngine, other: tuple[str, str]) -> None:
+    seen = weft("fc00", "start", "--fd", "0", *other)
+    assert (seen.code, seen.out) == (2, "")
+    assert "three ways to say which interface" in seen.err
+    assert node.calls == []
+
+
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ping, "INTERVAL_S", 0.0)
