@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from contextlib import aclosing
 from functools import partial
 from typing import Any, Final
 
@@ -100,8 +101,9 @@ class Streams:
     async def _tell(self, row: Row, request: web.BaseRequest, response: web.StreamResponse, feed: _Feed) -> None:
         try:
             await self._in_time(response.prepare(request))
-            async for event in feed.events(row, self._heartbeat_s):
-                await self._in_time(response.write(event))
+            async with aclosing(feed.events(row, self._heartbeat_s)) as events:
+                async for event in events:
+                    await self._in_time(response.write(event))
             await self._in_time(response.write_eof())
         except TimeoutError:
             log.info("a client of %s does not read; it was dropped", row.path)
@@ -129,7 +131,7 @@ class _Feed:
         if self._upcoming.done():
             self._upcoming.result()
 
-    async def events(self, row: Row, heartbeat_s: float) -> AsyncIterator[bytes]:
+    async def events(self, row: Row, heartbeat_s: float) -> AsyncGenerator[bytes, None]:
         """What is written, until the iterator ends or the stream is over."""
         while True:
             either: list[asyncio.Future[Any]] = [self._upcoming, self._over]
@@ -152,7 +154,7 @@ class _Feed:
     async def close(self) -> None:
         """End the iterator; returns when what it holds is let go."""
         self._upcoming.cancel()
-        await asyncio.wait({self._upcoming})
+        await asyncio.gather(self._upcoming, return_exceptions=True)
         if isinstance(self._items, AsyncGenerator):
             await self._items.aclose()
 
