@@ -80,7 +80,7 @@ class Loopback:
         if not _is_this_machine(request.headers.get("Host", "")):
             raise refuse(421, "the API answers to localhost and to loopback addresses only")
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and compare_digest(token.strip().encode(), self._token):
+        if scheme.lower() == "bearer" and compare_digest(token.strip().encode(errors="surrogateescape"), self._token):
             return
         headers = {"WWW-Authenticate": 'Bearer realm="weft"'}
         if not self._failures.allows(monotonic_ns()):

@@ -66,6 +66,31 @@ async def test_who_does_not_is_told_how_and_learns_nothing(
     assert engine.calls == []
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"GET /v0/info HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer \xff\xfe\r\n\r\n",
+        b"GET /v0/info HTTP/1.1\r\nHost: \xff\r\n\r\n",
+        b"GET /v0/\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc",
+        b"CONNECT weft:443 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"POST /v0/stop HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n{",
+    ],
+)
+async def test_garbage_is_refused_and_the_server_goes_on(loopback: Loopback, tmp_path: Path, raw: bytes) -> None:
+    engine = FakeEngine()
+    async with serving(engine, tmp_path / "api.sock", loopback, patience_s=0.1):
+        reader, writer = await asyncio.open_connection(*loopback.socket.getsockname()[:2])
+        writer.write(raw)
+        status, headers, problem = await asyncio.wait_for(read_reply(reader), 5)
+        writer.close()
+        assert status == problem["status"]
+        assert status in {400, 401, 421}
+        assert headers["content-type"] == "application/problem+json"
+        assert engine.calls == []
+        assert (await ask(loopback, Authorization=f"Bearer {token(tmp_path)}"))[0] == 200
+
+
 async def test_wrong_token_is_logged_without_it(
     loopback: Loopback, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
