@@ -12,6 +12,7 @@ from weft.api.reference import api_page, metrics_page
 from weft.cli.command import Command, every_command
 from weft.cli.root import weft
 from weft.cli.schemas import schemas
+from weft.engine.manual import render_reference
 
 WIDTH = 100
 LINE = 200
@@ -19,10 +20,15 @@ LINE = 200
 
 def pages() -> dict[str, str]:
     """All pages and files of the reference, by their place in the site."""
-    made = {"reference/commands.md": commands_page(), "reference/json.md": json_page()}
+    made = {
+        "reference/commands.md": commands_page(),
+        "reference/json.md": json_page(),
+        "reference/configuration.md": render_reference(),
+        "reference/api.md": api_page(),
+        "reference/openapi.json": document().decode(),
+        "reference/metrics.md": metrics_page(),
+    }
     made |= {f"reference/{schema_file(name)}": json.dumps(schema, indent=2) for name, schema in schemas().items()}
-    made |= {"reference/api.md": api_page(), "reference/openapi.json": document().decode()}
-    made |= {"reference/metrics.md": metrics_page()}
     return made
 
 

@@ -1,12 +1,16 @@
-"""A hook of properdocs: the pages of the repository's root are pages of the site too, with their links adapted."""
+"""A hook of properdocs: pages of the repository's root, with their links adapted, and pages made from the code."""
 
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 from properdocs.config.defaults import ProperDocsConfig
 from properdocs.structure.files import File, Files
+
+sys.path.insert(0, str(Path(__file__).parent))
+import generated
 
 ROOT = Path(__file__).parent.parent
 FROM_ROOT = ("ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")
@@ -18,4 +22,6 @@ def on_files(files: Files, config: ProperDocsConfig) -> Files:
         text = (ROOT / name).read_text("utf-8").replace("](docs/", "](")
         linked = re.sub(r"\[([^]]+)\]\((?!https?:|#|ARCH|CONTR|CHANGE|[a-z]+\.md)[^)]+\)", r"\1", text)
         files.append(File.generated(config, name, content=linked))
+    for name, content in generated.pages().items():
+        files.append(File.generated(config, name, content=content))
     return files

@@ -163,7 +163,7 @@ class Stage:
     def _ended(process: subprocess.Popen[str]) -> str:
         # A daemon that stays in the background has its own output, so the end of this one's is the command's end.
         output, _ = process.communicate(timeout=COMMAND_S)
-        return output
+        return output if output.endswith("\n") else output + "\n"
 
     @staticmethod
     def _interrupted(process: subprocess.Popen[str], stream: IO[str], step: Step) -> str:
