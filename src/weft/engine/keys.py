@@ -204,7 +204,8 @@ KEYS: tuple[Key, ...] = (
     Key(
         "log.file",
         "Where to: a file, relative to the directory of weft.toml. By default the standard error of the daemon, which "
-        "`weft up` joins to daemon.log, and systemd to the journal.",
+        "`weft up` joins to daemon.log, and systemd to the journal. A file, daemon.log too, becomes FILE.1 at 8 MiB, "
+        "and so on up to FILE.3; one that logrotate has moved is made anew.",
         _file,
         "when the daemon starts",
         example='"weft.log"',

@@ -127,6 +127,27 @@ def test_session_that_can_not_be_built_is_tried_again(
     run(test)
 
 
+def test_node_that_has_no_session_for_long_is_not_healthy_until_it_has_one_again(
+    run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(nodes: Nodes) -> None:
+        alice = await nodes.start("alice")
+        assert alice.is_healthy
+        with monkeypatch.context() as broken:
+            broken.setattr(alice, "_build_session", lambda: 1 / 0)
+            assert alice.stage is not None
+            alice.stage.handle_hopeless("peers")
+            await asyncio.sleep(15)
+            assert alice.session is None
+            assert alice.is_healthy
+            await asyncio.sleep(10)
+            assert not alice.is_healthy
+        await asyncio.sleep(5)
+        assert alice.is_healthy
+
+    run(test)
+
+
 def test_peers_are_stored_and_called_again_at_the_next_start(run: Callable[[Test], None]) -> None:
     async def test(nodes: Nodes) -> None:
         alice, bob = await nodes.start("alice"), await nodes.start("bob")
