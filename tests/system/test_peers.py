@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
 from tests.system.lab import Lab
 from tests.system.node import Node, Pair, at_once, connected_pair
 from tests.system.waiting import until
+from weft.api.v0 import node as node_api
+from weft.errors import WeftError
 
 pytestmark = pytest.mark.system
 
@@ -17,9 +20,16 @@ pytestmark = pytest.mark.system
 def crash(node: Node) -> None:
     """Kill the daemon and start it again."""
     node.kill()
-    del node.info
     node.host.daemon(node.directory)
-    until(node._answers, "the daemon answers again")
+    killed = node.info.pid
+
+    def is_back() -> bool:
+        # Who was killed may still hold its socket for a moment.
+        with suppress(WeftError):
+            node.info = node.client.call(node_api.INFO)
+        return node.info.pid != killed
+
+    until(is_back, "the daemon answers again")
 
 
 def is_up(node: Node, name: str) -> bool:
