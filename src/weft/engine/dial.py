@@ -19,6 +19,7 @@ from ipaddress import IPv6Address
 from typing import Any
 
 from weft.engine.peer import Endpoint, Peer
+from weft.engine.presence import id_of
 from weft.engine.session import Session
 from weft.errors import DecodeError, PeerError, UsageError, WeftError
 from weft.identity import PeerId
@@ -288,7 +289,8 @@ class Dialler:
         try:
             endpoints = await self._look_up(peer, address)
         except WeftError as error:
-            log.log(logging.WARNING if is_first else logging.DEBUG, "a peer is not called at %s: %s", address, error)
+            level, about = logging.WARNING if is_first else logging.DEBUG, {"peer": id_of(peer)}
+            log.log(level, "a peer is not called at %s: %s", address, error, extra=about)
             return not is_name(address)
         for endpoint in endpoints:
             if self._is_missed(session, peer, heard_bytes):
@@ -310,7 +312,7 @@ class Dialler:
         try:
             endpoints = await self._look_up(peer, address)
         except WeftError as error:
-            log.debug("a peer is not looked for at %s: %s", address, error)
+            log.debug("a peer is not looked for at %s: %s", address, error, extra={"peer": id_of(peer)})
             return
         if peer.tunnel.is_handshaking and peer.tunnel in session.contacts.by_tunnel:
             session.aim(peer, peer.endpoints.take_turn(address, endpoints))

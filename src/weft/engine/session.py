@@ -28,7 +28,7 @@ from weft.engine.inbound import Inbound
 from weft.engine.making import Terms
 from weft.engine.outbound import Outbound
 from weft.engine.peer import Endpoint, Peer
-from weft.engine.presence import Presence
+from weft.engine.presence import Presence, id_of
 from weft.engine.proving import Proving
 from weft.engine.transmit import Transmitter
 from weft.errors import DecodeError
@@ -456,7 +456,7 @@ class Session:
             peer_id = _id_of(hello, peer)
             if peer_id is None:
                 self.drops["notice: id of another key"] += 1
-                log.debug("a peer claims an identity that is not of its key")
+                log.debug("a peer claims an identity that is not of its key", extra={"peer": id_of(peer)})
                 if peer.standing == "stranger":
                     self.remove(peer)
                 else:
