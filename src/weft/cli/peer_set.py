@@ -92,7 +92,7 @@ def set_(
     """
     given = (name, public_key, keepalive_s, psk_file)
     if not (allowed_ips or endpoints) and all(each is None for each in given):
-        raise click.UsageError("nothing was given to set; `weft peer set --help` shows what there is")
+        raise click.UsageError("nothing was given to set")
     asked = Set(
         peer=peer,
         name=UNSET if name is None else name or None,
