@@ -189,8 +189,8 @@ class Proving:
         if self._leads_inward(endpoint):
             self._leave_inward(peer)
             return
-        # Our address there may be gone.
-        peer.path.endpoint = Endpoint(endpoint.socket, endpoint.address)
+        # Our address there may be gone, or not be the one for that way.
+        self.readdress(peer, Endpoint.heard(endpoint.socket, endpoint.address, endpoint.arrival))
         host, port = endpoint.multiaddr.endpoint()
         peer.path.mtu = PathMtu(link_mtu(host, port, endpoint.socket.mark))
         peer.mtu_probe = None

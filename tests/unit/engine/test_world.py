@@ -161,18 +161,23 @@ def test_peer_with_a_session_is_asked_and_its_path_probed_anew_when_its_route_is
     assert len(alice.initiations()) == 1
 
 
-def test_own_address_that_may_be_gone_is_not_sent_from_any_more(net: Net, alice: Surroundings) -> None:
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_own_address_that_may_be_gone_is_looked_at_when_the_way_is_another(
+    net: Net, alice: Surroundings, monkeypatch: pytest.MonkeyPatch, is_gone: bool
+) -> None:
     bob = net.node("bob")
     peer = alice.knows(bob)
     net.run(1)
     endpoint = peer.path.endpoint
     assert isinstance(endpoint, Endpoint)
-    peer.path.endpoint = Endpoint.heard(endpoint.socket, endpoint.address, bytes(12))
+    arrival = ETH.to_bytes(4, sys.byteorder) + bytes([10, 0, 0, 7]) + bytes(4)
+    heard = peer.path.endpoint = Endpoint.heard(endpoint.socket, endpoint.address, arrival)
+    monkeypatch.setattr(proving_module, "route_to", lambda *_: None if is_gone else Route(ETH, b"", b""))
     alice.default = other_route()
     alice.change()
     assert peer.path.endpoint == endpoint
     assert isinstance(peer.path.endpoint, Endpoint)
-    assert peer.path.endpoint.local == b""
+    assert peer.path.endpoint.local == (b"" if is_gone else heard.local)
 
 
 @pytest.mark.parametrize(
