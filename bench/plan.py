@@ -14,7 +14,7 @@ from bench.weft_nodes import BURST_PIECES, weft, weft_wireguard_go
 DEBIAN_WIREGUARD_GO = "wireguard-go"
 
 # The figures that need hosts of a kind of their own, beside the measures on a tunnel.
-SECTIONS = ("loss", "floods", "burden", "handshakes", "api", "idle")
+SECTIONS = ("loss", "floods", "burden", "handshakes", "api", "daily", "idle")
 
 # What `--quick` leaves out unless it is named.
 NOT_QUICK = ("tcp1_reverse", "tcp_both", "udp1200", "udp64", "loss", "floods", "burden", "idle")

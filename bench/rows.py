@@ -46,6 +46,8 @@ ROWS: dict[str, Row] = {
     },
     "burden": Row("TCP, 1 stream, beside 1,000 peers, rules and a scraper, Gbit/s", 2),
     "handshakes": Row("handshakes a second, both sides in one process", 0),
+    "daily_start": Row("start with 1,000 peers and rules until it answers, s", 2),
+    "daily_command": Row("`weft info`, s", 3),
     "api_rate": Row("API requests a second, 8 clients on the Unix socket", 0),
     "api_p99": Row("API, p99 of a request, ms", 2),
     "idle_cpu": Row("idle with 100 peers, % of a core", 2),

@@ -39,6 +39,10 @@ class WeftNode:
     def start(self) -> subprocess.Popen[bytes]:
         """Make its key and run its daemon; returns when that answers."""
         self.weft("init")
+        return self.start_daemon()
+
+    def start_daemon(self) -> subprocess.Popen[bytes]:
+        """Run its daemon; returns when that answers."""
         self.process = self.host.start(
             sys.executable, "-m", "weft", "--dir", str(self.directory), "daemon", log=self.log, env=self.environment
         )
