@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.engine.nodes import Nodes, Test
 from tests.unit.engine.pair import VirtualLoop
-from weft.engine import calling, lifetime
+from weft.engine import calling, changes, lifetime
 from weft.engine.verbs import peers
 
 
@@ -21,7 +21,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Test], Non
 
     def in_loop(test: Test) -> None:
         loop = VirtualLoop()
-        for module in (lifetime, calling, peers):
+        for module in (lifetime, calling, changes, peers):
             monkeypatch.setattr(module, "monotonic_ns", lambda: loop.now_ns)
 
         async def main() -> None:

@@ -1,41 +1,31 @@
 """Whom the node talks to: what is asked of it about its peers.
 
-A verb that changes something returns when that is saved, or fails and has changed nothing: where saving fails, or a
-route can't be set, the records that were displaced are put back. One such change is made at a time.
+A verb that changes something returns when that is saved, or fails and has changed nothing (changes.py).
 """
 
 from __future__ import annotations
 
-import asyncio
 import builtins
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable
 from functools import partial
-from ipaddress import ip_network
-from types import MappingProxyType
 
-from msgspec import UNSET
 from msgspec.structs import replace
 
 from weft.engine import calling, dial
 from weft.engine.change import Change
+from weft.engine.changes import Changes
 from weft.engine.contacts import Contacts, Displaced, decode_key
 from weft.engine.lifetime import Lifetime
-from weft.engine.peer import Peer
 from weft.engine.record import new_record, record_of, title_of
 from weft.engine.report import describe, describe_blocked
 from weft.engine.session import Session
 from weft.engine.settle import Step, checked_name, settled
 from weft.engine.status import EventKind, PeerList, PeerStatus, Pong
-from weft.errors import ConfigError, UsageError, WeftError
-from weft.firewall.rules import inherited
+from weft.errors import UsageError
 from weft.identity import PeerId, address_of, is_usable_address
 from weft.io.clock import monotonic_ns
 from weft.io.store import StoredPeer
-from weft.multiaddr import Multiaddr, decode_multiaddr
-
-RESOLVE_S = 2.0
-"""How long a new endpoint that is a name may take to be found, for a session to go there at once."""
+from weft.multiaddr import Multiaddr
 
 
 class Peers:
@@ -43,7 +33,7 @@ class Peers:
 
     def __init__(self, life: Lifetime) -> None:
         self._life = life
-        self._changing = asyncio.Lock()
+        self._changes = Changes(life)
 
     def list(self) -> PeerList:
         """All peers, those that are blocked last; none while the session is built anew."""
@@ -99,8 +89,8 @@ class Peers:
         if address is not None:
             peer.endpoints.lead(address, *(endpoint.multiaddr for endpoint in endpoints))
             peer.endpoints.configure(address)
-        async with self._changing:
-            await self._commit(displaced)
+        async with self._changes.one_at_a_time:
+            await self._changes.commit(displaced)
         self._publish("peer-added" if before is None else "peer-changed", record_of(peer), "is connected")
         return describe(peer, monotonic_ns())
 
@@ -111,11 +101,11 @@ class Peers:
             UsageError: there is none of that name, or it is blocked.
             ConfigError: it could not be saved.
         """
-        async with self._changing:
+        async with self._changes.one_at_a_time:
             session = self._life.running
             found = session.contacts.find(peer)
             record = replace(record_of(found), standing="known")
-            await self._commit(session.contacts.put(found.tunnel.peer_public, record))
+            await self._changes.commit(session.contacts.put(found.tunnel.peer_public, record))
             if found.tunnel in session.contacts.by_tunnel:
                 session.end(found)
         self._publish("peer-changed", record, "is disconnected")
@@ -127,11 +117,11 @@ class Peers:
             UsageError: there is none of that name, or it is blocked.
             ConfigError: it could not be saved.
         """
-        async with self._changing:
+        async with self._changes.one_at_a_time:
             contacts = self._life.running.contacts
             found = contacts.find(peer)
             record = replace(record_of(found), standing="wanted")
-            await self._commit(contacts.put(found.tunnel.peer_public, record))
+            await self._changes.commit(contacts.put(found.tunnel.peer_public, record))
             self._life.dialler.call(found)
         self._publish("peer-changed", record, "is wanted")
         return describe(found, monotonic_ns())
@@ -215,16 +205,16 @@ class Peers:
             UsageError: something can't be so.
             ConfigError: it could not be saved.
         """
-        async with self._changing:
+        async with self._changes.one_at_a_time:
             contacts = self._life.running.contacts
             steps = plan(contacts)
             before = {step.key: contacts.record(step.key) for step in steps}
-            await self._settle(steps, take=take)
+            await self._changes.settle(steps, take=take)
             found = [
                 (peer, step) for step in steps if (peer := self._life.running.contacts.by_key(step.key)) is not None
             ]
         for peer, step in found:
-            await self._follow(peer, step.change)
+            await self._changes.follow(peer, step.change)
         for key, record, *_ in steps:
             old = before[key]
             if record is not None:
@@ -242,11 +232,11 @@ class Peers:
             UsageError: there is none of that name.
             ConfigError: it could not be saved.
         """
-        async with self._changing:
+        async with self._changes.one_at_a_time:
             contacts = self._life.running.contacts
             key = contacts.key_of(peer)
             displaced = contacts.put(key, None)
-            await self._commit(displaced)
+            await self._changes.commit(displaced)
         for _, record in displaced:
             if record is not None and record.standing != "stranger":
                 self._publish("peer-removed", record, "was removed")
@@ -263,13 +253,13 @@ class Peers:
             UsageError: nobody is called so, or too many are blocked.
             ConfigError: it could not be saved.
         """
-        async with self._changing:
+        async with self._changes.one_at_a_time:
             contacts = self._life.running.contacts
             key = decode_key(peer) or contacts.key_of(peer)
             peer_id = PeerId.from_text(peer) if key and not peer.endswith("=") and decode_key(peer) else None
             record = contacts.record(key) or new_record(key, peer_id, is_weft=is_usable_address(address_of(key)))
             record = replace(record, standing="blocked")
-            await self._commit(contacts.put(key, record))
+            await self._changes.commit(contacts.put(key, record))
         self._publish("peer-changed", record, "is blocked")
         return describe_blocked(key, record)
 
@@ -280,97 +270,17 @@ class Peers:
             UsageError: nobody is called so, is not blocked, or has prefixes that are another peer's now.
             ConfigError: it could not be saved.
         """
-        async with self._changing:
+        async with self._changes.one_at_a_time:
             contacts = self._life.running.contacts
             key = contacts.key_of(peer)
             if key not in contacts.blocked:
                 raise UsageError(f"{peer} is not blocked")
             record = replace(contacts.blocked[key], standing="known")
-            await self._commit(contacts.put(key, record))
+            await self._changes.commit(contacts.put(key, record))
             found = self._life.running.contacts.by_key(key)
             assert found is not None
         self._publish("peer-changed", record, "is not blocked any more")
         return describe(found, monotonic_ns())
-
-    # How a change is made.
-
-    async def _settle(self, steps: builtins.list[Step], *, take: bool) -> None:
-        """Put records in the place of others, once their endpoints and networks go together, and save it."""
-        contacts = self._life.running.contacts
-        for step in steps:
-            if step.record is None:
-                continue
-            contacts.refuse_blocked(step.key)
-            for address in map(decode_multiaddr, step.record.configured):
-                if not dial.is_name(address):
-                    await self._life.underlay.find(address)
-        displaced: Displaced = []
-        try:
-            for step in steps:
-                displaced = contacts.put(step.key, step.record, take=take) + displaced
-            _check_networks(contacts, displaced, steps)
-        except UsageError:
-            self._put_back(displaced)
-            raise
-        await self._commit(displaced, {step.key: step.heir for step in steps})
-
-    async def _commit(self, displaced: Displaced, heirs: Mapping[bytes, bytes | None] = MappingProxyType({})) -> None:
-        """Let the rules of peers that went go with them, set the routes and save; if that fails, all is as it was.
-
-        Args:
-            displaced: what is put back then.
-            heirs: whose the rules of a peer become, if not nobody's.
-        """
-        firewall = self._life.firewall
-        rules = firewall.rules()
-        contacts = self._life.running.contacts
-        gone = {key for key, before in displaced if before is not None and contacts.record(key) is None}
-        left = inherited(rules, {key: heirs.get(key) for key in gone})
-        if left != rules:
-            firewall.set_rules(left)
-        try:
-            await self._life.set_routes()
-            await self._life.save()
-        except BaseException as error:
-            if left != rules:
-                firewall.set_rules(rules)
-            self._put_back(displaced)
-            with suppress(WeftError):
-                await self._life.set_routes()
-            self._life.memory.handle_change()
-            if isinstance(error, ConfigError):
-                raise ConfigError(f"{error}; nothing was changed") from error
-            raise
-        if left != rules:
-            self._life.events.publish("rules-changed", "rules for a peer went with it")
-
-    def _put_back(self, displaced: Displaced) -> None:
-        session = self._life.session
-        if session is None:
-            return
-        for key, record in displaced:
-            session.contacts.put(key, record)
-            peer = session.contacts.by_key(key)
-            if peer is not None and peer.is_wanted:
-                self._life.dialler.call(peer)
-
-    async def _follow(self, peer: Peer, change: Change) -> None:
-        """Do what a change means for the session of a peer."""
-        session = self._life.running
-        now = monotonic_ns()
-        is_up = peer.tunnel.is_up(now)
-        if is_up and change.endpoints is not UNSET and peer.endpoints.configured:
-            with suppress(WeftError, TimeoutError):
-                async with asyncio.timeout(RESOLVE_S):
-                    address = peer.endpoints.configured[0]
-                    endpoint = await self._life.underlay.find(address)
-                    peer.endpoints.lead(address, endpoint.multiaddr)
-                    session.aim(peer, endpoint)
-        if is_up and change.preshared_key is not UNSET and peer.tunnel in session.contacts.by_tunnel:
-            session.call(peer, None)
-        if peer.is_wanted:
-            self._life.dialler.call(peer)
-        session.attend(peer)
 
     def _publish(self, kind: EventKind, record: StoredPeer, what: str) -> None:
         self._life.events.publish(kind, f"{title_of(record)} {what}", peer=record.key)
@@ -421,10 +331,3 @@ def _plan(contacts: Contacts, name: str, change: Change) -> builtins.list[Step]:
     if contacts.record(key) is not None:
         raise UsageError("another peer has that public key")
     return [Step(old, None, heir=key), Step(key, record, change)]
-
-
-def _check_networks(contacts: Contacts, displaced: Displaced, steps: builtins.list[Step]) -> None:
-    """Refuse new networks with an endpoint of anybody in them."""
-    before = {text for _, record in displaced if record is not None for text in record.allowed_ips}
-    after = {text for step in steps if step.record is not None for text in step.record.allowed_ips}
-    contacts.check_endpoints(map(ip_network, after - before))
