@@ -26,7 +26,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -68,6 +68,14 @@ class Way(NamedTuple):
     """Of the link."""
 
 
+class Ways(NamedTuple):
+    """The ways to a peer when they were looked at last."""
+
+    endpoint: Hashable | None
+    """That it had then."""
+    by_host: dict[str, Way]
+
+
 class World:
     """Watches what changes around a node, for one session."""
 
@@ -96,22 +104,27 @@ class World:
         self._events = events
         self._open_missing = open_missing
         self._clock = clock
-        self._ways: dict[Peer, list[Way]] = {}
+        self._ways: dict[Peer, Ways] = {}
 
     # The network.
 
     async def watch_network(self) -> None:
         """Act on changes of interfaces, addresses, routes and rules, until cancelled."""
-        for peer in self._session.contacts:
-            self._note_ways(peer)
+        self._note_new_ways()
         await watch_changes(self.handle_change, lambda ifname: ifname == self._underlay.overlay)
 
-    async def handle_change(self, change: Change) -> None:
-        """Something has changed."""
+    async def handle_change(self, change: Change, *, is_resumed: bool = False) -> None:
+        """Something has changed.
+
+        Args:
+            change: what.
+            is_resumed: whether nobody has looked for a while, so that everybody is asked or called.
+        """
         peers = list(self._session.contacts)
         self._ways = {peer: self._ways[peer] for peer in peers if peer in self._ways}
         for number, peer in enumerate(peers, 1):
-            if peer.tunnel in self._session.contacts.by_tunnel and self._note_ways(peer):
+            is_peer = peer.tunnel in self._session.contacts.by_tunnel
+            if is_peer and (self._note_ways(peer) or is_resumed):
                 self._session.proving.handle_way_changed(peer, self._clock())
                 self._look_for(peer)
             if number % AT_ONCE == 0:
@@ -133,17 +146,25 @@ class World:
             self._events.publish("addresses-changed", f"this machine has {', '.join(addresses) or 'no address'}")
             self._open_missing()
 
+    def _note_new_ways(self) -> None:
+        """Note the ways to those who are new or elsewhere, to see later whether they have changed."""
+        for peer in self._session.contacts:
+            noted = self._ways.get(peer)
+            if noted is None or noted.endpoint != peer.path.endpoint:
+                self._note_ways(peer)
+
     def _note_ways(self, peer: Peer) -> bool:
-        """Note the ways to where a peer is and may be; whether they are others than before."""
+        """Note the ways to where a peer is and may be; whether any is another than before."""
         endpoint = peer.path.endpoint
         marks = {socket.is_ipv6: socket.mark for socket in self._underlay.sockets}
         hosts = dict.fromkeys(host for each in peer.endpoints.known for host in _hosts(each))
-        ways = [Way(route_to(host, marks.get(":" in host, 0))) for host in hosts]
+        ways = {host: Way(route_to(host, marks.get(":" in host, 0))) for host in hosts}
         if isinstance(endpoint, Endpoint):
             host, port = endpoint.multiaddr.endpoint()
-            ways.append(Way(self._underlay.route_to(endpoint), link_mtu(host, port, endpoint.socket.mark)))
-        before, self._ways[peer] = self._ways.get(peer), ways
-        return before != ways
+            mtu = link_mtu(host, port, endpoint.socket.mark)
+            ways[str(endpoint)] = Way(self._underlay.route_to(endpoint), mtu)
+        before, self._ways[peer] = self._ways.get(peer), Ways(endpoint, ways)
+        return before is not None and any(before.by_host.get(host, way) != way for host, way in ways.items())
 
     def _look_for(self, peer: Peer) -> None:
         """A peer may be reached by another way than before, or not be there any more."""
@@ -166,6 +187,7 @@ class World:
             await asyncio.sleep(CLOCK_S)
             before = awake_ns, boot_ns, wall_ns
             awake_ns, boot_ns, wall_ns = time.monotonic_ns(), self._clock(), time.time_ns()
+            self._note_new_ways()
             lost_s = lost_time_s(awake_ns - before[0], boot_ns - before[1], wall_ns - before[2])
             if lost_s is not None:
                 await self.handle_resumed(lost_s)
@@ -179,8 +201,7 @@ class World:
         log.warning("%.1f s have passed in which this machine slept, or this process stood still", lost_s)
         self._events.publish("resumed", f"after {lost_s:.1f} s without running")
         self._session.handle_resumed()
-        self._ways.clear()
-        await self.handle_change(Change.UNDERLAY)
+        await self.handle_change(Change.UNDERLAY, is_resumed=True)
 
     # The resolver.
 

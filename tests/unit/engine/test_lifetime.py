@@ -198,6 +198,7 @@ def test_change_of_addresses_is_told_to_peers_and_seen_in_what_the_node_says(
         await nodes.connect(alice, bob)
         peer = bob.running.contacts.by_key(alice.identity.noise_public)
         assert peer is not None
+        await asyncio.sleep(1)
         before = peer.path.rx_bytes
         monkeypatch.setattr(world_module, "local_addresses", addresses)
         monkeypatch.setattr(Underlay, "route_to", lambda *_: Route(7, b"", b""))

@@ -94,6 +94,10 @@ class Surroundings:
     def start(self, watch: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self.tasks.append(self.net.loop.create_task(watch()))
 
+    def look(self) -> None:
+        """What the task `clocks` does each half second."""
+        self.world._note_new_ways()
+
     def change(self, change: Change = Change.UNDERLAY) -> None:
         """The kernel tells of a change, which is acted upon."""
         self.net.loop.run_until_complete(self.world.handle_change(change))
@@ -171,6 +175,7 @@ def test_own_address_that_may_be_gone_is_looked_at_when_the_way_is_another(
     endpoint = peer.path.endpoint
     assert isinstance(endpoint, Endpoint)
     arrival = ETH.to_bytes(4, sys.byteorder) + bytes([10, 0, 0, 7]) + bytes(4)
+    alice.look()
     heard = peer.path.endpoint = Endpoint.heard(endpoint.socket, endpoint.address, arrival)
     monkeypatch.setattr(proving_module, "route_to", lambda *_: None if is_gone else Route(ETH, b"", b""))
     alice.default = other_route()
@@ -309,6 +314,30 @@ def test_storm_of_changes_costs_a_peer_a_datagram_each_and_no_memory(net: Net, a
     assert peer.tunnel.is_up(net.now)
     assert not alice.dialler._asked
     assert len(alice.dialler._running) <= 2
+
+
+def test_peer_that_is_new_or_has_moved_is_asked_only_when_its_way_has_changed_since(
+    net: Net, alice: Surroundings
+) -> None:
+    bob = net.node("bob")
+    peer = alice.knows(bob)
+    net.run(2)
+    for step in ("new", "moved"):
+        if step == "moved":
+            bob.socket.move("10.66.0.2")
+            bob.tun.program_sends(packets.udp(bob.address, alice.node.address, b"from elsewhere"))
+            net.run(2)
+            assert peer.path.endpoint == Endpoint(alice.node.socket, ("10.66.0.2", 1312))  # type: ignore[arg-type]
+        sent = len(sent_to(alice, bob))
+        alice.change()
+        alice.change(Change.OVERLAY)
+        net.run(0.1)
+        assert len(sent_to(alice, bob)) == sent, step
+        alice.look()
+        alice.default = other_route(len(step))
+        alice.change()
+        net.run(0.1)
+        assert len(sent_to(alice, bob)) > sent, step
 
 
 def test_forgotten_peers_are_not_remembered(net: Net, alice: Surroundings) -> None:
