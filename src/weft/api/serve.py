@@ -7,6 +7,7 @@ SIGHUP            weft.toml is read anew, and log files that were moved are made
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 from collections.abc import Callable, Coroutine
@@ -65,6 +66,9 @@ async def serve(
         service.run(UapiServer(node).run(), "uapi")
         await server.start()
         service.run(service.watch(), "watchdog")
+        # What the start has made stays: a collector that looked at it again and again would hold the packets up.
+        gc.collect()
+        gc.freeze()
         service.tell_ready()
         log.info("ready; the API is at %s", socket.path if loopback is None else f"{socket.path} and {loopback.url}")
         await node.wait_stopped()
