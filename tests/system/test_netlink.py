@@ -35,6 +35,8 @@ def tun(host: Host) -> Iterator[Device]:
 async def test_configured_interface_has_address_route_mtu_and_sizes(host: Host, tun: Device) -> None:
     async with Netlink() as netlink:
         await netlink.configure_interface("weft0", ADDRESS.packed, 1352)
+        assert await netlink.owner_of("fc00::/8") is None
+        await netlink.add_overlay_route("weft0")
         link = host.ip("-d", "link", "show", "weft0")
         assert "mtu 1352" in link
         assert "gso_max_size 64000" in link
@@ -67,7 +69,9 @@ async def test_netlink_that_closes_removes_address_and_routes(host: Host, tun: D
 async def test_interface_configured_before_is_configured_again(host: Host, tun: Device) -> None:
     async with Netlink() as before, Netlink() as netlink:
         await before.configure_interface("weft0", ADDRESS, 1352)
+        await before.add_overlay_route("weft0")
         await netlink.configure_interface("weft0", ADDRESS, 1280)
+        await netlink.add_overlay_route("weft0")
         assert "mtu 1280" in host.ip("link", "show", "weft0")
     assert host.ip("-6", "route") == ""
 
@@ -84,9 +88,21 @@ async def test_prefix_owned_by_another_interface_refuses_and_names_it(host: Host
     host.ip("link", "set", "cjdns0", "up")
     host.ip("addr", "add", "fc12::1/8", "dev", "cjdns0")
     async with Netlink() as netlink:
+        await netlink.configure_interface("weft0", ADDRESS, 1352)
         with pytest.raises(UsageError, match=r"cjdns0 has the route fc00::/8 already \(cjdns"):
-            await netlink.configure_interface("weft0", ADDRESS, 1352)
-    assert "fc89" not in host.ip("addr")
+            await netlink.add_overlay_route("weft0")
+    assert "fc00::/8 dev weft0" not in host.ip("-6", "route")
+    other.close()
+
+
+async def test_prefix_owned_by_another_node_says_how_both_can_run(host: Host, tun: Device) -> None:
+    other = Device.make("weft1", mode="tun")
+    async with Netlink() as first, Netlink() as netlink:
+        await first.configure_interface("weft1", bytes([0xFC, *bytes(14), 1]), 1352)
+        await first.add_overlay_route("weft1")
+        await netlink.configure_interface("weft0", ADDRESS, 1352)
+        with pytest.raises(UsageError, match=r"weft1, of another node, .*config set fc00.routes peers$"):
+            await netlink.add_overlay_route("weft0")
     other.close()
 
 
@@ -96,13 +112,16 @@ async def test_longer_prefix_of_another_interface_is_no_conflict(host: Host, tun
     host.ip("route", "add", "fc00:12::/32", "dev", "other0")
     async with Netlink() as netlink:
         await netlink.configure_interface("weft0", ADDRESS, 1352)
+        await netlink.add_overlay_route("weft0")
         assert await netlink.owner_of("fc00::/8") == "weft0"
         assert await netlink.owner_of("fc00:12::/32") == "other0"
         assert await netlink.owner_of("fc00:13::/32") is None
     other.close()
 
 
-@pytest.mark.parametrize("prefix", ["192.0.2.0/24", "2001:db8:7::/48", "0.0.0.0/0", "::/0"])
+@pytest.mark.parametrize(
+    "prefix", ["192.0.2.0/24", "2001:db8:7::/48", "0.0.0.0/0", "::/0", "10.7.0.1/32", "fc12::1/128"]
+)
 async def test_routes_of_both_families_come_and_go(host: Host, tun: Device, prefix: str) -> None:
     host.ip("link", "set", "weft0", "up")
     async with Netlink() as netlink:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from ipaddress import IPv6Address, ip_network
 from pathlib import Path
 
@@ -15,8 +15,8 @@ from weft.api.v0 import peer as peer_api
 from weft.api.v0.fc00 import StartInterface
 from weft.engine.config import FILE_NAME, load_config
 from weft.engine.environment import allowed_offloads
-from weft.engine.interface import INTERFACE_MTU
-from weft.errors import TransportError
+from weft.engine.interface import INTERFACE_MTU, is_inside, routed
+from weft.errors import TransportError, UsageError
 from weft.io.netlink import OVERLAY, Netlink, Prefix
 from weft.io.passing import Giver
 from weft.io.tun import Tun
@@ -38,11 +38,12 @@ def making(client: Client, ifname: str | None) -> Iterator[StartInterface]:
         UsageError: another interface owns fc00::/8.
     """
     info = client.call(node_api.INFO)
+    config = load_config(Path(info.dir) / FILE_NAME).fc00
     peers = client.call(peer_api.LIST).peers
-    networks = [ip_network(address) for peer in peers for address in peer.addresses]
-    tun = Tun(ifname or load_config(Path(info.dir) / FILE_NAME).fc00.ifname, offloads="tun" in allowed_offloads())
+    networks = routed((ip_network(address) for peer in peers for address in peer.addresses), config.routes)
+    tun = Tun(ifname or config.ifname, offloads="tun" in allowed_offloads())
     try:
-        asyncio.run(_set_up(tun.name, info.address, [each for each in networks if not _is_overlay(each)]))
+        asyncio.run(_set_up(tun.name, info.address, networks))
         with passing(client, tun.fileno()) as asked:
             yield asked
     finally:
@@ -76,13 +77,14 @@ def _give(giver: Giver, descriptor: int) -> None:
         giver.give(descriptor)
 
 
-async def _set_up(ifname: str, address: str, networks: list[Prefix]) -> None:
+async def _set_up(ifname: str, address: str, networks: set[Prefix]) -> None:
     async with Netlink() as netlink:
         await netlink.configure_interface(ifname, IPv6Address(address), INTERFACE_MTU)
         for network in networks:
-            await netlink.add_route(network, ifname)
+            if network == OVERLAY:
+                await netlink.add_overlay_route(ifname)
+                continue
+            # Another node may have a part of fc00::/8, as when the daemon sets its routes itself.
+            with suppress(UsageError) if is_inside(network) else nullcontext():
+                await netlink.add_route(network, ifname)
         netlink.leave()
-
-
-def _is_overlay(network: Prefix) -> bool:
-    return network.version == 6 and network.subnet_of(OVERLAY)

@@ -71,6 +71,8 @@ class Fc00Section(Struct, frozen=True, kw_only=True):
     """The interface with the node's address in fc00::/8."""
 
     ifname: str = "weft0"
+    routes: Literal["all", "peers"] = "all"
+    """Which addresses in fc00::/8 are routed to it: all, or those of peers."""
     addresses: tuple[str, ...] = ()
     """More addresses of this node, each with its prefix length."""
     refuse: Literal["reject", "drop"] = "reject"

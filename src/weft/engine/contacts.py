@@ -254,12 +254,11 @@ class Contacts:
         return [*map(record_of, peers), *self.blocked.values()]
 
     def networks(self) -> set[Network]:
-        """What is to be routed to the interface: what peers have besides the addresses of weft nodes.
+        """What peers have, to be routed to the interface.
 
         Not what leads everywhere: the system's default route is no peer's, unless a person makes it so.
         """
-        extra = (network for peer in self._by_key.values() for network in peer.allowed[peer.is_weft :])
-        return {network for network in extra if network.prefixlen}
+        return {network for peer in self._by_key.values() for network in peer.allowed if network.prefixlen}
 
     def network_around(self, host: str) -> Network | None:
         """The network of the overlay that an address of the underlay lies in; where everything leads is none.

@@ -1,7 +1,8 @@
 """An interface that somebody with more rights has made and set up for a node that may not: it is used as it is.
 
 A persistent TUN of which this user is the owner, or a descriptor that another process passes. The node checks that the
-address is its own, adds routes of peers if it may, and leaves the interface where it is when it is closed.
+address is its own, adds routes of peers if it may, and leaves the interface where it is when it is closed. The route
+fc00::/8 is left to whoever made it.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from ipaddress import IPv6Address
 
-from weft.engine.interface import INTERFACE_MTU, OverlayInterface
+from weft.engine.interface import INTERFACE_MTU, OverlayInterface, is_inside
 from weft.engine.peer import Network
 from weft.errors import UsageError
 from weft.io.link import look_at
-from weft.io.netlink import InterfaceAddress, Netlink
+from weft.io.netlink import OVERLAY, InterfaceAddress, Netlink
 from weft.io.tun import Tun
 
 log = logging.getLogger("weft.engine")
@@ -66,11 +67,16 @@ class GivenInterface(OverlayInterface):
                 log.warning("%s; as root: ip addr add %s dev %s", error, address, self.tun.name)
 
     async def _add_route(self, network: Network) -> None:
-        if await self._netlink.owner_of(network) == self.tun.name:
+        if network == OVERLAY:
+            self._left.add(network)
             return
         try:
             await super()._add_route(network)
         except UsageError as error:
-            if not isinstance(error.__cause__, PermissionError):
+            if is_inside(network):
                 raise
-            log.warning("%s; as root: ip route add %s dev %s", error, network, self.tun.name)
+            if await self._netlink.owner_of(network) != self.tun.name:
+                if not isinstance(error.__cause__, PermissionError):
+                    raise
+                log.warning("%s; as root: ip route add %s dev %s", error, network, self.tun.name)
+            self._left.add(network)

@@ -1,18 +1,50 @@
-"""The fc00::/8 interface: a TUN, its address, its routes."""
+"""The fc00::/8 interface: a TUN, its address, its routes.
+
+Of fc00::/8 it has the whole, or the addresses that peers have and no more, so that several nodes share a machine. The
+former is refused where another interface has it. Of the latter one may have a route already, which stays: several
+nodes may know the same peer, and strangers come by themselves.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import errno
+import logging
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from ipaddress import IPv6Address
+from typing import Literal
 
 from weft.engine.peer import Network
 from weft.engine.status import Interface
+from weft.errors import TransportError, UsageError, WeftError
 from weft.io.netlink import OVERLAY, InterfaceAddress, Netlink
 from weft.io.tun import Tun
 
+log = logging.getLogger("weft.engine")
+
 INTERFACE_MTU = 1352
 """What fits routed and direct on an underlay of 1,500 bytes (wire.md section 5)."""
+
+Routes = Literal["all", "peers"]
+"""What of fc00::/8 is routed to an interface."""
+
+
+def is_inside(network: Network) -> bool:
+    """Whether a network is a part of fc00::/8."""
+    return network.version == 6 and network != OVERLAY and network.subnet_of(OVERLAY)
+
+
+def routed(networks: Iterable[Network], routes: Routes) -> set[Network]:
+    """What is routed to an interface.
+
+    Args:
+        networks: of the peers.
+        routes: what of fc00::/8.
+    """
+    networks = set(networks)
+    inside = {network for network in networks if is_inside(network)}
+    return (networks - inside) | ({OVERLAY} if routes == "all" else inside)
 
 
 class OverlayInterface:
@@ -22,6 +54,7 @@ class OverlayInterface:
         tun: the device.
         addresses: those that it has besides the node's own.
         mtu: of the interface, bytes.
+        routes: what of fc00::/8 is routed here; nothing before somebody says so.
     """
 
     def __init__(
@@ -33,8 +66,12 @@ class OverlayInterface:
         self._stack = stack
         self._address = address
         self.addresses: tuple[InterfaceAddress, ...] = ()
+        self.routes: Routes = "peers"
         self._networks: set[Network] = set()
-        self._routes: set[Network] = set()
+        self._routed: set[Network] = set()
+        self._left: set[Network] = set()
+        """Not routed by us, since others have them, or we may not."""
+        self._changing = asyncio.Lock()
 
     @classmethod
     async def open(cls, ifname: str, address: bytes, *, offloads: bool) -> OverlayInterface:
@@ -47,25 +84,47 @@ class OverlayInterface:
 
         Raises:
             PermissionError: needs root or CAP_NET_ADMIN.
-            UsageError: another interface owns fc00::/8, or the name is taken.
+            UsageError: the name is taken.
             TransportError: the system has no TUN.
         """
         async with AsyncExitStack() as stack:
             netlink = await stack.enter_async_context(Netlink())
-            tun = Tun(ifname, offloads=offloads)
+            tun = _made(ifname, offloads=offloads)
             stack.callback(tun.close)
             await netlink.configure_interface(tun.name, address, INTERFACE_MTU)
             return cls(tun, netlink, stack.pop_all(), address)
         raise AssertionError("unreachable")
 
-    async def set_routes(self, networks: set[Network]) -> None:
-        """Route the allowed addresses of stock devices here, besides fc00::/8 itself.
+    async def set_routes(self, networks: set[Network], at_most: int | None = None) -> bool:
+        """Route the networks of peers here, and no longer those that were theirs.
+
+        Args:
+            networks: of all peers.
+            at_most: so many changes now, at which what others have is not asked for again; None for all.
+
+        Returns:
+            Whether that was all.
 
         Raises:
-            UsageError: one of them has a route already.
+            UsageError: one that is not of fc00::/8 has a route already.
         """
-        self._networks = networks
-        await self._set_routes(self.addresses)
+        async with self._changing:
+            self._networks = networks
+            return await self._set_routes(self.addresses, at_most)
+
+    async def set_overlay_routes(self, routes: Routes) -> None:
+        """Route all of fc00::/8 here, or only the addresses that peers have.
+
+        Raises:
+            UsageError: another interface has all of it; what was before stays.
+        """
+        async with self._changing:
+            before, self.routes = self.routes, routes
+            try:
+                await self._set_routes(self.addresses)
+            except BaseException:
+                self.routes = before
+                raise
 
     async def set_addresses(self, addresses: Sequence[InterfaceAddress]) -> None:
         """Have these addresses, besides the one in fc00::/8, each with the route of its prefix.
@@ -73,12 +132,13 @@ class OverlayInterface:
         Raises:
             UsageError: another interface has that route, or no permission; what was before stays.
         """
-        before = self.addresses
-        try:
-            await self._replace_addresses(addresses)
-        except BaseException:
-            await self._replace_addresses(before)
-            raise
+        async with self._changing:
+            before = self.addresses
+            try:
+                await self._replace_addresses(addresses)
+            except BaseException:
+                await self._replace_addresses(before)
+                raise
 
     async def _replace_addresses(self, addresses: Sequence[InterfaceAddress]) -> None:
         # The kernel makes a route of each prefix itself: where a peer has it too, ours makes room meanwhile.
@@ -98,19 +158,40 @@ class OverlayInterface:
             await self._netlink.remove_address(address, self.tun.name)
             self.addresses = tuple(each for each in self.addresses if each != address)
 
-    async def _set_routes(self, addresses: Sequence[InterfaceAddress]) -> None:
-        """Route what was asked for, but for the prefixes of addresses."""
-        connected = {address.network for address in addresses}
-        wanted = {each for each in self._networks - connected if not (each.version == 6 and each.subnet_of(OVERLAY))}
-        for network in self._routes - wanted:
-            await self._netlink.remove_route(network, self.tun.name)
-            self._routes.discard(network)
-        for network in wanted - self._routes:
+    async def _set_routes(self, addresses: Sequence[InterfaceAddress], at_most: int | None = None) -> bool:
+        """Route what was asked for, but for the prefixes of addresses; see `set_routes`."""
+        wanted = routed(self._networks, self.routes) - {address.network for address in addresses}
+        self._left &= wanted
+        coming = wanted - self._routed - (self._left if at_most is not None else set())
+        changes = sorted(
+            coming | (self._routed - wanted), key=lambda network: _turn(network, is_coming=network in wanted)
+        )
+        for network in changes[:at_most]:
+            if network not in wanted:
+                await self._netlink.remove_route(network, self.tun.name)
+                self._routed.discard(network)
+            elif is_inside(network):
+                await self._try_route(network)
+            else:
+                await self._add_route(network)
+        return at_most is None or len(changes) <= at_most
+
+    async def _try_route(self, network: Network) -> None:
+        """Route a part of fc00::/8, or leave it to whoever has it."""
+        try:
             await self._add_route(network)
+        except WeftError as error:
+            # There may be a thousand of the same kind.
+            log.log(logging.DEBUG if self._left else logging.WARNING, "%s: %s", self.tun.name, error)
+            self._left.add(network)
 
     async def _add_route(self, network: Network) -> None:
-        await self._netlink.add_route(network, self.tun.name)
-        self._routes.add(network)
+        if network == OVERLAY:
+            await self._netlink.add_overlay_route(self.tun.name)
+        else:
+            await self._netlink.add_route(network, self.tun.name)
+        self._routed.add(network)
+        self._left.discard(network)
 
     async def close(self) -> None:
         """Remove what was made of it: routes, and the interface."""
@@ -126,3 +207,23 @@ class OverlayInterface:
             mtu=self.mtu,
             offloads=self.tun.offloads,
         )
+
+
+def _turn(network: Network, *, is_coming: bool) -> int:
+    """When a route is changed: first what may be refused, and what comes before what it takes the place of.
+
+    Strangers come and go: those that go first, so that there are never more routes than peers.
+    """
+    if is_inside(network):
+        return 2 if is_coming else 1
+    return 0 if is_coming else 3
+
+
+def _made(ifname: str, *, offloads: bool) -> Tun:
+    try:
+        return Tun(ifname, offloads=offloads)
+    except TransportError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EBUSY:
+            hint = "give this node's another name: weft --dir DIR config set fc00.ifname weft1"
+            raise UsageError(f"{error}; {hint}") from error
+        raise

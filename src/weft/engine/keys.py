@@ -170,6 +170,11 @@ KEYS: tuple[Key, ...] = (
     ),
     Key("fc00.ifname", "Name of the network interface.", _ifname, "when the interface is made"),
     Key(
+        "fc00.routes",
+        'Which addresses in fc00::/8 are routed to the interface: "all", or those of "peers" only, which are all that '
+        'this node knows or that have called it. Of several nodes on one machine one may have "all".',
+    ),
+    Key(
         "fc00.addresses",
         "More addresses of this node in the network, besides its own in fc00::/8, each with the length of its prefix, "
         'such as ["10.7.0.1/24", "2001:db8:7::1/64"]. Peers take packets from them if they are told so, by '

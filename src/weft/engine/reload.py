@@ -64,6 +64,8 @@ class Reloading:
             if life.interface is not None:
                 undo.push_async_callback(life.interface.set_addresses, life.interface.addresses)
                 await life.interface.set_addresses(config.fc00.interface_addresses)
+                undo.push_async_callback(life.interface.set_overlay_routes, life.interface.routes)
+                await life.interface.set_overlay_routes(config.fc00.routes)
             await last()
             undo.pop_all()
             life.config = config

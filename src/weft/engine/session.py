@@ -73,6 +73,7 @@ class Session:
         transmitter: seals and sends what one peer gets.
         delivery: hands packets to the interface.
         captures: who wants to see what passes.
+        networks_changed: set when a peer has come by itself, or gone.
         drops: what was dropped, by reason.
     """
 
@@ -131,6 +132,7 @@ class Session:
         self._timers: list[tuple[int, int, Peer]] = []
         self._sequence = count()
         self._wake = asyncio.Event()
+        self.networks_changed = asyncio.Event()
         self._up_waiters: dict[Peer, list[Waiter]] = {}
         self._presence = Presence(events or Events())
         self.handshakes: Counter[str] = Counter()
@@ -246,6 +248,7 @@ class Session:
     def _handle_removed(self, peer: Peer) -> None:
         """A peer was forgotten, by whatever way."""
         self._release(peer)
+        self.networks_changed.set()
         if peer.standing == "stranger":
             self._presence.handle_stranger_forgotten(peer)
         self._attention.discard(peer)
@@ -494,6 +497,7 @@ class Session:
         tunnel = self.contacts.tunnel_for(noise_public_key)
         if is_new and tunnel is not None:
             self._presence.handle_stranger(self.contacts.by_tunnel[tunnel])
+            self.networks_changed.set()
         return tunnel
 
     def _own_address(self, packet: memoryview) -> bytes:

@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from weft.errors import TransportError, UsageError
+from weft.io.routes import route_to
 
 log = logging.getLogger("weft.io")
 
@@ -79,9 +80,9 @@ class Netlink:
         mtu: int,
         gso_max_size: int = GSO_MAX_BYTES,
     ) -> None:
-        """Make an existing TUN the interface of fc00::/8 and set it up.
+        """Set an existing TUN up as an interface of the overlay.
 
-        It gets the address with prefix length 128, no link-local address, and the route; what it has of that stays.
+        It gets the address with prefix length 128 and no link-local address; what it has of that stays.
 
         Args:
             ifname: name of the interface.
@@ -90,15 +91,10 @@ class Netlink:
             gso_max_size: largest super-packet that the kernel makes for it, of both IP versions; at most 65,536 bytes.
 
         Raises:
-            UsageError: no such interface, no permission, no IPv6, or another interface owns the route fc00::/8.
+            UsageError: no such interface, no permission, or no IPv6.
             TransportError: the kernel refused for another reason.
         """
-        owner = await self.owner_of(OVERLAY)
-        if owner not in {None, ifname}:
-            raise UsageError(
-                f"{owner} has the route {OVERLAY} already (cjdns uses the same addresses); stop what owns {owner} first"
-            )
-        index = await self._index(ifname)
+        index = _index(ifname)
         # Without a link-local address the kernel sends no router solicitations into the tunnel.
         no_link_local = {"attrs": [["AF_INET6", {"attrs": [["IFLA_INET6_ADDR_GEN_MODE", _ADDR_GEN_MODE_NONE]]}]]}
         async with _explained(f"can't set up {ifname}"):
@@ -109,8 +105,29 @@ class Netlink:
             await self._ask("link", "set", index=index, state="up")
         _switch_ipv6_on(ifname)
         await self._add("addr", "replace", {"address": str(IPv6Address(address)), "prefixlen": 128, "index": index})
+
+    async def add_overlay_route(self, ifname: str) -> None:
+        """Send packets for all of fc00::/8 to an interface; one that it has already stays.
+
+        Args:
+            ifname: name of an interface that is up.
+
+        Raises:
+            UsageError: another interface has that route, which says what to do; or as `add_route`.
+            TransportError: the kernel refused for another reason.
+        """
+        owner = await self.owner_of(OVERLAY)
         if owner is None:
             await self.add_route(OVERLAY, ifname)
+        elif owner != ifname and await self._is_of_node(owner):
+            raise UsageError(
+                f"{owner}, of another node, has the route {OVERLAY} already; let this node route its own peers alone: "
+                "weft --dir DIR config set fc00.routes peers"
+            )
+        elif owner != ifname:
+            raise UsageError(
+                f"{owner} has the route {OVERLAY} already (cjdns uses the same addresses); stop what owns {owner} first"
+            )
 
     async def add_route(self, prefix: Prefix | str, ifname: str) -> None:
         """Send packets for a prefix to an interface.
@@ -123,7 +140,7 @@ class Netlink:
             UsageError: the prefix has a route already, no such interface, or no permission.
             TransportError: the kernel refused for another reason.
         """
-        await self._add("route", "add", {"dst": str(ip_network(prefix)), "oif": await self._index(ifname)})
+        await self._add("route", "add", {"dst": str(ip_network(prefix)), "oif": _index(ifname)})
 
     async def remove_route(self, prefix: Prefix | str, ifname: str) -> None:
         """Take back what `add_route` did; a route that is gone already is fine.
@@ -132,7 +149,7 @@ class Netlink:
             UsageError: no permission.
         """
         with suppress(_NoSuchInterface):
-            await self._remove("route", {"dst": str(ip_network(prefix)), "oif": await self._index(ifname)})
+            await self._remove("route", {"dst": str(ip_network(prefix)), "oif": _index(ifname)})
 
     async def add_address(self, address: InterfaceAddress, ifname: str) -> None:
         """Give an interface one more address; the kernel makes the route of its prefix.
@@ -148,7 +165,7 @@ class Netlink:
         owner = await self.owner_of(address.network)
         if owner not in {None, ifname}:
             raise UsageError(f"can't add {address}: {owner} has the route {address.network} already")
-        await self._add("addr", "replace", _address_spec(address, await self._index(ifname)))
+        await self._add("addr", "replace", _address_spec(address, _index(ifname)))
 
     async def remove_address(self, address: InterfaceAddress, ifname: str) -> None:
         """Take back what `add_address` did; an address that is gone already is fine.
@@ -157,7 +174,7 @@ class Netlink:
             UsageError: no permission.
         """
         with suppress(_NoSuchInterface):
-            await self._remove("addr", _address_spec(address, await self._index(ifname)))
+            await self._remove("addr", _address_spec(address, _index(ifname)))
 
     async def owner_of(self, prefix: Prefix | str) -> str | None:
         """Return the interface that has the route of exactly this prefix, or None."""
@@ -181,8 +198,16 @@ class Netlink:
             try:
                 await self._ask(what, command, **spec)
             except FileExistsError:
-                raise UsageError(f"{name} has a route already, to {await self.owner_of(name)}") from None
+                raise UsageError(f"{name} has a route already, to {await self._taker_of(ip_network(name))}") from None
         self._added.append((what, spec))
+
+    async def _taker_of(self, prefix: Prefix) -> str | None:
+        """The interface that has the route of a prefix that somebody has."""
+        if prefix.prefixlen < prefix.max_prefixlen:
+            return await self.owner_of(prefix)
+        # Not by looking at all routes, of which single addresses may have many.
+        route = route_to(str(prefix.network_address))
+        return socket.if_indextoname(route.ifindex) if route is not None else None
 
     async def _remove(self, what: str, spec: dict[str, Any]) -> None:
         with suppress(ValueError):
@@ -194,14 +219,10 @@ class Netlink:
                 if error.errno not in _GONE:
                     raise
 
-    async def _link(self, ifname: str) -> Any:
-        for link in await self._ask("link", "dump"):
-            if link.get("ifname") == ifname:
-                return link
-        raise _NoSuchInterface(f"there is no interface {ifname}")
-
-    async def _index(self, ifname: str) -> int:
-        return int((await self._link(ifname)).get("index"))
+    async def _is_of_node(self, ifname: str) -> bool:
+        """Whether an interface has a node's address: other users of fc00::/8 have theirs with the whole prefix."""
+        addresses = await self._ask("addr", "dump", family=socket.AF_INET6, index=_index(ifname))
+        return any(each.get("prefixlen") == 128 and ip_address(each.get("address")) in OVERLAY for each in addresses)
 
     async def _ifname(self, index: int) -> str:
         (link,) = await self._ask("link", "get", index=index)
@@ -214,6 +235,13 @@ class Netlink:
             return [item async for item in answer] if command == "dump" else list(answer)
         except _pyroute2().NetlinkError as error:
             raise OSError(error.code, os.strerror(error.code)) from None
+
+
+def _index(ifname: str) -> int:
+    try:
+        return socket.if_nametoindex(ifname)
+    except OSError:
+        raise _NoSuchInterface(f"there is no interface {ifname}") from None
 
 
 def _address_spec(address: InterfaceAddress, index: int) -> dict[str, Any]:

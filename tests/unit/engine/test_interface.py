@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 from contextlib import AsyncExitStack
 from ipaddress import ip_interface, ip_network
 from typing import Any
@@ -43,7 +45,13 @@ class Kernel:
         if self.failure is not None:
             raise self.failure
 
+    async def add_overlay_route(self, name: str) -> None:
+        if OVERLAY in self.taken:
+            raise UsageError("weft1, of another node, has it")
+        self.asked.append(("add", str(OVERLAY), name))
+
     async def add_route(self, network: object, name: str) -> None:
+        await asyncio.sleep(0)
         if network in self.taken:
             raise UsageError(f"{network} has a route already")
         self.asked.append(("add", str(network), name))
@@ -94,19 +102,110 @@ async def test_interface_that_can_not_be_configured_leaves_nothing_behind(kernel
     assert kernel.asked[-2:] == [("tun closed",), ("netlink closed",)]
 
 
-async def test_routes_follow_the_stock_devices_and_leave_the_overlay_alone(kernel: Kernel) -> None:
+ONE, TWO, SIX = map(ip_network, ("10.1.0.0/16", "10.2.0.1/32", "fd00:1::/64"))
+ALICE, BOB, PART = map(ip_network, ("fc12::1/128", "fc12::2/128", "fc34::/16"))
+
+
+async def test_routes_follow_the_peers_and_the_overlay_is_one_route(kernel: Kernel) -> None:
     async with AsyncExitStack() as stack:
         made = OverlayInterface(kernel, kernel, stack, ADDRESS)  # type: ignore[arg-type]
-        one, two, six = map(ip_network, ("10.1.0.0/16", "10.2.0.1/32", "fd00:1::/64"))
-        inside = ip_network("fc12:3456::/64")
-        await made.set_routes({one, six, inside, OVERLAY})
-        assert kernel.take() == {("add", str(one), "weft0"), ("add", str(six), "weft0")}
-        await made.set_routes({one, six, inside})
+        await made.set_overlay_routes("all")
+        assert kernel.take() == {("add", "fc00::/8", "weft0")}
+        await made.set_routes({ONE, SIX, ALICE, PART})
+        assert kernel.take() == {("add", str(ONE), "weft0"), ("add", str(SIX), "weft0")}
+        await made.set_routes({ONE, SIX, BOB})
         assert kernel.take() == set()
-        await made.set_routes({two, six})
-        assert kernel.take() == {("remove", str(one), "weft0"), ("add", str(two), "weft0")}
+        await made.set_routes({TWO, SIX})
+        assert kernel.take() == {("remove", str(ONE), "weft0"), ("add", str(TWO), "weft0")}
         await made.set_routes(set())
-        assert kernel.take() == {("remove", str(two), "weft0"), ("remove", str(six), "weft0")}
+        assert kernel.take() == {("remove", str(TWO), "weft0"), ("remove", str(SIX), "weft0")}
+
+
+async def test_routes_of_peers_alone_are_those_of_each_of_their_networks(kernel: Kernel) -> None:
+    async with AsyncExitStack() as stack:
+        made = OverlayInterface(kernel, kernel, stack, ADDRESS)  # type: ignore[arg-type]
+        await made.set_overlay_routes("peers")
+        await made.set_routes({ONE, ALICE, PART})
+        assert kernel.take() == {("add", str(each), "weft0") for each in (ONE, ALICE, PART)}
+        await made.set_routes({ONE, BOB, PART})
+        assert kernel.asked == [("remove", str(ALICE), "weft0"), ("add", str(BOB), "weft0")]
+
+
+async def test_change_between_all_and_peers_leaves_no_peer_without_a_route(kernel: Kernel) -> None:
+    async with AsyncExitStack() as stack:
+        made = OverlayInterface(kernel, kernel, stack, ADDRESS)  # type: ignore[arg-type]
+        await made.set_overlay_routes("all")
+        await made.set_routes({ONE, ALICE})
+        kernel.take()
+        await made.set_overlay_routes("peers")
+        assert kernel.asked == [("add", str(ALICE), "weft0"), ("remove", "fc00::/8", "weft0")]
+        kernel.take()
+        await made.set_overlay_routes("all")
+        assert kernel.asked == [("add", "fc00::/8", "weft0"), ("remove", str(ALICE), "weft0")]
+
+
+async def test_change_to_all_that_is_refused_leaves_the_routes_of_peers(kernel: Kernel) -> None:
+    async with AsyncExitStack() as stack:
+        made = OverlayInterface(kernel, kernel, stack, ADDRESS)  # type: ignore[arg-type]
+        await made.set_routes({ALICE})
+        kernel.taken = {OVERLAY}
+        kernel.take()
+        with pytest.raises(UsageError, match="another node"):
+            await made.set_overlay_routes("all")
+        assert made.routes == "peers"
+        assert kernel.take() == set()
+        await made.set_routes({ALICE, BOB})
+        assert kernel.take() == {("add", str(BOB), "weft0")}
+
+
+async def test_address_of_a_peer_that_another_node_has_is_left_to_it_until_all_is_asked_for_again(
+    kernel: Kernel, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with AsyncExitStack() as stack:
+        made = OverlayInterface(kernel, kernel, stack, ADDRESS)  # type: ignore[arg-type]
+        kernel.taken = {ALICE, BOB}
+        assert await made.set_routes({ALICE, BOB, ONE})
+        assert kernel.take() == {("add", str(ONE), "weft0")}
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert "has a route already" in caplog.text
+        kernel.taken = {BOB}
+        assert await made.set_routes({ALICE, BOB, ONE}, 10)
+        assert kernel.take() == set()
+        assert await made.set_routes({ALICE, BOB, ONE})
+        assert kernel.take() == {("add", str(ALICE), "weft0")}
+
+
+async def test_changes_are_bundled_and_those_who_went_go_first(kernel: Kernel) -> None:
+    async with AsyncExitStack() as stack:
+        made = OverlayInterface(kernel, kernel, stack, ADDRESS)  # type: ignore[arg-type]
+        first, second = ({ip_network(f"fc{part}::{number:x}/128") for number in range(50)} for part in (12, 34))
+        assert await made.set_routes(first)
+        kernel.take()
+        assert not await made.set_routes(second, 30)
+        assert [verb for verb, *_ in kernel.asked] == ["remove"] * 30
+        assert not await made.set_routes(second, 30)
+        assert [verb for verb, *_ in kernel.asked[30:]] == ["remove"] * 20 + ["add"] * 10
+        assert not await made.set_routes(second, 30)
+        assert await made.set_routes(second, 30)
+        assert len(kernel.asked) == 100
+
+
+async def test_routes_that_are_set_twice_at_once_are_set_once(kernel: Kernel) -> None:
+    async with AsyncExitStack() as stack:
+        made = OverlayInterface(kernel, kernel, stack, ADDRESS)  # type: ignore[arg-type]
+        await asyncio.gather(made.set_routes({ONE, ALICE}), made.set_routes({ONE, ALICE}))
+        assert len(kernel.asked) == 2
+
+
+async def test_name_of_another_interface_says_how_to_choose_one(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(name: str, *, offloads: bool) -> None:
+        raise TransportError("can't make the interface weft0: another program uses it") from OSError(errno.EBUSY, "")
+
+    monkeypatch.setattr(interface_module, "Tun", refuse)
+    with pytest.raises(UsageError, match=r"another program uses it; .*config set fc00.ifname weft1$"):
+        await OverlayInterface.open("weft0", ADDRESS, offloads=True)
 
 
 async def test_route_that_another_one_has_is_refused_and_can_be_asked_for_again(kernel: Kernel) -> None:

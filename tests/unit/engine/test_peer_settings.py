@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -74,7 +75,7 @@ def test_weft_peer_keeps_its_own_address_and_session_whatever_is_set(run: Run) -
         assert (told.state, told.keepalive_s) == ("up", 5)
         contacts = alice.running.contacts
         assert contacts.routes.lookup(bytes((10, 7, 0, 2))) is peer_of(alice, bob)
-        assert {str(network) for network in contacts.networks()} == {"10.7.0.2/32", "fd00:7::/64"}
+        assert {str(network) for network in contacts.networks()} == {f"{own[0]}/128", "10.7.0.2/32", "fd00:7::/64"}
         told = await peers.set("loom", Change(allowed_ips=[]))
         assert told.addresses == own
         assert contacts.routes.lookup(bytes((10, 7, 0, 2))) is None
@@ -215,7 +216,7 @@ def test_peer_that_everything_leads_to_is_no_reason_to_refuse_endpoints_and_gets
         await peers.add_wireguard(PHONE, name="exit", allowed_ips=["0.0.0.0/0", "::/0"], endpoint="127.0.0.9:9")
         await peers.connect(target(bob))
         contacts = alice.running.contacts
-        assert contacts.networks() == set()
+        assert contacts.networks() == {ip_network(bob.identity.address)}
         assert contacts.routes.lookup(bytes((192, 0, 2, 1))) is contacts.find("exit")
         assert contacts.routes.lookup(b"\x20\x01" + bytes(14)) is contacts.find("exit")
         # Addresses of weft nodes are theirs alone, and this node's own is nobody else's.

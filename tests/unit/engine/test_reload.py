@@ -70,6 +70,7 @@ OTHER_VALUES: dict[str, Any] = {
     "transport.ip6": False,
     "network.secret_file": "secret",
     "fc00.ifname": "weft9",
+    "fc00.routes": "peers",
     "fc00.addresses": ["10.7.0.1/24"],
     "fc00.refuse": "drop",
     "api.listen": "127.0.0.1:7777",
