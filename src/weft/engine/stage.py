@@ -44,6 +44,7 @@ class _Actor:
         self._work = work
         self._stage = stage
         self._inner: asyncio.Task[None] | None = None
+        self._is_ending = False
         self._deaths: deque[float] = deque(maxlen=MAX_DEATHS)
         self.watcher = asyncio.get_running_loop().create_task(self._watch(), name=f"weft {name}")
 
@@ -51,6 +52,13 @@ class _Actor:
         """End the task as a fault would; the watcher starts it again."""
         if self._inner is not None:
             self._inner.cancel()
+
+    async def end(self) -> None:
+        """End the task for good; whoever else waits for that goes on waiting."""
+        if not self._is_ending:
+            self._is_ending = True
+            self.watcher.cancel()
+        await asyncio.wait({self.watcher})
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
@@ -101,30 +109,36 @@ class Stage:
 
     def __init__(self, events: Events | None = None) -> None:
         self._actors: dict[str, _Actor] = {}
+        self._is_closed = False
         self._events = events or Events()
         self.failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._actors
+
     def start(self, name: str, work: Work) -> None:
-        """Start a task.
+        """Start a task; nothing, once the stage is closed, for then it is up to the next one.
 
         Args:
             name: what people see.
             work: runs until it is cancelled; it is called anew after each death.
         """
-        self._actors[name] = _Actor(name, work, self)
+        if not self._is_closed:
+            self._actors[name] = _Actor(name, work, self)
 
     async def stop(self, name: str) -> None:
-        """End a task for good."""
-        actor = self._actors.pop(name, None)
+        """End a task for good, and return when it has ended, whoever ends it."""
+        actor = self._actors.get(name)
         if actor is not None:
-            await _end(actor)
+            await actor.end()
+            if self._actors.get(name) is actor:
+                del self._actors[name]
 
     async def close(self) -> None:
         """End all tasks."""
-        actors = list(self._actors.values())
-        self._actors.clear()
-        for actor in actors:
-            await _end(actor)
+        self._is_closed = True
+        for name in list(self._actors):
+            await self.stop(name)
 
     def kill(self, name: str) -> TaskStatus:
         """End a task as a fault would.
@@ -152,8 +166,3 @@ class Stage:
         """A task keeps dying."""
         if not self.failed.done():
             self.failed.set_result(name)
-
-
-async def _end(actor: _Actor) -> None:
-    actor.watcher.cancel()
-    await asyncio.wait({actor.watcher})

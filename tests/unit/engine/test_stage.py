@@ -261,3 +261,49 @@ async def test_fault_while_a_task_tidies_up_does_not_stop_the_closing_of_others(
     await asyncio.sleep(1)
     await stage.close()
     assert other.cancelled == 1
+
+
+@virtual
+async def test_stage_that_closes_starts_nothing_any_more() -> None:
+    stage, slow, late = Stage(), asyncio.Event(), Work()
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await slow.wait()
+
+    stage.start("slow", work)
+    await asyncio.sleep(1)
+    closing = asyncio.create_task(stage.close())
+    await asyncio.sleep(1)
+    stage.start("late", late)
+    await asyncio.sleep(1)
+    assert "late" not in stage
+    assert late.starts == []
+    slow.set()
+    await closing
+    assert stage.tasks() == []
+
+
+@virtual
+async def test_task_that_is_stopped_twice_has_ended_for_both() -> None:
+    stage, slow, ended = Stage(), asyncio.Event(), False
+
+    async def work() -> None:
+        nonlocal ended
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await slow.wait()
+            ended = True
+
+    stage.start("slow", work)
+    await asyncio.sleep(1)
+    stops = [asyncio.create_task(stage.close()), asyncio.create_task(stage.stop("slow"))]
+    await asyncio.sleep(1)
+    assert not any(stop.done() for stop in stops)
+    slow.set()
+    await asyncio.wait(stops, return_when=asyncio.FIRST_COMPLETED)
+    assert ended
+    await asyncio.wait(stops)
