@@ -104,7 +104,12 @@ class Underlay:
 
     def open(self, listen: list[Multiaddr], mark: int = 0) -> None:
         """Open the first listeners; see `prepare`."""
-        self.take(self.prepare(listen, mark))
+        try:
+            self.take(self.prepare(listen, mark))
+        except TransportError as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE:
+                raise TransportError(f"{error}; {_other_ports(listen)}") from error
+            raise
         for address, socket in self._passed.items():
             log.warning("a socket was passed for %s, where peer.listen has no listener; it is not used", address)
             socket.close()
@@ -274,6 +279,12 @@ class Underlay:
                 str(Multiaddr.from_endpoint(each, port, peer_id)) for each in (hosts if host in UNSPECIFIED else [host])
             ]
         return found
+
+
+def _other_ports(listen: list[Multiaddr]) -> str:
+    """What to do if another node of this machine has the ports."""
+    others = (Multiaddr.from_endpoint(host, port % 0xFFFF + 1) for host, port in (each.endpoint() for each in listen))
+    return f"choose another port: weft --dir DIR config set peer.listen {','.join(map(str, others))}"
 
 
 def _bound(address: Multiaddr, *, shared: bool, passed: Socket | None) -> UdpSocket:

@@ -230,8 +230,10 @@ def test_busy_port_is_told_and_nothing_is_left_open(run: Callable[[Test], None])
     async def test(nodes: Nodes) -> None:
         alice = await nodes.start("alice")
         busy = f"/ip4/127.0.0.1/udp/{alice.underlay.sockets[0].address[1]}"
-        with pytest.raises(TransportError, match=r"can't listen on UDP 127\.0\.0\.1:\d+: Address already in use"):
+        with pytest.raises(TransportError, match=r"can't listen on UDP 127\.0\.0\.1:\d+: Address already in use") as no:
             await nodes.start("bob", LISTEN, busy)
+        other = f"/ip4/127.0.0.1/udp/{alice.underlay.sockets[0].address[1] % 0xFFFF + 1}"
+        assert str(no.value).endswith(f"weft --dir DIR config set peer.listen /ip4/127.0.0.1/udp/1,{other}")
         await nodes.start("bob")
 
     run(test)

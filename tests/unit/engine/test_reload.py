@@ -391,3 +391,36 @@ def test_what_changed_is_told_to_who_listens(run: Run) -> None:
         await told.aclose()
 
     run(test)
+
+
+def test_listeners_that_change_while_the_session_is_dropped_are_read_by_the_next_one_alone(run: Run) -> None:
+    async def test(nodes: Nodes) -> None:
+        (alice, settings), bob = await begin(nodes), await nodes.start("bob")
+        await nodes.connect(alice, bob)
+        slow = asyncio.Event()
+
+        async def work() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await slow.wait()
+
+        assert alice.stage is not None
+        old = alice.stage
+        old.start("slow", work)
+        await asyncio.sleep(1)
+        old.handle_hopeless("slow")
+        await asyncio.sleep(0.1)
+        port = free_port()
+        await settings.set("peer.listen", [f"/ip4/127.0.0.1/udp/{port}", LISTEN_6])
+        assert alice.stage is old
+        slow.set()
+        await asyncio.sleep(10)
+        assert alice.stage is not old
+        sockets = [*alice.underlay.sockets, *bob.underlay.sockets]
+        readers = [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("udp/")]
+        assert sorted(readers) == sorted("udp/{}/{}".format(*each.address) for each in sockets)
+        assert await ping(alice, bob)
+        assert await ping(bob, alice)
+
+    run(test)
