@@ -27,6 +27,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Hashable
+from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -147,11 +148,13 @@ class World:
             self._open_missing()
 
     def _note_new_ways(self) -> None:
-        """Note the ways to those who are new or elsewhere, to see later whether they have changed."""
-        for peer in self._session.contacts:
-            noted = self._ways.get(peer)
-            if noted is None or noted.endpoint != peer.path.endpoint:
-                self._note_ways(peer)
+        """Note the ways to some of those who are new or elsewhere, to see later whether they have changed."""
+        known = self._ways
+        new = (
+            peer for peer in self._session.contacts if peer not in known or known[peer].endpoint != peer.path.endpoint
+        )
+        for peer in islice(new, AT_ONCE):
+            self._note_ways(peer)
 
     def _note_ways(self, peer: Peer) -> bool:
         """Note the ways to where a peer is and may be; whether any is another than before."""

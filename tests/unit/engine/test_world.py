@@ -340,6 +340,20 @@ def test_peer_that_is_new_or_has_moved_is_asked_only_when_its_way_has_changed_si
         assert len(sent_to(alice, bob)) > sent, step
 
 
+def test_ways_to_many_new_peers_are_noted_a_few_at_a_time(
+    net: Net, alice: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world_module, "AT_ONCE", 2)
+    for name in ("bob", "carol", "dave"):
+        alice.knows(net.node(name))
+    net.run(1)
+    noted = []
+    for _ in range(3):
+        alice.look()
+        noted.append(len(alice.world._ways))
+    assert noted == [2, 3, 3]
+
+
 def test_forgotten_peers_are_not_remembered(net: Net, alice: Surroundings) -> None:
     peer = alice.knows(net.node("bob"))
     alice.change()
