@@ -10,6 +10,7 @@ Not done here: what the descriptor is (tun.py).
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import socket
@@ -47,23 +48,20 @@ class Giver:
         self.path = self._directory / _NAME
         self._directory.mkdir(mode=0o700)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        inside = -1
+        self._inside = -1
         try:
-            # By descriptor, for whoever owns `beside` could put a link in its place.
-            inside = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            self._socket.bind(f"/proc/self/fd/{inside}/{_NAME}")
-            os.chmod(_NAME, 0o600, dir_fd=inside)
+            # By descriptor to the end, for whoever owns `beside` could put something else in its place.
+            self._inside = _open_own(self._directory)
+            self._socket.bind(f"/proc/self/fd/{self._inside}/{_NAME}")
+            os.chmod(_NAME, 0o600, dir_fd=self._inside)
             if user != os.geteuid():
-                os.chown(_NAME, user, -1, dir_fd=inside, follow_symlinks=False)
-                os.fchown(inside, user, -1)
+                os.chown(_NAME, user, -1, dir_fd=self._inside, follow_symlinks=False)
+                os.fchown(self._inside, user, -1)
             self._socket.listen(1)
             self._socket.settimeout(PATIENCE_S)
         except BaseException:
             self.close()
             raise
-        finally:
-            if inside >= 0:
-                os.close(inside)
 
     def give(self, descriptor: int) -> None:
         """Wait for the taker, and give it the descriptor; this side keeps its own.
@@ -86,8 +84,11 @@ class Giver:
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-        with suppress(OSError):
-            self.path.unlink()
+        inside, self._inside = self._inside, -1
+        if inside >= 0:
+            with suppress(OSError):
+                os.unlink(_NAME, dir_fd=inside)
+            os.close(inside)
         with suppress(OSError):
             self._directory.rmdir()
 
@@ -122,6 +123,16 @@ def take(path: str) -> int:
         raise UsageError(f"{path}: what came from there is not one descriptor")
     os.set_inheritable(descriptors[0], False)
     return descriptors[0]
+
+
+def _open_own(directory: Path) -> int:
+    """Open the directory that was just made, and nothing that somebody has put in its place since."""
+    inside = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    status = os.fstat(inside)
+    if status.st_uid != os.geteuid() or status.st_mode & 0o077 or os.listdir(inside):
+        os.close(inside)
+        raise PermissionError(errno.EPERM, "somebody has put another directory there", os.fspath(directory))
+    return inside
 
 
 def _peer_of(connected: socket.socket) -> tuple[int, int]:

@@ -92,6 +92,35 @@ def test_place_belongs_to_the_user_who_takes(tmp_path: Path, monkeypatch: pytest
         assert giver.path.stat().st_uid == giver.path.parent.stat().st_uid == 65_534
 
 
+def test_link_put_in_place_of_the_directory_costs_nobody_a_file(tmp_path: Path) -> None:
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "tun").write_text("a device")
+    with Giver(tmp_path, os.getpid()) as giver:
+        giver.path.parent.rename(tmp_path / "moved")
+        giver.path.parent.symlink_to(tmp_path / "net")
+    assert (tmp_path / "net" / "tun").exists()
+    assert list((tmp_path / "moved").iterdir()) == []
+
+
+@pytest.mark.parametrize(("mode", "content"), [(0o755, ()), (0o700, ("secret",))])
+def test_directory_that_somebody_put_in_its_place_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, content: tuple[str, ...]
+) -> None:
+    mkdir = Path.mkdir
+
+    def swapped(path: Path, **_: int) -> None:
+        mkdir(path, mode=mode)
+        for name in content:
+            (path / name).write_text("of root")
+
+    monkeypatch.setattr(Path, "mkdir", swapped)
+    before = descriptors()
+    with pytest.raises(PermissionError, match="somebody has put another directory there"):
+        Giver(tmp_path, os.getpid())
+    assert [each.name for each in tmp_path.glob(".pass-*/*")] == list(content)
+    assert descriptors() == before
+
+
 def test_path_where_nobody_is_or_that_can_not_be_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "nothing", tmp_path / "file", tmp_path / ("x" * 200)):
