@@ -108,7 +108,7 @@ def _decode_host_and_port(text: str) -> Multiaddr:
     is_bracketed = host.startswith("[") and host.endswith("]")
     if ":" in host and not is_bracketed:
         raise DecodeError("an IPv6 address in brackets, such as [2001:db8::1]:51820")
-    if not host or not (port.isascii() and port.isdigit()) or int(port[:6]) > 0xFFFF:
+    if not host or not (port.isascii() and port.isdigit()) or len(port) > 5 or int(port) > 0xFFFF:
         raise DecodeError("a host and a port, such as 192.0.2.1:51820 or host.example.org:51820")
     try:
         # What ends in digits was meant as an IPv4 address: no name does (RFC 1123, section 2.1).

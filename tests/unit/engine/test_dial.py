@@ -97,6 +97,7 @@ def test_endpoint_may_have_a_name(text: str) -> None:
             f"/ip4/192.0.2.1/udp/1/p2p/{PEER}",
         ),
         *("/ip4/192.0.2.1/tcp/80/ws", "/ip4/192.0.2.1/udp/99999"),
+        f"host.example:{'0' * 5000}1312",
     ],
 )
 def test_endpoint_that_is_none_is_told_in_one_line(text: str) -> None:
