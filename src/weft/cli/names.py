@@ -6,6 +6,7 @@ shell asks, so that commands stay fast.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 0.5
 """A person who pressed Tab does not wait any longer."""
+
+_PLAIN = re.compile(r"[\w/.:@%+=][\w/.:@%+=,-]*")
+"""What a shell takes as it is. Names come out of files of others too, and Tab must put no command into a line."""
 
 
 class Name(click.ParamType[str]):
@@ -47,7 +51,7 @@ class Name(click.ParamType[str]):
         return [
             CompletionItem(name, help=about)
             for name, about in offers
-            if name.startswith(incomplete) and name not in taken
+            if name.startswith(incomplete) and name not in taken and _PLAIN.fullmatch(name)
         ]
 
 

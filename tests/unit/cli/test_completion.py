@@ -42,6 +42,14 @@ def test_names_are_offered_as_the_daemon_tells_them(weft: Terminal, node: FakeEn
     assert offered(f"{start} task restart ") == ["udp"]
 
 
+@pytest.mark.parametrize("name", ["$(reboot)", "two words", "a;b", "`id`", "it's", "~root", "-rf", "a\\b", "!1"])
+def test_name_that_a_shell_would_take_for_something_else_is_not_offered(
+    weft: Terminal, node: FakeEngine, name: str
+) -> None:
+    node.peer_list = [a_peer(name), a_peer("bücher-2.example")]
+    assert offered(f"weft --dir {weft.directory} peer remove ") == ["bücher-2.example"]
+
+
 def test_without_a_daemon_nothing_is_offered_and_nothing_said(tmp_path: Path) -> None:
     assert offered(f"weft --dir {tmp_path} ping ") == []
 
