@@ -209,10 +209,10 @@ def _users() -> set[str | None]:
     if sys.platform != "win32":
         import pwd
 
-        for number in {os.getuid(), int(os.environ.get("SUDO_UID", os.getuid()))}:
+        for number in {str(os.getuid()), os.environ.get("SUDO_UID", "")}:
             try:
-                entry = pwd.getpwuid(number)
-            except KeyError:
+                entry = pwd.getpwuid(int(number))
+            except (KeyError, ValueError, OverflowError):
                 continue
             users |= {entry.pw_name, entry.pw_gecos.partition(",")[0]}
     return users

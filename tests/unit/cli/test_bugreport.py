@@ -150,6 +150,13 @@ def test_report_of_a_broken_directory_has_what_can_be_had(weft: Terminal, plante
     assert weft.bare("--dir", "/nowhere/at/all", "bugreport").code == 0
 
 
+def test_report_does_without_a_user_whom_the_environment_misspells(
+    weft: Terminal, planted: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_UID", "nobody")
+    assert weft("bugreport").code == 0
+
+
 def test_report_goes_to_a_new_private_file(weft: Terminal, planted: dict[str, str], tmp_path: Path) -> None:
     file = tmp_path / "report.json"
     seen = weft("bugreport", "-o", str(file))
