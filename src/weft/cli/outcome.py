@@ -17,6 +17,7 @@ OK, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 def run(command: click.Command, args: Sequence[str] | None) -> int:
     """Run a command; whatever happens, no traceback reaches the person."""
+    _open_closed_streams()
     try:
         outcome = command.main(args, prog_name="weft", standalone_mode=False)
         sys.stdout.flush()
@@ -27,6 +28,13 @@ def run(command: click.Command, args: Sequence[str] | None) -> int:
     except Exception as error:
         return report(error)
     return outcome if isinstance(outcome, int) else OK
+
+
+def _open_closed_streams() -> None:
+    """Put the null device where a standard stream was closed, so that no file or socket gets its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
 
 
 def report(error: Exception) -> int:

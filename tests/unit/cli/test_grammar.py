@@ -286,6 +286,20 @@ def test_reader_that_went_away_gets_no_traceback() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a shell closes them")
+@pytest.mark.parametrize(("closed", "code"), [("<&-", 1), (">&-", 0), ("2>&-", 2), ("<&- >&- 2>&-", 1)])
+def test_stream_that_is_closed_is_as_good_as_an_empty_one(tmp_path: Path, closed: str, code: int) -> None:
+    command = {">&-": "genkey", "2>&-": "stauts"}.get(closed, "pubkey")
+    done = subprocess.run(
+        ["bash", "-c", f"exec {sys.executable} -m weft --dir {tmp_path} {command} {closed}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr in {"", "weft: standard input is no private key; `weft genkey` makes one\n"}
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_full_disk_under_the_output_is_one_line() -> None:
     with open("/dev/full", "w") as full:
