@@ -62,7 +62,7 @@ def _tail(path: Path) -> list[str]:
         with path.open("rb") as file:
             start = max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES)
             file.seek(start)
-            lines = file.read().decode(errors="replace").splitlines()
+            lines = file.read().decode(errors="replace").removesuffix("\n").split("\n")
     except OSError as error:
         raise ConfigError(f"can't be read: {error.strerror}", file=str(path)) from None
     return lines[1:] if start else lines

@@ -58,7 +58,8 @@ def ping(settings: Settings, peer: str, count: int, size: int | None, timeout_s:
             if sent < count:
                 time.sleep(max(0.0, began + INTERVAL_S - time.monotonic()))
     except KeyboardInterrupt:
-        click.echo()
+        # Behind the ^C of the terminal.
+        click.echo(err=settings.json)
     if not settings.json:
         _show_summary(sent, round_trips_ms)
     if not round_trips_ms:

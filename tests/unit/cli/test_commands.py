@@ -265,6 +265,17 @@ def test_interrupted_ping_still_sums_up(weft: Terminal, node: FakeEngine, monkey
     assert seen.out.splitlines()[-1].startswith("1 sent, 1 received, 0 % lost")
 
 
+def test_interrupted_ping_in_json_prints_nothing_else(
+    weft: Terminal, node: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("weft.cli.ping.time.sleep", interrupt)
+    (line,) = weft("ping", "loom", "--json").out.splitlines()
+    assert json.loads(line)["peer"]
+
+
 def test_socket_elsewhere_is_used(weft: Terminal, node: FakeEngine, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     for args in (
@@ -347,6 +358,14 @@ def test_log_file_of_another_shape_is_shown_as_it_is(weft: Terminal) -> None:
     (weft.directory / "daemon.log").write_bytes(b"weft: odd \xff\n{broken\n2026-99-99 1 INFO a: b\n")
     assert weft("logs").out == "INFO weft: odd �\n    {broken\n    2026-99-99 1 INFO a: b\n"
     assert json.loads(weft("logs", "--json").out)["at"] is None
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85"])
+def test_logged_text_of_an_ended_daemon_begins_no_line(weft: Terminal, separator: str) -> None:
+    forged = f"odd{separator}2026-11-20 17:19:22,123 ERROR weft: forged"
+    (weft.directory / "daemon.log").write_text(f"2026-11-20 17:19:22,123 INFO weft: {forged}\n", encoding="utf-8")
+    line, end = weft("logs", "--json").out.split("\n")
+    assert (json.loads(line)["text"], end) == (forged, "")
 
 
 def test_logs_without_daemon_and_file_says_that_there_is_none(weft: Terminal) -> None:
