@@ -78,6 +78,9 @@ def _writer(stack: ExitStack, file: str) -> Callable[[Captured], None]:
     """What writes to a capture file, which is closed with the stack."""
     if file != "-":
         opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE)
+        if stat.S_ISREG(os.fstat(opened).st_mode):
+            # It may have been there, and open to others.
+            os.fchmod(opened, _MODE)
         target: BinaryIO = stack.enter_context(os.fdopen(opened, "wb"))
     elif sys.stdout.isatty():
         raise UsageError("a capture file is not for a terminal; pipe it: `weft capture -w - | tcpdump -n -r -`")

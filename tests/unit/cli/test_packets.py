@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,22 @@ def test_capture_file_is_read_by_others_and_private(weft: Terminal, node: FakeEn
     assert bytes(first) == A_PACKET.data
     assert int(first.time * 1_000_000_000) == A_PACKET.time_ns
     assert second.wirelen == 1500
+
+
+def test_capture_file_that_was_there_is_private_from_now_on(weft: Terminal, node: FakeEngine, tmp_path: Path) -> None:
+    file = tmp_path / "x.pcap"
+    file.write_bytes(b"older, and longer than what comes" * 9)
+    file.chmod(0o644)
+    node.packets.told = [Captured(packets=[A_PACKET], missed=0)]
+    assert weft("capture", "-w", str(file)).code == 0
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert len(rdpcap(str(file))) == 1
+
+
+def test_capture_file_may_be_a_device(weft: Terminal, node: FakeEngine) -> None:
+    before = os.stat(os.devnull).st_mode
+    assert weft("capture", "-w", os.devnull).code == 0
+    assert os.stat(os.devnull).st_mode == before
 
 
 def test_capture_writes_to_standard_output(weft: Terminal, node: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
