@@ -34,7 +34,7 @@ def _open_closed_streams() -> None:
     """Put the null device where a standard stream was closed, so that no file or socket gets its number."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
 def report(error: Exception) -> int:
