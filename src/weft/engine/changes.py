@@ -1,7 +1,7 @@
 """How a change of peers is made: their records, the rules and routes that go with them, and what is on disk.
 
-All of it or nothing: where saving fails, or a route can't be set, the records that were displaced are put back. One
-change is made at a time.
+All of it or nothing: where saving fails, or a route can't be set, the records that were displaced are put back. Whoever
+makes a change holds `Memory.changing`.
 
 Not done here: what a change comes to (settle.py), and who asks for it (verbs/).
 """
@@ -32,15 +32,10 @@ RESOLVE_S = 2.0
 
 
 class Changes:
-    """Makes them for a node.
-
-    Attributes:
-        one_at_a_time: held by who makes one.
-    """
+    """Makes them for a node."""
 
     def __init__(self, life: Lifetime) -> None:
         self._life = life
-        self.one_at_a_time = asyncio.Lock()
 
     async def settle(self, steps: list[Step], *, take: bool) -> None:
         """Put records in the place of others, once their endpoints and networks go together, and save it."""
@@ -74,6 +69,7 @@ class Changes:
         contacts = self._life.running.contacts
         gone = {key for key, before in displaced if before is not None and contacts.record(key) is None}
         left = inherited(rules, {key: heirs.get(key) for key in gone})
+        tried = {key: contacts.trials.pop(key) for key, _ in displaced if key in contacts.trials}
         if left != rules:
             firewall.set_rules(left)
         try:
@@ -83,6 +79,7 @@ class Changes:
             if left != rules:
                 firewall.set_rules(rules)
             self._put_back(displaced)
+            contacts.trials.update(tried)
             with suppress(WeftError):
                 await self._life.set_routes()
             self._life.memory.handle_change()
@@ -103,18 +100,22 @@ class Changes:
                 self._life.dialler.call(peer)
 
     async def follow(self, peer: Peer, change: Change) -> None:
-        """Do what a change means for the session of a peer."""
-        session = self._life.running
-        now = monotonic_ns()
-        is_up = peer.tunnel.is_up(now)
+        """Do what a change means for the session of a peer, unless that has ended meanwhile."""
+        session = self._life.session
+        if session is None or peer.tunnel not in session.contacts.by_tunnel:
+            return
+        is_up = peer.tunnel.is_up(monotonic_ns())
         if is_up and change.endpoints is not UNSET and peer.endpoints.configured:
             with suppress(WeftError, TimeoutError):
                 async with asyncio.timeout(RESOLVE_S):
                     address = peer.endpoints.configured[0]
                     endpoint = await self._life.underlay.find(address)
                     peer.endpoints.lead(address, endpoint.multiaddr)
-                    session.aim(peer, endpoint)
-        if is_up and change.preshared_key is not UNSET and peer.tunnel in session.contacts.by_tunnel:
+                    if peer.tunnel in session.contacts.by_tunnel:
+                        session.aim(peer, endpoint)
+        if peer.tunnel not in session.contacts.by_tunnel:
+            return
+        if is_up and change.preshared_key is not UNSET:
             session.call(peer, None)
         if peer.is_wanted:
             self._life.dialler.call(peer)

@@ -43,6 +43,7 @@ from msgspec.structs import replace
 from weft.engine.making import Maker, Terms, networks_of
 from weft.engine.peer import Endpoint, Network, Peer
 from weft.engine.record import new_record, record_of, title_of
+from weft.engine.trial import Trial
 from weft.errors import DecodeError, UsageError
 from weft.identity import (
     PeerId,
@@ -72,6 +73,7 @@ class Contacts:
         by_tunnel: for the fast path.
         routes: which peer has which address.
         blocked: the records of those who are blocked, by their X25519 keys.
+        trials: of those who are wanted only while they are called, by their X25519 keys.
         timestamp_floor: the highest TAI64N that was ever sent, as far as the store and the peers that went know.
     """
 
@@ -93,6 +95,7 @@ class Contacts:
         self.routes.reserve(OVERLAY)
         self.routes.reserve(ip_network(terms.identity.address))
         self.blocked: dict[bytes, StoredPeer] = {}
+        self.trials: dict[bytes, Trial] = {}
         self.timestamp_floor = timestamp_floor
         self.capabilities: frozenset[str] = frozenset()
 
@@ -250,8 +253,9 @@ class Contacts:
 
     def stored(self) -> list[StoredPeer]:
         """What the store keeps: whom a person spoke of, and strangers who proved that they are weft nodes."""
-        peers = (peer for peer in self._by_key.values() if peer.standing != "stranger" or peer.is_known)
-        return [*map(record_of, peers), *self.blocked.values()]
+        peers = (peer for key, peer in self._by_key.items() if key not in self.trials and _is_kept(peer))
+        tried = (trial.before for trial in self.trials.values())
+        return [*map(record_of, peers), *(each for each in tried if each and _is_kept(each)), *self.blocked.values()]
 
     def networks(self) -> set[Network]:
         """What peers have, to be routed to the interface.
@@ -290,6 +294,15 @@ class Contacts:
                 if inside is not None:
                     raise UsageError(f"{inside} has the endpoint {host} of {title_of(record_of(peer))} in it")
 
+    def check_name(self, key: bytes, name: str) -> None:
+        """Refuse a name that is somebody else's.
+
+        Raises:
+            UsageError: it is.
+        """
+        if self._by_name.get(name, key) != key:
+            raise UsageError(f"another peer is called {name!r}")
+
     @property
     def last_timestamp_sent(self) -> bytes:
         """The highest TAI64N that was sent to anybody."""
@@ -305,8 +318,8 @@ class Contacts:
             raise UsageError(f"that key belongs to {kind}; remove it first")
         if record.kind == "weft" and not is_usable_address(address_of(key)):
             raise UsageError("the key has no address in fc00::/8; a stock device is added with `peer add-wireguard`")
-        if record.name is not None and self._by_name.get(record.name, key) != key:
-            raise UsageError(f"another peer is called {record.name!r}")
+        if record.name is not None:
+            self.check_name(key, record.name)
         is_more = record.standing == "blocked" and key not in self.blocked
         if is_more and len(self.blocked) >= MAX_BLOCKED:
             raise UsageError(f"{MAX_BLOCKED:,} peers are blocked already; `weft peer unblock` or `remove` some first")
@@ -368,6 +381,10 @@ class Contacts:
             del self._by_name[old]
         if new is not None:
             self._by_name[new] = key
+
+
+def _is_kept(peer: Peer | StoredPeer) -> bool:
+    return peer.standing != "stranger" or peer.peer_id is not None
 
 
 def decode_key(text: str) -> bytes:

@@ -246,11 +246,13 @@ class Lifetime:
                 return
 
     async def _drop_session(self) -> None:
-        if self.stage is not None:
-            await self.stage.close()
-        if self.session is not None:
-            self.session.close()
-        self.session = self.stage = None
+        # What is being changed is saved with the peers of this session, or undone among them.
+        async with self.memory.changing:
+            if self.stage is not None:
+                await self.stage.close()
+            if self.session is not None:
+                self.session.close()
+            self.session = self.stage = None
 
     @property
     def running(self) -> Session:

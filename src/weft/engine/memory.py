@@ -1,4 +1,8 @@
-"""What a node remembers from one run to the next: who holds the state while it runs, and when it is written."""
+"""What a node remembers from one run to the next: who holds the state while it runs, and when it is written.
+
+Whoever changes something of it holds `changing` until that is saved or undone, so that nothing is written which nobody
+was told of, and no undo takes back what somebody else has changed.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,8 @@ from weft.io.store import State, Store
 log = logging.getLogger("weft.engine")
 
 SAVE_DELAY_S = 0.1
+RETRY_S = 10.0
+"""After a failure, before the next attempt."""
 FLOOR_AHEAD_S = 60
 """How far the stored timestamp is ahead of the last one that was sent."""
 
@@ -29,6 +35,7 @@ class Memory:
     Attributes:
         identity: the node's.
         state: as it was read or written last.
+        changing: held by who changes what is remembered; never while waiting for the network.
     """
 
     def __init__(self, directory: Path, collect: Callable[[State], State]) -> None:
@@ -42,6 +49,7 @@ class Memory:
         self._collect = collect
         self._changed = asyncio.Event()
         self._saving = asyncio.Lock()
+        self.changing = asyncio.Lock()
         try:
             self.identity: Identity = self._store.load_key()
             self.state = self._store.load_state()
@@ -79,7 +87,9 @@ class Memory:
             await self._changed.wait()
             await asyncio.sleep(SAVE_DELAY_S)
             self._changed.clear()
-            await self.save_if_possible()
+            if not await self.save_if_possible():
+                await asyncio.sleep(RETRY_S)
+                self._changed.set()
 
     async def save(self) -> None:
         """Write what is to be remembered; returns when a power cut can't take it any more.
@@ -90,17 +100,23 @@ class Memory:
             ConfigError: the disk is full, say; the old state is still there.
         """
         async with self._saving:
-            self.state = self._collect(self.state)
-            writing = asyncio.ensure_future(asyncio.to_thread(self._store.save_state, self.state))
+            state = self._collect(self.state)
+            writing = asyncio.ensure_future(asyncio.to_thread(self._store.save_state, state))
             try:
                 await asyncio.shield(writing)
             except asyncio.CancelledError:
                 await asyncio.wait({writing})
                 raise
+            finally:
+                if writing.done() and writing.exception() is None:
+                    self.state = state
 
-    async def save_if_possible(self) -> None:
-        """As `save`, but a failure is logged."""
-        try:
-            await self.save()
-        except ConfigError as error:
-            log.error("%s", error)
+    async def save_if_possible(self) -> bool:
+        """As `save`, once nobody changes anything; a failure is logged, and false."""
+        async with self.changing:
+            try:
+                await self.save()
+            except ConfigError as error:
+                log.error("%s", error)
+                return False
+            return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from typing import Final
 
@@ -26,7 +25,6 @@ class Fc00:
 
     def __init__(self, life: Lifetime) -> None:
         self._life = life
-        self._changing = asyncio.Lock()
 
     async def start(self, ifname: str | None = None, *, existing: bool = False, socket: str | None = None) -> Interface:
         """Make the fc00::/8 interface, and return when packets can use it.
@@ -73,8 +71,8 @@ class Fc00:
             UsageError: one of them is not a rule, or nobody is called so.
             ConfigError: it could not be saved.
         """
-        decoded = self._decode(rules)
-        async with self._changing:
+        async with self._life.memory.changing:
+            decoded = self._decode(rules)
             before = self._life.firewall.rules()
             after = dict.fromkeys((*before, *decoded))
             await self._change(before, tuple(after), f"{_list_of(decoded)} allowed")
@@ -90,8 +88,8 @@ class Fc00:
             UsageError: one of them is not a rule that is allowed.
             ConfigError: it could not be saved.
         """
-        decoded = dict.fromkeys(self._decode(rules))
-        async with self._changing:
+        async with self._life.memory.changing:
+            decoded = dict.fromkeys(self._decode(rules))
             before = dict.fromkeys(self._life.firewall.rules())
             missing = [rule for rule in decoded if rule not in before]
             if missing:
@@ -118,7 +116,7 @@ class Fc00:
         try:
             return [decode_rule(text, self._key_of) for text in texts]
         except DecodeError as error:
-            raise UsageError(str(error)) from error
+            raise UsageError(f"expected {error.expected}") from error
 
     def _key_of(self, peer: str) -> bytes:
         """The Noise key that stands in a rule for a peer; one that is a key already need not be anybody's yet."""

@@ -5,6 +5,7 @@ A verb that changes something returns when that is saved, or fails and has chang
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 from collections.abc import Callable
 from functools import partial
@@ -14,14 +15,16 @@ from msgspec.structs import replace
 from weft.engine import calling, dial
 from weft.engine.change import Change
 from weft.engine.changes import Changes
-from weft.engine.contacts import Contacts, Displaced, decode_key
+from weft.engine.contacts import Contacts, decode_key
 from weft.engine.lifetime import Lifetime
+from weft.engine.peer import Endpoint, Peer
 from weft.engine.record import new_record, record_of, title_of
 from weft.engine.report import describe, describe_blocked
 from weft.engine.session import Session
 from weft.engine.settle import Step, checked_name, settled
 from weft.engine.status import EventKind, PeerList, PeerStatus, Pong
-from weft.errors import UsageError
+from weft.engine.trial import Trial
+from weft.errors import PeerError, UsageError
 from weft.identity import PeerId, address_of, is_usable_address
 from weft.io.clock import monotonic_ns
 from weft.io.store import StoredPeer
@@ -65,12 +68,14 @@ class Peers:
             PeerError: it was removed or disconnected meanwhile.
             ConfigError: it could not be saved.
         """
-        session = self._life.running
-        key, peer_id, address = _decode_target(session.contacts, target)
+        *_, address = _decode_target(self._life.running.contacts, target)
         endpoints = await self._life.underlay.find_all(address) if address is not None else []
-        displaced = _want(session.contacts, key, peer_id, name)
-        before, peer = displaced[0][1], session.contacts.by_key(key)
-        assert peer is not None
+        async with self._life.memory.changing:
+            session = self._life.running
+            key, peer_id, _ = _decode_target(session.contacts, target)
+            trial = _try(session.contacts, key, peer_id, name)
+            peer = session.contacts.by_key(key)
+            assert peer is not None
         try:
             is_there = not endpoints or peer.path.endpoint in endpoints
             if not (is_there and await calling.answers(session, peer)):
@@ -83,16 +88,51 @@ class Peers:
                     self._life.dialler.call(peer)
                 at = ", ".join(map(str, endpoints)) or "its known endpoints"
                 await calling.until_up(up, at, timeout_s)
+            async with self._life.memory.changing:
+                await self._settle_connected(session, peer, name, address, endpoints)
         except BaseException:
-            _want_no_more(session, key, before)
+            # Even if whoever asked for it goes once more.
+            await asyncio.shield(self._give_up(session, key, trial))
             raise
+        self._publish("peer-added" if trial.before is None else "peer-changed", record_of(peer), "is connected")
+        return describe(peer, monotonic_ns())
+
+    async def _settle_connected(
+        self,
+        session: Session,
+        peer: Peer,
+        name: str | None,
+        address: Multiaddr | None,
+        endpoints: builtins.list[Endpoint],
+    ) -> None:
+        """Save that a peer is wanted, now that it has come."""
+        if peer.tunnel not in session.contacts.by_tunnel or not peer.is_wanted:
+            raise PeerError("the peer was removed or disconnected meanwhile")
+        record = record_of(peer)
+        displaced = session.contacts.put(peer.tunnel.peer_public, replace(record, name=name or record.name))
         if address is not None:
             peer.endpoints.lead(address, *(endpoint.multiaddr for endpoint in endpoints))
             peer.endpoints.configure(address)
-        async with self._changes.one_at_a_time:
-            await self._changes.commit(displaced)
-        self._publish("peer-added" if before is None else "peer-changed", record_of(peer), "is connected")
-        return describe(peer, monotonic_ns())
+        await self._changes.commit(displaced)
+
+    async def _give_up(self, session: Session, key: bytes, trial: Trial) -> None:
+        """A peer that was called has not come: it is what it was before, unless somebody else waits for it."""
+        contacts = session.contacts
+        async with self._life.memory.changing:
+            trial.callers -= 1
+            if trial.callers or contacts.trials.get(key) is not trial:
+                return
+            del contacts.trials[key]
+            peer = contacts.by_key(key)
+            if peer is None:
+                return
+            if trial.before is None:
+                session.remove(peer)
+                return
+            contacts.put(key, replace(record_of(peer), standing=trial.before.standing))
+            if trial.before.standing == "known" and not peer.tunnel.is_up(monotonic_ns()):
+                session.end(peer)
+            self._life.memory.handle_change()
 
     async def disconnect(self, peer: str) -> None:
         """End the tunnel to a peer, and leave the next one to it; it stays in the list.
@@ -101,7 +141,7 @@ class Peers:
             UsageError: there is none of that name, or it is blocked.
             ConfigError: it could not be saved.
         """
-        async with self._changes.one_at_a_time:
+        async with self._life.memory.changing:
             session = self._life.running
             found = session.contacts.find(peer)
             record = replace(record_of(found), standing="known")
@@ -117,7 +157,7 @@ class Peers:
             UsageError: there is none of that name, or it is blocked.
             ConfigError: it could not be saved.
         """
-        async with self._changes.one_at_a_time:
+        async with self._life.memory.changing:
             contacts = self._life.running.contacts
             found = contacts.find(peer)
             record = replace(record_of(found), standing="wanted")
@@ -205,7 +245,7 @@ class Peers:
             UsageError: something can't be so.
             ConfigError: it could not be saved.
         """
-        async with self._changes.one_at_a_time:
+        async with self._life.memory.changing:
             contacts = self._life.running.contacts
             steps = plan(contacts)
             before = {step.key: contacts.record(step.key) for step in steps}
@@ -232,7 +272,7 @@ class Peers:
             UsageError: there is none of that name.
             ConfigError: it could not be saved.
         """
-        async with self._changes.one_at_a_time:
+        async with self._life.memory.changing:
             contacts = self._life.running.contacts
             key = contacts.key_of(peer)
             displaced = contacts.put(key, None)
@@ -253,7 +293,7 @@ class Peers:
             UsageError: nobody is called so, or too many are blocked.
             ConfigError: it could not be saved.
         """
-        async with self._changes.one_at_a_time:
+        async with self._life.memory.changing:
             contacts = self._life.running.contacts
             key = decode_key(peer) or contacts.key_of(peer)
             peer_id = PeerId.from_text(peer) if key and not peer.endswith("=") and decode_key(peer) else None
@@ -270,7 +310,7 @@ class Peers:
             UsageError: nobody is called so, is not blocked, or has prefixes that are another peer's now.
             ConfigError: it could not be saved.
         """
-        async with self._changes.one_at_a_time:
+        async with self._life.memory.changing:
             contacts = self._life.running.contacts
             key = contacts.key_of(peer)
             if key not in contacts.blocked:
@@ -297,28 +337,20 @@ def _decode_target(contacts: Contacts, target: str) -> tuple[bytes, PeerId | Non
     return peer.tunnel.peer_public, None, None
 
 
-def _want(contacts: Contacts, key: bytes, peer_id: PeerId | None, name: str | None) -> Displaced:
-    """Want a peer, and call it so."""
+def _try(contacts: Contacts, key: bytes, peer_id: PeerId | None, name: str | None) -> Trial:
+    """Want a peer for as long as somebody waits for it; one that is new has its name at once."""
     contacts.refuse_blocked(key)
-    record = contacts.record(key) or new_record(key, peer_id, is_weft=True)
+    if name is not None:
+        contacts.check_name(key, checked_name(name))
+    before = contacts.record(key)
+    record = before or replace(new_record(key, peer_id, is_weft=True), name=name)
     if peer_id is not None and record.kind != "weft":
         raise UsageError("that key belongs to a WireGuard device; remove it first")
     record = replace(record, key=str(peer_id) if peer_id is not None else record.key, standing="wanted")
-    return contacts.put(key, replace(record, name=checked_name(name)) if name is not None else record)
-
-
-def _want_no_more(session: Session, key: bytes, before: StoredPeer | None) -> None:
-    """A peer did not answer: it is what it was before, unless it has come meanwhile."""
-    peer = session.contacts.by_key(key)
-    if peer is None:
-        return
-    if before is None:
-        if not peer.tunnel.is_up(monotonic_ns()):
-            session.remove(peer)
-        return
-    session.contacts.put(key, replace(record_of(peer), standing=before.standing, name=before.name))
-    if before.standing == "known" and not peer.tunnel.is_up(monotonic_ns()):
-        session.end(peer)
+    contacts.put(key, record)
+    trial = contacts.trials.setdefault(key, Trial(before))
+    trial.callers += 1
+    return trial
 
 
 def _plan(contacts: Contacts, name: str, change: Change) -> builtins.list[Step]:
