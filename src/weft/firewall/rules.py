@@ -169,19 +169,17 @@ def _decode_opening(text: str) -> tuple[str, int]:
     """Protocol and port of a rule."""
     slash, protocol, *port = text.split("/", 2) if text.startswith("/") else ("", "", text)
     if slash or protocol not in _NUMBERS:
-        raise DecodeError(f"a rule like {_EXAMPLES}, not {text[:40]!r},", offset=min(len(text), 1))
+        raise DecodeError(f"a rule like {_EXAMPLES}, not {text[:40]!r}", offset=min(len(text), 1))
     after = len(protocol) + 2
     if protocol == "icmp":
         if port:
-            raise DecodeError("nothing after /icmp, which has no ports: write just /icmp,", offset=after - 1)
+            raise DecodeError("nothing after /icmp, which has no ports: write just /icmp", offset=after - 1)
         return protocol, ALL_PORTS
     if not port:
-        raise DecodeError(
-            f"a port: write /{protocol}/80 for port 80, or /{protocol}/0 for all ports,", offset=after - 1
-        )
+        raise DecodeError(f"a port: write /{protocol}/80 for port 80, or /{protocol}/0 for all ports", offset=after - 1)
     if not _is_port(port[0]):
         raise DecodeError(
-            f"a port from 1 to 65535, or 0 for all ports, after /{protocol}/, not {port[0][:40]!r},", offset=after
+            f"a port from 1 to 65535, or 0 for all ports, after /{protocol}/, not {port[0][:40]!r}", offset=after
         )
     return protocol, int(port[0])
 
