@@ -104,7 +104,7 @@ def _show(trace: Trace) -> None:
     click.echo(trace.packet)
     table(_rows(trace))
     reason = f"{trace.reason}; " if trace.reason else ""
-    rule = f", by {trace.rule}" if trace.rule else ""
+    rule = f", by {_named(trace, trace.rule)}" if trace.rule else ""
     click.echo(f"{trace.verdict}: {reason}{_OUTCOMES[trace.verdict]}{rule}")
     if trace.answer is not None:
         click.echo(f"answer: {trace.answer}")
@@ -118,6 +118,13 @@ def _rows(trace: Trace) -> Iterator[tuple[str, str]]:
         if are_many and step.stage == "rule" and not step.text.endswith(": fits"):
             hidden += 1
         else:
-            yield step.stage, step.text
+            yield step.stage, _named(trace, step.text) if step.stage == "rule" else step.text
     if hidden:
         yield "rule", f"{hidden} others do not fit; `--json` has them all"
+
+
+def _named(trace: Trace, text: str) -> str:
+    """What is said of a rule, with the name of the peer that it is for, as `weft fc00 ports` has it."""
+    for key, name in trace.peers.items():
+        text = text.replace(f"/from/{key}", f" from {name}")
+    return text

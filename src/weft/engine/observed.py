@@ -66,6 +66,8 @@ class Trace(Struct, frozen=True, kw_only=True):
     answer: str | None
     """The packet that its sender gets for it, in one line."""
     steps: list[TraceStep]
+    peers: dict[str, str] = {}
+    """What the peers are called whose keys are in the rules, by key."""
 
 
 class CapturedPacket(Struct, frozen=True, kw_only=True):

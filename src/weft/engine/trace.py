@@ -28,6 +28,7 @@ from weft.firewall.firewall import Firewall
 from weft.firewall.judge import Verdict
 from weft.firewall.rejections import rejection_of
 from weft.firewall.rules import Rule, decode_rule, encode_rule
+from weft.identity import encode_wireguard_key
 from weft.packet import icmp, icmpv6, tcp, udp
 from weft.packet.answers import Unreachable, destination_unreachable, echo_reply, packet_too_big
 from weft.packet.describe import FLAG_LETTERS, describe
@@ -56,6 +57,7 @@ class _Draft:
     rule: Rule | None = None
     answer: bytes | None = None
     steps: list[TraceStep] = field(default_factory=list)
+    peers: dict[str, str] = field(default_factory=dict)
 
     def add(self, stage: str, text: str) -> None:
         self.steps.append(TraceStep(stage=stage, text=text))
@@ -81,6 +83,7 @@ class _Draft:
             reason=self.reason or None,
             answer=describe(self.answer) if self.answer is not None else None,
             steps=self.steps,
+            peers=self.peers,
         )
 
 
@@ -123,6 +126,7 @@ class Tracer:
         draft.add("source", f"{source} belongs to {_title(sender)}")
         verdict, notes = self._firewall.explain_inbound(draft.data, self._now, sender.tunnel.peer_public)
         draft.take(notes)
+        draft.peers = self._titles()
         draft.verdict = _VERDICTS[verdict]
         if verdict is Verdict.REJECT:
             draft.answer = rejection_of(draft.data)
@@ -158,6 +162,12 @@ class Tracer:
         else:
             draft.end("drop", draft.reason)
         return draft.finished()
+
+    def _titles(self) -> dict[str, str]:
+        """What the peers are called whose keys are in the rules."""
+        keys = {rule.source for rule in self._firewall.rules() if rule.source is not None}
+        records = {key: self._contacts.record(key) for key in keys}
+        return {encode_wireguard_key(key): title_of(record) for key, record in records.items() if record is not None}
 
     def _places(self, destination: str) -> list[Address]:
         """What a person may mean by a destination: an address, or those of a peer."""
@@ -232,7 +242,7 @@ def _header(packet: Packet, version: int) -> tuple[int, bytes]:
     try:
         rule = decode_rule(packet.what)
     except DecodeError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(f"expected {error.expected}") from error
     if rule.source is not None or (rule.protocol != "icmp" and not rule.port):
         raise UsageError(
             f"{packet.what}: a packet goes to one port, as /tcp/22 or /udp/53, or is an echo request, /icmp"

@@ -45,6 +45,28 @@ def test_trace_shows_of_many_rules_only_those_that_fit(
     assert weft("trace", "in", "loom", "/tcp/22", "--json").out.count("another port") == 98
 
 
+def test_trace_names_the_peer_whom_a_rule_is_for(
+    weft: Terminal, node: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, other = "A" * 43 + "=", "B" * 43 + "="
+    rules = [f"/tcp/22/from/{key}: fits", f"/tcp/22/from/{other}: another peer"]
+    steps = [TraceStep(stage="rule", text=text) for text in rules]
+    told = replace(
+        node.packets.trace_in(Packet(what="/tcp/22"), "loom"),
+        steps=steps,
+        verdict="accept",
+        reason=None,
+        rule=f"/tcp/22/from/{key}",
+        peers={key: "loom"},
+    )
+    monkeypatch.setattr(node.packets, "trace_in", lambda packet, peer: told)
+    assert weft("trace", "in", "loom", "/tcp/22").out.splitlines()[1:4] == [
+        "rule  /tcp/22 from loom: fits",
+        f"rule  {rules[1]}",
+        "accept: it comes in, by /tcp/22 from loom",
+    ]
+
+
 def test_trace_passes_all_that_is_said_of_the_packet(weft: Terminal, node: FakeEngine) -> None:
     given = ("--source", "10.0.0.7", "--source-port", "99", "--flags", "S.", "--size", "1300")
     assert weft("trace", "in", "loom", "/tcp/22", *given, "--destination", "10.0.0.1").code == 0

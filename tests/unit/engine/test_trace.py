@@ -15,6 +15,7 @@ from weft.engine.trace import Tracer
 from weft.errors import UsageError
 from weft.firewall.judge import ADOPTION_NS
 from weft.firewall.rules import Rule
+from weft.identity import encode_wireguard_key
 
 
 def tracer(node: Node, *more: str, has_interface: bool = True) -> Tracer:
@@ -66,6 +67,16 @@ def test_trace_in_says_what_then_happens(what: str, who: str) -> None:
         net.run()
         assert bob.tun.received == ([packet] if trace.verdict == "accept" else [])
         assert len(sender.tun.received) == (trace.answer is not None)
+
+
+def test_trace_in_tells_whose_keys_are_in_the_rules() -> None:
+    with Net() as net:
+        alice, bob = net.node("alice"), net.node("bob")
+        stock(net, alice, bob, "10.7.0.0/24")
+        for source in (alice.identity.noise_public, bytes(31) + b"\1"):
+            bob.firewall.allow(Rule("tcp", 22, source))
+        trace = tracer(bob, "10.7.1.1").trace_in(Packet(what="/tcp/22", destination="10.7.1.1"), "alice")
+        assert trace.peers == {encode_wireguard_key(alice.identity.noise_public): "alice"}
 
 
 def test_trace_in_from_what_is_not_the_peer_s_is_dropped_and_says_whose_it_is() -> None:
