@@ -26,7 +26,8 @@ def run(command: click.Command, args: Sequence[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:
-        return report(error)
+        # A second Ctrl-C breaks what ends because of the first, and then it is that which fails.
+        return report(click.Abort() if isinstance(error.__context__, KeyboardInterrupt) else error)
     return outcome if isinstance(outcome, int) else OK
 
 

@@ -26,6 +26,7 @@ def reload(settings: Settings) -> None:
 
 def show_reloaded(done: Reloaded) -> None:
     """Print what changed, and what will."""
-    click.echo(f"changed: {', '.join(done.applied)}" if done.applied else "nothing has changed")
+    if done.applied or not done.needs_restart:
+        click.echo(f"changed: {', '.join(done.applied)}" if done.applied else "nothing has changed")
     for key in done.needs_restart:
         click.echo(f"{key} counts {_AGAIN.get(key, _RESTART)}")

@@ -82,7 +82,8 @@ def _look(settings: Settings, name: str | None, *, is_last: bool) -> Awaited | N
     if found is not None and found.state == "up":
         return Awaited(address=status.info.address, peer=found)
     if is_last:
-        raise TimeoutError(f"{name} is not up" if found else f"there is no peer {name}; `weft peer list` shows them")
+        nobody = f"no peer {name!r}; `weft peer list` shows those that there are"
+        raise TimeoutError(f"{name} is not up" if found else nobody)
     return None
 
 

@@ -394,7 +394,8 @@ def test_wait_without_a_peer_is_for_the_daemon(weft: Terminal) -> None:
 
 
 @pytest.mark.parametrize(
-    ("peer", "says"), [("loom", "loom is not up"), ("nobody", "there is no peer nobody; `weft peer list` shows them")]
+    ("peer", "says"),
+    [("loom", "loom is not up"), ("nobody", "no peer 'nobody'; `weft peer list` shows those that there are")],
 )
 def test_wait_in_vain_is_one_line(weft: Terminal, node: FakeEngine, peer: str, says: str) -> None:
     node.peer_list = [a_peer(state="idle")]

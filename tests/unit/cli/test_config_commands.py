@@ -116,7 +116,6 @@ def test_set_asks_the_daemon_and_tells_what_counts_and_what_waits(initialised: T
     before = (initialised.directory / "weft.toml").read_text()
     assert initialised("config", "set", "peer.accept", "known").out == "changed: peer.accept\n"
     assert initialised("config", "set", "fc00.ifname", "weft9").out.splitlines() == [
-        "nothing has changed",
         "fc00.ifname counts when the interface is made anew: `weft fc00 stop`, then `weft fc00 start`",
     ]
     initialised("config", "set", "peer.listen", "/ip4/0.0.0.0/udp/1,/ip6/::/udp/2")

@@ -18,7 +18,7 @@ from tests.unit.cli.examples import typed
 from tests.unit.cli.terminal import Terminal
 from weft.cli import main, show
 from weft.cli.command import EVERYWHERE, every_command, variable
-from weft.cli.outcome import report
+from weft.cli.outcome import report, run
 from weft.cli.root import weft as root
 
 ALL = list(every_command(root))
@@ -274,6 +274,18 @@ def test_bug_is_one_line_without_the_message(capsys: pytest.CaptureFixture[str])
 def test_any_error_is_one_line(error: Exception, code: int, says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert report(error) == code
     assert capsys.readouterr().err == f"weft: {says}\n"
+
+
+def test_second_interrupt_in_the_midst_of_the_first_is_one_too(capsys: pytest.CaptureFixture[str]) -> None:
+    @click.command
+    def waits() -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("release unlocked lock")
+
+    assert run(waits, ()) == 130
+    assert capsys.readouterr().err == "weft: interrupted\n"
 
 
 def test_reader_that_went_away_gets_no_traceback() -> None:
