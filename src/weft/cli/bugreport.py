@@ -51,7 +51,7 @@ class BugReport(msgspec.Struct, frozen=True, kw_only=True):
     result=BugReport,
     examples=(
         "weft bugreport -o report.json",
-        "sudo weft bugreport | less",
+        "weft bugreport | less",
     ),
 )
 @click.option(

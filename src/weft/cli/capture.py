@@ -34,7 +34,7 @@ _MODE = 0o600
         "weft capture",
         "weft capture --peer loom --dropped",
         "weft capture -w loom.pcap --count 1000",
-        "weft capture -w - | tcpdump -n -r - icmp6",
+        "weft capture --snap 128 -w - | tcpdump -n -r - icmp6",
     ),
 )
 @click.option("-w", "--write", "file", metavar="FILE", help="Write a pcap file; - is standard output.")

@@ -45,7 +45,7 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     examples=(
         "weft config show",
         "weft config set peer.accept known",
-        "weft config check new.toml",
+        "weft config check ~/new.toml",
     ),
 )
 def config() -> None:
@@ -68,7 +68,9 @@ def show(settings: Settings) -> None:
     table([(each.key, _text(each.value), _source(each, found.file)) for each in found.keys])
 
 
-@config.command(result=KeyReply, examples=("weft config get peer.listen", "weft config get log.level --json"))
+@config.command(
+    result=KeyReply, examples=("weft config get peer.listen", "weft config get log.level --json | jq .key.value")
+)
 @click.argument("key", type=KEY)
 @pass_settings
 def get(settings: Settings, key: str) -> None:
@@ -105,7 +107,7 @@ def set_(settings: Settings, key: str, value: str) -> None:
     _change(settings, config_api.SET, SetKey(key=key, value=decoded), key, decoded)
 
 
-@config.command(result=config_api.UNSET, examples=("weft config unset peer.listen",))
+@config.command(result=config_api.UNSET, examples=("weft config unset peer.listen", "weft config unset fc00.addresses"))
 @click.argument("key", type=KEY)
 @pass_settings
 def unset(settings: Settings, key: str) -> None:
@@ -119,7 +121,7 @@ def unset(settings: Settings, key: str) -> None:
 @config.command(
     short_help="Tell whether a node can start with FILE.",
     result=Checked,
-    examples=("weft config check", "weft config check ~/new.toml && weft reload"),
+    examples=("weft config check", "weft config check ~/new.toml && cp ~/new.toml /etc/weft/weft.toml && weft reload"),
 )
 @click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
 @pass_settings

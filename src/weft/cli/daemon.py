@@ -10,7 +10,7 @@ from weft.cli.outcome import WRONG_USAGE, report
 from weft.cli.settings import Settings, pass_settings
 
 
-@click.command(cls=Command, examples=("weft daemon", "weft --dir ~/lab daemon 2> lab.log"))
+@click.command(cls=Command, examples=("weft init && weft daemon", "weft --dir ~/lab daemon 2> lab.log"))
 @pass_settings
 def daemon(settings: Settings) -> None:
     """Run the node in the foreground, until SIGTERM, Ctrl-C or `weft down`; SIGHUP is as `weft reload`.

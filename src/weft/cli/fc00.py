@@ -16,8 +16,9 @@ from weft.engine.status import Interface, Ports
 @click.group(
     cls=Group,
     examples=(
-        "sudo weft fc00 start",
+        "weft fc00 start",
         "weft fc00 allow /tcp/22 /tcp/80 /icmp",
+        "weft fc00 ports",
     ),
 )
 def fc00() -> None:
@@ -27,9 +28,9 @@ def fc00() -> None:
 @fc00.command(
     result=fc00_api.START,
     examples=(
-        "sudo weft fc00 start",
         "weft fc00 start --ifname weft1",
-        "weft fc00 start --existing weft0      # made by: sudo ip tuntap add weft0 mode tun user $USER",
+        "sudo weft --dir ~/lab fc00 start     # for a daemon that has not the rights itself",
+        "weft fc00 start --existing weft0     # which root has made for who runs the daemon, with its address",
     ),
 )
 @click.option("--ifname", help="Name of the interface.  [default: weft0]")
@@ -74,7 +75,7 @@ def _make_and_pass(settings: Settings, ifname: str | None, refused: PermissionEr
         raise refused from None
 
 
-@fc00.command(result=fc00_api.STOP, examples=("weft fc00 stop",))
+@fc00.command(result=fc00_api.STOP, examples=("weft fc00 stop", "weft fc00 stop && weft fc00 start --ifname weft1"))
 @pass_settings
 def stop(settings: Settings) -> None:
     """Remove the interface. The daemon and its tunnels stay."""
@@ -112,7 +113,7 @@ _from = click.option("--from", "peer", type=PEER, metavar="PEER", help="Only fro
     examples=(
         "weft fc00 allow /tcp/80 /icmp",
         "weft fc00 allow /tcp/22 --from loom",
-        "weft fc00 allow /udp/0",
+        "weft fc00 allow /udp/0                # all of UDP",
     ),
 )
 @click.argument("rules", nargs=-1, required=True, metavar="RULE...")
@@ -149,7 +150,7 @@ def _rules(rules: tuple[str, ...], peer: str | None) -> ChangePorts:
     return ChangePorts(rules=[rule if peer is None else f"{rule}/from/{peer}" for rule in rules])
 
 
-@fc00.command(result=fc00_api.PORTS, examples=("weft fc00 ports",))
+@fc00.command(result=fc00_api.PORTS, examples=("weft fc00 ports", "weft fc00 ports --json | jq -r '.allow[]'"))
 @pass_settings
 def ports(settings: Settings) -> None:
     """Show what the firewall lets in."""

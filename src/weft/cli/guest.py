@@ -43,7 +43,7 @@ class GuestAdded(msgspec.Struct, frozen=True, kw_only=True):
 
 @click.group(
     cls=Group,
-    examples=("weft guest add phone", "weft peer remove phone"),
+    examples=("weft guest add phone", "weft fc00 allow /tcp/80 --from phone", "weft peer remove phone"),
 )
 def guest() -> None:
     """Take phones and other stock WireGuard devices in.

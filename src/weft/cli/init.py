@@ -33,7 +33,11 @@ class Initialised(msgspec.Struct, frozen=True, kw_only=True):
 @click.command(
     cls=Command,
     result=Initialised,
-    examples=("weft init", "weft --dir ~/lab init --network-secret lab.secret", "weft init --network-secret"),
+    examples=(
+        "weft init",
+        "weft genpsk | weft init --network-secret -           # a network that only who has the secret joins",
+        "weft --dir ~/lab init --network-secret lab.secret",
+    ),
 )
 @click.option(
     "--network-secret",

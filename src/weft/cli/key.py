@@ -35,6 +35,7 @@ class KeyInfo(msgspec.Struct, frozen=True, kw_only=True):
 @click.group(
     cls=Group,
     examples=(
+        "weft key show",
         "weft key backup /media/stick/weft.key",
         "weft key restore /media/stick/weft.key",
     ),

@@ -31,7 +31,10 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
 @click.command(
     cls=Command,
     result=Key,
-    examples=("(umask 077; weft genkey > phone.key)", "weft genkey | tee phone.key | weft pubkey"),
+    examples=(
+        "(umask 077; weft genkey > phone.key)",
+        "(umask 077; weft genkey | tee phone.key) | weft pubkey > phone.pub",
+    ),
 )
 @pass_settings
 def genkey(settings: Settings) -> None:
@@ -47,7 +50,11 @@ def genkey(settings: Settings) -> None:
     _print(settings, Key(key=_encoded(private), address=address_of_private(private)))
 
 
-@click.command(cls=Command, result=Key, examples=("(umask 077; weft genpsk > phone.psk)",))
+@click.command(
+    cls=Command,
+    result=Key,
+    examples=("(umask 077; weft genpsk > phone.psk)", "weft genpsk | weft peer set phone --psk-file -"),
+)
 @pass_settings
 def genpsk(settings: Settings) -> None:
     """Make a preshared key, for `weft peer add-wireguard --psk-file` and the device."""

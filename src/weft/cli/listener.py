@@ -31,7 +31,7 @@ def listener() -> None:
     "list",
     short_help="List the listeners, and what the kernel does for them.",
     result=listener_api.LIST,
-    examples=("weft listener list", "weft listener list --json"),
+    examples=("weft listener list", "weft listener list --json | jq -r '.listeners[].multiaddr'"),
 )
 @pass_settings
 def list_(settings: Settings) -> None:
@@ -41,7 +41,7 @@ def list_(settings: Settings) -> None:
 
 @listener.command(
     result=listener_api.START,
-    examples=("weft listener start /ip4/0.0.0.0/udp/1312", "weft listener start /ip6/2001:db8::1/udp/443"),
+    examples=("weft listener start /ip4/0.0.0.0/udp/53", "weft listener start /ip6/2001:db8::2/udp/443"),
 )
 @click.argument("multiaddr")
 @pass_settings
@@ -56,7 +56,7 @@ def start(settings: Settings, multiaddr: str) -> None:
 @listener.command(
     short_help="Listen on MULTIADDR no longer.",
     result=listener_api.STOP,
-    examples=("weft listener stop /ip6/::/udp/1312",),
+    examples=("weft listener stop /ip6/::/udp/1312", "weft listener stop /ip4/0.0.0.0/udp/53"),
 )
 @click.argument("multiaddr", type=LISTENER)
 @pass_settings

@@ -80,7 +80,7 @@ def _show_list(listed: PeerList) -> None:
     result=peer_api.CONNECT,
     examples=(
         "weft peer connect /ip4/192.0.2.1/udp/1312/p2p/12D3KooW…",
-        "weft peer connect /dns/host.example.org/udp/1312/p2p/12D3KooW… --name loom",
+        "weft peer connect /dns/loom.example.org/udp/1312/p2p/12D3KooW… --name loom",
         "weft peer connect loom --timeout 30",
     ),
 )
@@ -116,7 +116,10 @@ def _show_connected(reply: PeerReply) -> None:
     click.echo(f"connected to {' '.join(names) or peer.wireguard_public_key} via {peer.path} {peer.endpoint}")
 
 
-@peer.command(result=peer_api.DISCONNECT, examples=("weft peer disconnect loom",))
+@peer.command(
+    result=peer_api.DISCONNECT,
+    examples=("weft peer disconnect loom", "weft peer disconnect fc89:54a1:b598:365f:357:d6a:b108:db7b"),
+)
 @click.argument("peer", type=PEER)
 @pass_settings
 def disconnect(settings: Settings, peer: str) -> None:
@@ -132,7 +135,7 @@ def disconnect(settings: Settings, peer: str) -> None:
     settings.answer(peer_api.DISCONNECT, Whom(peer=peer), show)
 
 
-@peer.command(result=peer_api.PERSIST, examples=("weft peer persist loom",))
+@peer.command(result=peer_api.PERSIST, examples=("weft peer persist loom", "weft peer persist 12D3KooW…"))
 @click.argument("peer", type=PEER)
 @pass_settings
 def persist(settings: Settings, peer: str) -> None:
@@ -148,7 +151,7 @@ def persist(settings: Settings, peer: str) -> None:
     settings.answer(peer_api.PERSIST, Whom(peer=peer), show)
 
 
-@peer.command(result=peer_api.REMOVE, examples=("weft peer remove loom",))
+@peer.command(result=peer_api.REMOVE, examples=("weft peer remove loom", "weft peer remove phone"))
 @click.argument("peer", type=PEER)
 @pass_settings
 def remove(settings: Settings, peer: str) -> None:
@@ -178,7 +181,7 @@ def block(settings: Settings, peer: str) -> None:
     settings.answer(peer_api.BLOCK, Whom(peer=peer), show)
 
 
-@peer.command(result=peer_api.UNBLOCK, examples=("weft peer unblock loom",))
+@peer.command(result=peer_api.UNBLOCK, examples=("weft peer unblock loom", "weft peer unblock 12D3KooW…"))
 @click.argument("peer", type=PEER)
 @pass_settings
 def unblock(settings: Settings, peer: str) -> None:

@@ -44,7 +44,7 @@ KEEPALIVE = click.option(
     result=peer_api.SET,
     examples=(
         "weft peer set 12D3KooW… --name loom",
-        "weft peer set loom --allowed-ips 10.7.0.2/32,fd07:2::/64 --keepalive off",
+        "weft peer set loom --allowed-ips 10.8.0.0/24,fd08::/64 --keepalive off",
         "weft peer set loom --endpoint 192.0.2.1:1312 --endpoint loom.example.org:1312",
         'weft peer set phone --public-key "$(cat phone.new.pub)" --psk-file none',
     ),

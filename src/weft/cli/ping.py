@@ -25,6 +25,7 @@ GRACE_S = 5.0
     examples=(
         "weft ping loom",
         "weft ping -c 1 --size 1300 fc89:54a1:b598:365f:357:d6a:b108:db7b",
+        "weft ping -c 1 loom --json | jq .rtt_ms",
     ),
 )
 @click.argument("peer", type=PEER)

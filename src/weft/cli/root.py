@@ -73,12 +73,16 @@ class Root(Group):
         "weft up                                                  # on both machines",
         "weft info                                                # shows what the other side has to dial",
         "weft peer connect /ip4/192.0.2.1/udp/1312/p2p/12D3KooW…  # on one of them",
+        "weft fc00 allow /icmp /tcp/22                            # what the others may reach here",
         "weft status",
     ),
 )
 @click.version_option(__version__, message="weft %(version)s")
 def weft() -> None:
     """Weave this machine into an encrypted network, peer to peer.
+
+    The node of the machine is root's, in /etc/weft: `sudo` stands before each command for it. Everybody may have a node
+    of their own, which needs root for its interface only.
 
     The exit code is 0 if it was done, 1 if that failed, 2 if it was asked wrongly, 130 if it was interrupted.
 

@@ -17,14 +17,18 @@ from weft.engine.status import TaskStatus
     cls=Group,
     examples=(
         "weft task list",
-        "weft task restart NAME",
+        "weft task restart udp",
     ),
 )
 def task() -> None:
     """See and restart the tasks inside the daemon."""
 
 
-@task.command("list", result=task_api.LIST, examples=("weft task list",))
+@task.command(
+    "list",
+    result=task_api.LIST,
+    examples=("weft task list", "weft task list --json | jq '.tasks[] | select(.restarts > 0)'"),
+)
 @pass_settings
 def list_(settings: Settings) -> None:
     """List the tasks, their states, and how often each was restarted."""

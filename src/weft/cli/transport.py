@@ -24,7 +24,11 @@ def transport() -> None:
     """What carries the tunnels: `[transport]` in weft.toml."""
 
 
-@transport.command("list", result=transport_api.LIST, examples=("weft transport list",))
+@transport.command(
+    "list",
+    result=transport_api.LIST,
+    examples=("weft transport list", "weft transport list --json | jq '.transports[] | select(.enabled)'"),
+)
 @pass_settings
 def list_(settings: Settings) -> None:
     """List the transports: whether each is on, and where it listens."""
@@ -46,7 +50,7 @@ def enable(settings: Settings, name: str) -> None:
 @transport.command(
     short_help="Close the listeners of the transport NAME.",
     result=transport_api.DISABLE,
-    examples=("weft transport disable ip4",),
+    examples=("weft transport disable ip6",),
 )
 @click.argument("name", type=TRANSPORT)
 @pass_settings

@@ -37,7 +37,15 @@ class Stopped(msgspec.Struct, frozen=True, kw_only=True):
     running: bool = False
 
 
-@click.command(cls=Command, result=node_api.INFO, examples=("sudo weft up", "weft --dir ~/lab up"))
+@click.command(
+    cls=Command,
+    result=node_api.INFO,
+    examples=(
+        "sudo weft up",
+        "weft --dir ~/lab up",
+        "export WEFT_DIR=~/lab; weft up",
+    ),
+)
 @pass_settings
 def up(settings: Settings) -> None:
     """Bring this node up: a key if there is none, the daemon in the background, the interface.
@@ -70,7 +78,7 @@ def up(settings: Settings) -> None:
     raise click.exceptions.Exit(code)
 
 
-@click.command(cls=Command, result=Stopped, examples=("sudo weft down",))
+@click.command(cls=Command, result=Stopped, examples=("sudo weft down", "weft --dir ~/lab down"))
 @pass_settings
 def down(settings: Settings) -> None:
     """Take this node down: the interface away, the daemon ended. Once more changes nothing.
