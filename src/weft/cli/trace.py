@@ -62,7 +62,7 @@ def _packet_options(command: Callable[..., Any]) -> Callable[..., Any]:
     result=packet_api.TRACE_IN,
     examples=(
         "weft trace in loom /tcp/22",
-        "weft trace in phone /icmp --source 10.0.0.7",
+        "weft trace in phone /icmp --source 10.7.0.2 --destination 10.7.0.1",
         "weft trace in loom /tcp/22 --flags . --json | jq .verdict",
     ),
 )

@@ -34,7 +34,7 @@ class Awaited(msgspec.Struct, frozen=True, kw_only=True):
     result=Awaited,
     examples=(
         "weft wait && weft fc00 allow /tcp/80",
-        "weft wait --peer loom --timeout 60 && rsync -a ~/mail/ loom:mail/",
+        "weft wait --peer loom --timeout 60 && ping -c 1 fc89:54a1:b598:365f:357:d6a:b108:db7b",
     ),
 )
 @click.option("--peer", type=PEER, help="Wait until the tunnel to this one is up, too.")
