@@ -4,7 +4,7 @@ set -euo pipefail
 declare -A package=(
   [wireguard-go]=wireguard-go [wg]=wireguard-tools [iperf3]=iperf3 [nft]=nftables [ethtool]=ethtool
   [ip]=iproute2 [ping]=iputils-ping [cc]=gcc [tcpdump]=tcpdump [curl]=curl [unshare]=util-linux
-  [setpriv]=util-linux [systemd-analyze]=systemd
+  [setpriv]=util-linux [systemd-analyze]=systemd [jq]=jq [less]=less
 )
 missing=()
 for program in "${!package[@]}"; do

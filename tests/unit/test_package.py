@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import sysconfig
 import tomllib
+import venv
 import zipfile
 from pathlib import Path
 
@@ -127,6 +129,32 @@ def test_wheel_needs_pyroute2_only_where_it_is_asked_for(wheel: zipfile.ZipFile)
     needed = [line.partition(": ")[2] for line in metadata if line.startswith("Requires-Dist: ")]
     assert len([line for line in needed if "extra ==" not in line]) == len(PROJECT["dependencies"])
     assert [line for line in needed if line.startswith("pyroute2")] == ["pyroute2>=0.9.5; extra == 'linux'"]
+
+
+def test_wheel_installed_in_a_fresh_environment_has_the_command_and_the_service(
+    wheel: zipfile.ZipFile, tmp_path: Path
+) -> None:
+    """What the readme and the tutorial say to type; what weft depends on is lent, so that nothing is fetched."""
+    venv.create(tmp_path, symlinks=True)
+    command = (sys.executable, "-m", "pip", f"--python={tmp_path}/bin/python", "install", "--quiet", "--no-deps")
+    installed = subprocess.run(
+        [*command, "--no-index", str(wheel.filename)], capture_output=True, text=True, check=False, timeout=100
+    )
+    assert installed.returncode == 0, installed.stderr
+    (packages,) = tmp_path.glob("lib/python*/site-packages")
+    (packages / "lent.pth").write_text("\n".join({sysconfig.get_path(kind) for kind in ("purelib", "platlib")}))
+    told = subprocess.run([f"{tmp_path}/bin/weft", "--version"], capture_output=True, text=True, check=True, cwd="/")
+    assert told.stdout == f"weft {weft.__version__}\n"
+    where = subprocess.run(
+        [f"{tmp_path}/bin/python", "-c", "import weft; print(weft.__file__)"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd="/",
+    )
+    assert Path(where.stdout.strip()) == packages / "weft" / "__init__.py"
+    unit = tmp_path / "lib" / "systemd" / "system" / "weft.service"
+    assert unit.read_bytes() == (ROOT / "systemd" / "weft.service").read_bytes()
 
 
 def test_version_of_the_project_is_that_of_the_package() -> None:
