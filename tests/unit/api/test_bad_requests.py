@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -282,6 +284,20 @@ async def test_client_that_does_not_read_is_dropped(path: Path) -> None:
             got = await reader.read()
         writer.close()
     assert 0 < len(got) < 10 * 500_000
+
+
+async def test_requests_of_a_client_that_does_not_read_do_not_pile_up(path: Path) -> None:
+    requests, taken = GOOD * 1000, 0
+    async with serving(FakeEngine(), path):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            client.setblocking(False)
+            with suppress(TimeoutError):
+                while taken < 400 * len(requests):
+                    async with asyncio.timeout(0.3):
+                        await asyncio.get_running_loop().sock_sendall(client, requests)
+                    taken += len(requests)
+    assert taken < 100 * len(requests)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
