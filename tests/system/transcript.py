@@ -24,6 +24,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -38,6 +39,7 @@ COMMAND = re.compile(r"(\w+)\$ (.*)")
 HERE_DOCUMENT = re.compile(r"<< '(\w+)'$")
 COMMAND_S = 60
 SEEN_S = 10
+READ_BYTES = 65_536
 ANY = "…"
 CONFIGURATION = Path("/etc/weft")
 
@@ -131,8 +133,8 @@ class Stage:
         if name != "phone":
             Store(directory / "weft").create_key(generate(Random(f"identity {name}").randbytes))
 
-    def run(self, step: Step) -> None:
-        """Run one command, and hold its output against the page's."""
+    def run(self, step: Step) -> str:
+        """Run one command, hold its output against the page's, and return it."""
         home = self.directories[step.host] / "home"
         environment = os.environ | {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -158,6 +160,7 @@ class Stage:
         if step.expected:
             shown = "\n".join(step.expected)
             assert pattern_of(step.expected).fullmatch(output), f"{said}\nand not\n{shown}"
+        return output
 
     @staticmethod
     def _ended(process: subprocess.Popen[str]) -> str:
@@ -168,12 +171,12 @@ class Stage:
     @staticmethod
     def _interrupted(process: subprocess.Popen[str], stream: IO[str], step: Step) -> str:
         os.set_blocking(stream.fileno(), False)
-        output, deadline = "", time.monotonic() + SEEN_S
-        while time.monotonic() < deadline and not (
-            output and pattern_of([*step.expected, ANY]).fullmatch(output if output.endswith("\n") else output + "\n")
-        ):
-            output += stream.read() or ""
+        seen, deadline = b"", time.monotonic() + SEEN_S
+        while time.monotonic() < deadline and not pattern_of([*step.expected, ANY]).fullmatch(seen.decode()):
             time.sleep(0.05)
+            with suppress(BlockingIOError):
+                seen += os.read(stream.fileno(), READ_BYTES)
         os.killpg(process.pid, signal.SIGINT)
-        process.wait(SEEN_S)
-        return output + (stream.read() or "")
+        os.set_blocking(stream.fileno(), True)
+        rest, _ = process.communicate(timeout=SEEN_S)
+        return seen.decode() + rest

@@ -17,7 +17,7 @@ from weft.engine.status import TaskStatus
     cls=Group,
     examples=(
         "weft task list",
-        "weft task restart udp",
+        "weft task restart resolver",
     ),
 )
 def task() -> None:
@@ -40,7 +40,9 @@ def list_(settings: Settings) -> None:
 
 
 @task.command(
-    short_help="Stop the task NAME and let it start anew.", result=task_api.RESTART, examples=("weft task restart udp",)
+    short_help="Stop the task NAME and let it start anew.",
+    result=task_api.RESTART,
+    examples=("weft task restart resolver", "weft task restart udp/0.0.0.0/1312"),
 )
 @click.argument("name", type=TASK)
 @pass_settings

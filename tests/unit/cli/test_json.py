@@ -28,6 +28,7 @@ ELSEWHERE = {"weft up", "weft down", "weft init"}
 """What has no daemon or makes one; these are run with a real one."""
 
 RUNS: dict[str, Sequence[str]] = {
+    "weft task restart": ("udp",),
     "weft peer disconnect": ["loom"],
     "weft ping": ["-c", "1", "loom"],
     "weft import": ["hub.conf"],

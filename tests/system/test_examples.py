@@ -1,0 +1,153 @@
+"""What the help shows works: each example of each command is run.
+
+They are typed on bob. Alice, whom they call loom and who has the address that they name, lets ICMP in, and bob is
+connected with her; `phone` and `hub` are WireGuard devices. Before the commands under one heading of the help all is as
+at first; they come in the order of the help, and `FIRST` is what one of them presumes and those before it do not leave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv6Address
+from random import Random
+
+import pytest
+
+from tests.system.lab import Lab
+from tests.system.transcript import ANY, Stage, Step
+from weft.cli.command import Command, every_command
+from weft.cli.root import COMMANDS, weft
+from weft.identity import generate
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+
+LOOM = generate(Random("identity alice").randbytes)
+ADDRESS = str(IPv6Address(LOOM.address))
+MULTIADDR = f"/ip4/192.0.2.1/udp/1312/p2p/{LOOM.peer_id}"
+
+HERE = {"12D3KooW…": str(LOOM.peer_id), "fc89:54a1:b598:365f:357:d6a:b108:db7b": ADDRESS}
+"""What is another thing for everybody, and what it is here."""
+
+SHELL = """
+set -o pipefail
+fpath=(. .)  # a list of zsh
+gpg() { if [ "$1" = -d ]; then base64 -d "$2"; else base64 > "$3"; fi; }  # which asks a person for a passphrase
+"""
+
+MACHINE = r"""
+set -e; umask 077
+cp -a /etc ~/etc && mount --bind ~/etc /etc
+mount -t tmpfs tmpfs /media && mkdir -p /media/stick ~/.config/fish/completions /etc/bash_completion.d /etc/wireguard
+printf '127.0.0.1 localhost\n192.0.2.1 loom.example.org\n192.0.2.2 vpn.example.org\n192.0.2.9 hub.example.org\n' \
+  > /etc/hosts
+wg genkey | tee phone.key | wg pubkey > phone.pub
+for key in phone.new hub office; do wg genkey | wg pubkey > $key.pub; done
+wg genpsk | tee hub.psk > lab.secret
+printf '[Interface]\nAddress = 10.9.0.1/24\n[Peer]\nPublicKey = %s\nAllowedIPs = 10.9.0.2/32\n' $(cat office.pub) \
+  > /etc/wireguard/wg0.conf
+weft --dir ~/other init && mv ~/other/weft.toml ~/new.toml
+"""
+ADD_LOOM = f"weft peer connect {MULTIADDR} --name loom"
+ADD_PHONE = "weft peer add-wireguard $(cat phone.pub) --name phone --allowed-ips 10.7.0.2/32"
+NO_NODE = "weft down; rm -rf /etc/weft/*"
+AS_AT_FIRST = f"{NO_NODE}; weft up && {ADD_LOOM} && {ADD_PHONE}"
+TRAFFIC = f"ping -i 0.005 -c 2400 {ADDRESS} > /dev/null 2>&1 &"
+TUN = """
+ip tuntap add weft0 mode tun vnet_hdr && ip link set weft0 mtu 1352 up
+ip addr add $(weft info --json | jq -r .address)/128 dev weft0 && ip route add fc00::/8 dev weft0
+"""
+DAEMON_WITHOUT_RIGHTS = """
+weft --dir ~/lab init
+setpriv --bounding-set -net_admin weft --dir ~/lab daemon > /dev/null 2>&1 &
+weft --dir ~/lab wait
+"""
+ENDS_IT = "(weft wait && weft down) > /dev/null 2>&1 &"
+
+FIRST = {
+    "weft up": "weft down",
+    "weft init": NO_NODE,
+    "weft genpsk | weft init --network-secret -": NO_NODE,
+    "sudo weft up": f"{NO_NODE}; weft --dir ~/lab down",
+    "weft --dir ~/lab up": "weft down",
+    "export WEFT_DIR=~/lab; weft up": "weft --dir ~/lab down",
+    "sudo weft down": "weft --dir ~/lab down; weft up",
+    "weft --dir ~/lab down": "weft --dir ~/lab up",
+    "weft init && weft daemon": ENDS_IT,
+    "weft --dir ~/lab daemon 2> lab.log": f"WEFT_DIR=~/lab; export WEFT_DIR; {ENDS_IT}",
+    "weft info --json | jq -r '.multiaddrs[0]'": AS_AT_FIRST,
+    "weft key restore /media/stick/weft.key": NO_NODE,
+    "gpg -d weft.key.gpg | weft key restore -": NO_NODE,
+    "weft peer block loom": ADD_LOOM,
+    "weft peer unblock 12D3KooW…": "weft peer block loom",
+    'weft peer set phone --public-key "$(cat phone.new.pub)" --psk-file none': ADD_PHONE,
+    'weft peer add-wireguard "$(cat phone.pub)" --name phone --allowed-ips 10.7.0.2/32': "weft peer remove phone",
+    "weft ping loom": "weft peer connect loom",
+    "weft guest add phone": "weft peer remove phone",
+    "weft guest add phone --endpoint vpn.example.org:1312 --allowed-ips 10.7.0.2/32": "weft peer remove phone",
+    "weft fc00 start --ifname weft1": "weft fc00 stop",
+    "sudo weft --dir ~/lab fc00 start": f"weft down; {DAEMON_WITHOUT_RIGHTS}",
+    "weft fc00 start --existing weft0": f"weft --dir ~/lab down; weft up; weft fc00 stop; {TUN}",
+    "weft fc00 stop && weft fc00 start --ifname weft1": "weft fc00 stop; ip link del weft0; weft fc00 start",
+    "weft capture": f"{AS_AT_FIRST}; {TRAFFIC}",
+}
+
+GOES_ON = {
+    "weft status --watch --active": "loom",
+    "weft logs -f": "ready",
+    "weft capture": "loom",
+    "weft capture --peer loom --dropped": "loom",
+    "weft capture --snap 128 -w - | tcpdump -n -r - icmp6": "ICMP6, echo request",
+}
+"""What ends by an interrupt, and what it must have shown by then."""
+
+
+def examples_by_heading() -> dict[str, list[str]]:
+    """Each example once, without its comment, by the heading of its command; first those of `weft` itself."""
+    headings = {name: heading for heading, commands in COMMANDS.items() for name in commands}
+    found: dict[str, str] = {}
+    for way, command in every_command(weft):
+        assert isinstance(command, Command)
+        for line in command.examples:
+            found.setdefault(line.partition("  #")[0].rstrip(), headings[way[0]] if way else "weft")
+    return {heading: [line for line in found if found[line] == heading] for heading in found.values()}
+
+
+EXAMPLES = examples_by_heading()
+
+
+def step_of(line: str) -> Step:
+    """An example as the step of a transcript."""
+    command = line
+    for there, here in HERE.items():
+        command = command.replace(there, here)
+    output = [ANY, f"{ANY}{GOES_ON[line]}{ANY}", ANY, "^C"] if line in GOES_ON else []
+    return Step(0, "bob", SHELL + command, output)
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    with Lab() as lab:
+        stage = Stage(lab, {"alice", "bob"})
+        stage.run(Step(0, "alice", "weft up && weft fc00 allow /icmp"))
+        stage.run(Step(0, "bob", MACHINE))
+        yield stage
+
+
+@pytest.mark.parametrize("heading", EXAMPLES)
+def test_examples_of_the_help_work(stage: Stage, heading: str) -> None:
+    stage.run(Step(0, "bob", AS_AT_FIRST))
+    faults = []
+    for line in EXAMPLES[heading]:
+        if line in FIRST:
+            stage.run(Step(0, "bob", f"{FIRST[line]}\ntrue"))
+        try:
+            output = stage.run(step_of(line))
+            assert "| jq" not in line or output.strip() != "null", f"{line}\n{output}"
+        except AssertionError as fault:
+            faults.append(str(fault).replace(SHELL, ""))
+    assert not faults, "\n\n".join(faults)
+
+
+def test_what_is_known_of_examples_is_of_examples_that_there_are() -> None:
+    shown = {line for lines in EXAMPLES.values() for line in lines}
+    assert FIRST.keys() | GOES_ON.keys() <= shown
