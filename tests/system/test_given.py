@@ -155,6 +155,21 @@ def test_root_makes_the_interface_and_passes_it_to_the_daemon(lab: Lab, weak: We
     until(lambda: "weft0" not in weak.host.ip("link"), "the interface is gone")
 
 
+def test_routes_of_peers_alone_are_those_that_root_makes_for_the_daemon(weak: Weak) -> None:
+    weak.outcome("config", "set", "fc00.routes", "peers")
+    weak.outcome("peer", "add-wireguard", KEY, "--name", "hub", "--allowed-ips", "fc12:3456::/64,10.9.0.0/24")
+    assert weak.outcome("fc00", "start", root=True).code == 0
+    routes = weak.host.ip("-6", "route")
+    assert "fc12:3456::/64 dev weft0" in routes
+    assert "fc00::/8" not in routes
+    assert "10.9.0.0/24 dev weft0" in weak.host.ip("route")
+    # That the daemon can't do so itself is told once, for a thousand more may come.
+    for number in (1, 2):
+        assert weak.outcome("peer", "set", "hub", "--allowed-ips", f"fc12:3456::/64,fc78:{number}::/64").code == 0
+    log = weak.host.lab.processes[-1].output()
+    assert log.count("needs root or CAP_NET_ADMIN") == 1
+
+
 OPEN = """
 import fcntl, os, struct, subprocess, sys
 name, flags, address, *command = sys.argv[1:]

@@ -182,7 +182,8 @@ class OverlayInterface:
             await self._add_route(network)
         except WeftError as error:
             # There may be a thousand of the same kind.
-            log.log(logging.DEBUG if self._left else logging.WARNING, "%s: %s", self.tun.name, error)
+            is_told = any(map(is_inside, self._left))
+            log.log(logging.DEBUG if is_told else logging.WARNING, "%s: %s", self.tun.name, error)
             self._left.add(network)
 
     async def _add_route(self, network: Network) -> None:
