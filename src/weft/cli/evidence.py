@@ -63,7 +63,7 @@ class _Collector:
         state = self._try("state", Store(self._directory).load_state)
         config = self._try("config", lambda: load_config(self._directory / FILE_NAME))
         log = self._try("log", self._log if status is not None else self._log_of_the_last)
-        interfaces = self._try("interfaces", lambda: _output_of("ip", "-details", "address"))
+        interfaces = self._try("interfaces", _interfaces)
         routes = self._try("routes", _routes)
         names = self._pseudonyms(status, state)
         return BugReport(
@@ -183,6 +183,11 @@ def _public(state: State | None) -> Any:
 def _told(line: LogLine) -> str:
     moment = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(line.at)) if line.at is not None else "-"
     return f"{moment} {line.level} {line.logger}: {line.text}"
+
+
+def _interfaces() -> list[str]:
+    # An alias is what people have written about it.
+    return [line for line in _output_of("ip", "-details", "address") if not line.lstrip().startswith("alias ")]
 
 
 def _routes() -> list[str]:

@@ -1,7 +1,7 @@
 """Text that may be shown to strangers: whatever tells who and where somebody is becomes a pseudonym.
 
     address-3    an IP address, but not loopback, documentation, or the prefixes that mean "all" or "none"
-    mac-1        an Ethernet address
+    mac-1        an Ethernet address, in the name of an interface too
     peer-1       a peer id
     key-2        a key: 44 characters of base64, or 32 and more hex digits
     name-1       what somebody calls a peer
@@ -57,7 +57,7 @@ _KINDS = re.compile(
     r"""
     (?P<peer> 12D3Koo[1-9A-HJ-NP-Za-km-z]{45} | (?<![0-9A-Za-z]) [kK][0-9A-Za-z]{61} (?![0-9A-Za-z]) )
     | (?P<key> [A-Za-z0-9+/]{43}= | (?<![0-9A-Za-z]) [0-9A-Fa-f]{32,} (?![0-9A-Za-z]) )
-    | (?P<mac> (?<![\w:-]) (?: [0-9A-Fa-f]{2} [:-] ){5} [0-9A-Fa-f]{2} (?![\w:-]) )
+    | (?P<mac> (?<![\w:-]) (?: [0-9A-Fa-f]{2} [:-] ){5} [0-9A-Fa-f]{2} (?![\w:-]) | (?<=\benx) [0-9a-f]{12} (?!\w) )
     | (?P<address>
         (?<![0-9A-Fa-f:.]) (?: [0-9A-Fa-f]{0,4}: ){2,8} (?: (?: \d{1,3}\. ){3} \d{1,3} | [0-9A-Fa-f]{0,4} )
         | (?<![\d.]) (?: \d{1,3}\. ){3} \d{1,3} (?! \d | \.\d )
@@ -99,7 +99,9 @@ class Pseudonyms:
         """
         for text in texts:
             if text and text.casefold() not in _WORDS and not (kind == "host" and _is_public_host(text)):
-                self._told.setdefault(text, self._pseudonym(kind, text.casefold() if kind == "host" else text))
+                pseudonym = self._pseudonym(kind, text.casefold() if kind == "host" else text)
+                for spelling in (text, _quoted(text)):
+                    self._told.setdefault(spelling, pseudonym)
         self.__dict__.pop("_literals", None)
 
     def tell_directories(self, directories: Iterable[Path]) -> None:
@@ -109,7 +111,9 @@ class Pseudonyms:
 
     def hide(self, secrets: Iterable[str]) -> None:
         """These must not be seen at all."""
-        self._told.update((secret, SECRET) for secret in secrets if len(secret) >= SECRET_CHARACTERS)
+        for secret in secrets:
+            if len(secret) >= SECRET_CHARACTERS:
+                self._told.update(dict.fromkeys((secret, _quoted(secret)), SECRET))
         self.__dict__.pop("_literals", None)
 
     def clean(self, text: str) -> str:
@@ -157,7 +161,7 @@ class Pseudonyms:
             case "path":
                 return self._path(text)
             case "mac":
-                return text if text in _PUBLIC_MACS else self._pseudonym("mac", text.lower().replace("-", ":"))
+                return text if text in _PUBLIC_MACS else self._pseudonym("mac", re.sub("[:-]", "", text.lower()))
         return self._pseudonym(kind, text)
 
     def _address(self, text: str) -> str:
@@ -195,6 +199,11 @@ class Pseudonyms:
             self._count[kind] += 1
             self._given[kind, text] = f"{kind}-{self._count[kind]}"
         return self._given[kind, text]
+
+
+def _quoted(text: str) -> str:
+    """As it stands between quotes, in metrics, JSON and most logs."""
+    return text.replace("\\", r"\\").replace('"', r"\"")
 
 
 def _is_public_host(text: str) -> bool:

@@ -150,6 +150,16 @@ def test_report_of_a_broken_directory_has_what_can_be_had(weft: Terminal, plante
     assert weft.bare("--dir", "/nowhere/at/all", "bugreport").code == 0
 
 
+def test_report_leaves_out_what_people_write_to_an_interface(
+    weft: Terminal, planted: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "ip"
+    program.write_text("#!/bin/sh\nprintf '3: dummy0: <UP>\\n    alias uplink of ACME\\n    inet 127.0.0.9/32\\n'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert json.loads(weft("bugreport").out)["interfaces"] == ["3: dummy0: <UP>", "    inet 127.0.0.9/32"]
+
+
 def test_report_does_without_a_user_whom_the_environment_misspells(
     weft: Terminal, planted: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

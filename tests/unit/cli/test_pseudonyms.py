@@ -32,6 +32,7 @@ PUBLIC = [
         (f"key {KEY}, {KEY}!", "key key-1, key-1!"),
         ("seed " + "ab" * 32, "seed key-1"),
         ("link/ether 52:54:00:12:34:56 brd ff:ff:ff:ff:ff:ff", "link/ether mac-1 brd ff:ff:ff:ff:ff:ff"),
+        ("2: enx525400123456: ether 52:54:00:12:34:56", "2: enxmac-1: ether mac-1"),
         ("/dns/nas/udp/1312 /dns4/nas.home.lan/udp/1", "/dns/host-1/udp/1312 /dns4/host-2/udp/1"),
         ("hub.acme.org:51820, HUB.acme.org; anna@acme.org", "host-1:51820, host-1; user-1@host-2"),
         ("open /home/anna/.config/weft/key: no", "open path-1/key: no"),
@@ -81,6 +82,14 @@ def test_what_was_told_is_found_and_nothing_within_words() -> None:
         == "path-1/key, path-2; path-3/state.json"
     )
     assert names.clean("xcorrect horse batteryx 'correct horse battery'") == "x(secret)x '(secret)'"
+
+
+def test_what_was_told_is_found_in_quotes_too() -> None:
+    pseudonyms = Pseudonyms()
+    pseudonyms.hide(['pass"word\\1'])
+    pseudonyms.tell("name", ['o"hara'])
+    assert pseudonyms.clean(r'up{peer="o\"hara"} 1; o"hara') == 'up{peer="name-1"} 1; name-1'
+    assert pseudonyms.clean(r'"pass\"word\\1" pass"word\1') == '"(secret)" (secret)'
 
 
 def test_same_thing_has_the_same_pseudonym_in_all_of_a_value() -> None:
