@@ -176,7 +176,7 @@ def decode_config(text: str, file: str) -> Config:
     except msgspec.ValidationError as error:
         message, place = str(error), _PLACE.search(str(error))
         key = re.sub(r"\[.*\]$", "", place[1]) if place else ""
-        raise _config_error(_PLACE.sub("", message) + _choices(key, message), file, key, text) from None
+        raise _config_error(_in_our_words(key, _PLACE.sub("", message)), file, key, text) from None
     for key, message in _faults(config):
         raise _config_error(message, file, key, text)
     return config
@@ -278,9 +278,10 @@ def unknown(name: str, kind: str, known: list[str]) -> str:
     return f"unknown {kind}; did you mean {near[0]}?" if near else f"unknown {kind}; there are: {', '.join(known)}"
 
 
-def _choices(key: str, message: str) -> str:
-    is_choice = message.startswith("Invalid enum value") and key in BY_NAME
-    return f"; there are: {', '.join(get_args(type_of(key)))}" if is_choice else ""
+def _in_our_words(key: str, message: str) -> str:
+    """What the decoder says of a value, but of one that is none of a few, which they are."""
+    _, is_choice, value = message.partition("Invalid enum value ")
+    return f"expected {' or '.join(get_args(type_of(key)))}, not {value}" if is_choice and key in BY_NAME else message
 
 
 def _faults(config: Config) -> Iterator[tuple[str, str]]:
