@@ -135,5 +135,7 @@ def _read_secret(source: str) -> bytes:
         text: str = click.prompt("Secret of the network", hide_input=True, confirmation_prompt=True, err=True)
         return text.encode()
     with click.open_file(source or "-", "rb") as file:
-        content: bytes = file.read(MAX_SECRET_BYTES)
+        content: bytes = file.read(MAX_SECRET_BYTES + 1)
+    if len(content) > MAX_SECRET_BYTES:
+        raise UsageError(f"the secret has more than {MAX_SECRET_BYTES} bytes; is it the right file?")
     return content

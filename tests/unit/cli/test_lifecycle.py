@@ -120,6 +120,7 @@ def test_network_secret_is_added_to_an_untouched_configuration(weft: Terminal) -
     ("files", "code", "says"),
     [
         ({"given": "short"}, 2, "at least 16 characters"),
+        ({"given": "x" * 70_000}, 2, "has more than 65536 bytes"),
         ({}, 1, "No such file"),
         ({"given": SECRET, "network.secret": "other"}, 2, "network.secret exists already"),
         ({"given": SECRET, "weft.toml": "[net"}, 1, "is not valid TOML"),
