@@ -412,9 +412,12 @@ def test_listeners_that_change_while_the_session_is_dropped_are_read_by_the_next
         old.handle_hopeless("slow")
         await asyncio.sleep(0.1)
         port = free_port()
-        await settings.set("peer.listen", [f"/ip4/127.0.0.1/udp/{port}", LISTEN_6])
-        assert alice.stage is old
+        setting = asyncio.create_task(settings.set("peer.listen", [f"/ip4/127.0.0.1/udp/{port}", LISTEN_6]))
+        await asyncio.sleep(1)
+        was_dropping = alice.stage is old and len(alice.underlay.sockets) == 2
         slow.set()
+        await setting
+        assert was_dropping
         await asyncio.sleep(10)
         assert alice.stage is not old
         sockets = [*alice.underlay.sockets, *bob.underlay.sockets]
