@@ -237,7 +237,10 @@ class Contacts:
         peer = self._by_key.get(noise_public_key)
         if peer is not None:
             return peer.tunnel
-        is_usable = noise_public_key != self._terms.static.public and is_usable_address(address_of(noise_public_key))
+        address = address_of(noise_public_key)
+        is_usable = noise_public_key != self._terms.static.public and is_usable_address(address)
+        # A person may have given its address to a device.
+        is_usable = is_usable and self.routes.owner_of(ip_network(address)) is None
         if not self._terms.accepts_unknown or not is_usable or noise_public_key in self.blocked:
             return None
         strangers = [peer for peer in self._by_key.values() if peer.standing == "stranger"]

@@ -76,8 +76,7 @@ class Reloading:
             await self._change_sockets(prepared.opened, prepared.leaving)
         if psk != life.terms.network_psk:
             applied.add("network.secret_file")
-        async with life.memory.changing:
-            self._set(old, config, psk)
+        self._set(old, config, psk)
         names = [key.name for key in KEYS if key.name in applied]
         if names:
             life.events.publish("config-changed", f"changed: {', '.join(names)}")

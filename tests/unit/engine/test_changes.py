@@ -12,11 +12,17 @@ import pytest
 from tests.unit.engine.nodes import Nodes, Run, multiaddr_of, of, stored, target
 from tests.unit.engine.pair import identity
 from tests.unit.engine.test_contacts import device
+from tests.unit.engine.test_reload import free_port, write
 from weft.engine import memory
 from weft.engine.change import Change
+from weft.engine.config import load_config
+from weft.engine.device import PeerSettings
 from weft.engine.verbs.fc00 import Fc00
+from weft.engine.verbs.listeners import Listeners
 from weft.engine.verbs.peers import Peers
-from weft.errors import ConfigError, PeerError
+from weft.engine.verbs.settings import Settings
+from weft.engine.verbs.wireguard import Wireguard
+from weft.errors import ConfigError, PeerError, UsageError
 from weft.identity import encode_wireguard_key
 from weft.io.store import State, Store
 
@@ -250,5 +256,45 @@ def test_session_is_built_anew_with_what_is_on_disk_and_not_with_what_could_not_
             await peers.add_wireguard(PHONE, name="phone", allowed_ips=["10.7.0.1"])
         await alice._rebuild_session()
         assert peers.list().peers == []
+
+    run(test)
+
+
+def test_listeners_that_are_started_at_once_are_all_there(run: Run) -> None:
+    async def test(nodes: Nodes) -> None:
+        alice = await nodes.start("alice")
+        write(alice)
+        listeners = Listeners(alice, Settings(alice))
+        await asyncio.gather(*(listeners.start(f"/ip4/127.0.0.{host}/udp/{free_port()}") for host in (2, 3)))
+        assert [each.multiaddr.split("/")[2] for each in listeners.list().listeners] == [
+            "127.0.0.1",
+            "127.0.0.2",
+            "127.0.0.3",
+        ]
+        assert len(load_config(alice.directory / "weft.toml").peer.listen) == 3
+        stops = (listeners.stop(each.multiaddr) for each in listeners.list().listeners)
+        told = await asyncio.gather(*stops, return_exceptions=True)
+        assert [type(each) for each in told].count(UsageError) == 1
+        assert len(alice.underlay.sockets) == 1
+
+    run(test)
+
+
+def test_addresses_that_are_imported_at_once_are_all_there_but_for_those_of_whoever_failed(
+    run: Run, disk: Disk
+) -> None:
+    async def test(nodes: Nodes) -> None:
+        alice = await nodes.start("alice")
+        write(alice)
+        settings = Settings(alice)
+        wireguard = Wireguard(alice, Peers(alice), settings)
+        await asyncio.gather(*(wireguard.add([], [f"10.{net}.0.1/24"]) for net in (1, 2)))
+        assert list(alice.config.fc00.addresses) == ["10.1.0.1/24", "10.2.0.1/24"]
+        disk.is_full = True
+        with pytest.raises(ConfigError, match="nothing was changed"):
+            await wireguard.add(
+                [PeerSettings(public_key=PHONE, name="phone", allowed_ips=["10.7.0.1"])], ["10.3.0.1/24"]
+            )
+        assert list(alice.config.fc00.addresses) == ["10.1.0.1/24", "10.2.0.1/24"]
 
     run(test)

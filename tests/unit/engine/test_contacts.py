@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from ipaddress import ip_network
+from ipaddress import IPv6Address, ip_network
 from itertools import count
 from random import Random
 from typing import Any
@@ -17,6 +17,7 @@ from weft.engine.making import Terms
 from weft.engine.peer import Peer
 from weft.errors import UsageError
 from weft.identity import encode_wireguard_key, is_usable_address
+from weft.io.store import StoredPeer
 from weft.multiaddr import decode_multiaddr
 from weft.noise.keypair import KeypairTable
 from weft.noise.primitives import StaticKey
@@ -117,6 +118,20 @@ def test_unknown_peer_is_refused_where_only_known_ones_are_accepted() -> None:
     assert contacts.tunnel_for(alice.noise_public) is None
     assert contacts.tunnel_for(carol.noise_public) is known.tunnel
     assert len(contacts) == 1
+
+
+def test_unknown_peer_whose_address_was_given_to_a_device_is_refused() -> None:
+    contacts, alice = make(), identity("alice")
+    add_device(contacts, device(1), "phone", networks(f"{IPv6Address(alice.address)}/128"))
+    assert contacts.tunnel_for(alice.noise_public) is None
+    assert len(contacts) == 1
+
+
+def test_stranger_that_showed_who_it_is_is_kept_though_it_has_not_come_again_after_a_restart() -> None:
+    contacts, alice = make(), identity("alice")
+    record = StoredPeer(key=str(alice.peer_id), kind="weft", standing="stranger")
+    contacts.put(alice.noise_public, record)
+    assert contacts.stored() == [record]
 
 
 def test_strangers_are_bounded_and_the_oldest_that_is_not_up_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:

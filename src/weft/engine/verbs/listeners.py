@@ -6,7 +6,9 @@ Each change is one of weft.toml, so that it is there after a new start too.
 from __future__ import annotations
 
 import builtins
+from typing import Any
 
+from weft.engine.config import Config
 from weft.engine.keys import BY_NAME
 from weft.engine.lifetime import Lifetime
 from weft.engine.listeners import ListenerList, TransportList, TransportStatus
@@ -37,16 +39,16 @@ class Listeners:
             TransportError: it is in use, or not of this machine; nothing has changed.
         """
         address = _decode(multiaddr)
-        config = self._life.config
-        if not config.has_transport(address):
-            name = "ip6" if ":" in address.endpoint()[0] else "ip4"
-            raise UsageError(f"{multiaddr}: its transport is off; `weft transport enable {name}` first")
-        listen = [*config.peer.listen]
-        if address not in config.peer.listen_multiaddrs:
-            listen.append(str(address))
-        elif self._life.underlay.is_open(address):
-            return self.list()
-        await self._settings.change({"peer.listen": listen}, must_open=address)
+
+        def plan(config: Config) -> dict[str, Any]:
+            if not config.has_transport(address):
+                name = "ip6" if ":" in address.endpoint()[0] else "ip4"
+                raise UsageError(f"{multiaddr}: its transport is off; `weft transport enable {name}` first")
+            more = [] if address in config.peer.listen_multiaddrs else [str(address)]
+            return {"peer.listen": [*config.peer.listen, *more]}
+
+        if address not in self._life.config.peer.listen_multiaddrs or not self._life.underlay.is_open(address):
+            await self._settings.change(plan, must_open=address)
         return self.list()
 
     async def stop(self, multiaddr: str) -> ListenerList:
@@ -64,11 +66,15 @@ class Listeners:
         if not found:
             there = ", ".join(each.multiaddr for each in listed)
             raise UsageError(f"{multiaddr} is not listened on; there are: {there}")
-        config = self._life.config
-        left = [text for text in config.peer.listen if decode_multiaddr(text) != decode_multiaddr(found[0].multiaddr)]
-        if not left:
-            raise UsageError("that is the last listener, and a node needs one; start another one first")
-        await self._settings.change({"peer.listen": left})
+        leaving = decode_multiaddr(found[0].multiaddr)
+
+        def plan(config: Config) -> dict[str, Any]:
+            left = [text for text in config.peer.listen if decode_multiaddr(text) != leaving]
+            if not left:
+                raise UsageError("that is the last listener, and a node needs one; start another one first")
+            return {"peer.listen": left}
+
+        await self._settings.change(plan)
         return self.list()
 
 
@@ -114,7 +120,7 @@ class Transports:
     async def _switch(self, name: str, *, is_on: bool) -> TransportList:
         if name not in TRANSPORTS:
             raise UsageError(f"there is no transport {name!r} in this version; there are: {_names()}")
-        await self._settings.change({f"transport.{name}": is_on})
+        await self._settings.change(lambda config: {f"transport.{name}": is_on})
         return self.list()
 
 

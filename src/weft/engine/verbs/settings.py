@@ -15,6 +15,8 @@ from weft.engine.settings import ConfigStatus, Reloaded
 from weft.io.durable import replace_file
 from weft.multiaddr import Multiaddr
 
+Plan = Callable[[Config], Mapping[str, Any]]
+
 
 class Settings:
     """The configuration of a node."""
@@ -56,13 +58,18 @@ class Settings:
             PermissionError: likewise.
         """
         key_named(key)
-        return await self.change({key: value})
+        return await self.change(lambda config: {key: value})
 
-    async def change(self, changes: Mapping[str, Any], must_open: Multiaddr | None = None) -> Reloaded:
-        """As `set`, for some keys together; `must_open` as in `Reloading.take`."""
+    async def change(self, plan: Plan, must_open: Multiaddr | None = None) -> Reloaded:
+        """As `set`, for some keys together.
+
+        Args:
+            plan: says which, from what the file says when the changes before this one have been made.
+            must_open: as in `Reloading.take`.
+        """
 
         def prepare() -> tuple[Config, Callable[[], Awaitable[None]]]:
-            config, text = prepare_change(self._path, changes)
+            config, text = prepare_change(self._path, plan(load_config(self._path)))
 
             async def write() -> None:
                 await asyncio.to_thread(replace_file, self._path.resolve(), text.encode())

@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from weft.engine import dial
+from weft.engine.config import Config
 from weft.engine.contacts import OVERLAY
 from weft.engine.device import (
     NO_KEY,
@@ -28,7 +29,7 @@ from weft.engine.peer import Endpoint, Peer
 from weft.engine.status import PeerStatus
 from weft.engine.steps import step_of, steps_of
 from weft.engine.verbs.peers import Peers
-from weft.engine.verbs.settings import Settings
+from weft.engine.verbs.settings import Plan, Settings
 from weft.errors import TransportError, UsageError
 from weft.identity import encode_wireguard_key
 from weft.multiaddr import Multiaddr, decode_multiaddr
@@ -69,13 +70,13 @@ class Wireguard:
                 errno.EPERM,
             )
         own, psk = self._life.identity.noise_public, self._life.terms.network_psk
-        async with self._settings_first(self._keys(change)):
+        async with self._settings_first(lambda config: self._keys(config, change)):
             if change.replace_peers or change.peers:
                 await self._peers.apply(lambda contacts: steps_of(change, contacts, own, psk), take=True)
 
-    def _keys(self, change: DeviceChange) -> dict[str, Any]:
+    def _keys(self, config: Config, change: DeviceChange) -> dict[str, Any]:
         """What is to be changed in weft.toml."""
-        peer, keys = self._life.config.peer, dict[str, Any]()
+        peer, keys = config.peer, dict[str, Any]()
         if change.fwmark not in {None, peer.fwmark}:
             keys["peer.fwmark"] = change.fwmark
         if change.listen_port not in {None, 0, self._listen_port()}:
@@ -88,19 +89,28 @@ class Wireguard:
         return keys
 
     @asynccontextmanager
-    async def _settings_first(self, keys: dict[str, Any]) -> AsyncIterator[None]:
-        """Change keys of weft.toml, and change them back if what follows fails."""
-        before = {name: self._life.config.value(name) for name in keys}
+    async def _settings_first(self, plan: Plan) -> AsyncIterator[None]:
+        """Change keys of weft.toml, and change them back if what follows fails, but for what others changed since."""
+        before, after = dict[str, Any](), dict[str, Any]()
+
+        def change(config: Config) -> dict[str, Any]:
+            after.update(plan(config))
+            before.update({name: config.value(name) for name in after})
+            return after
+
+        def change_back(config: Config) -> dict[str, Any]:
+            return {name: old for name, old in before.items() if _is_same(config.value(name), after[name])}
+
         try:
-            if keys:
-                await self._settings.change(keys)
+            if plan(self._life.config):
+                await self._settings.change(change)
         except TransportError as error:
             raise ChangeRefusedError(str(error), errno.EADDRINUSE) from error
         try:
             yield
         except BaseException:
-            if keys:
-                await self._settings.change(before)
+            if before:
+                await self._settings.change(change_back)
             raise
 
     async def add(
@@ -116,9 +126,13 @@ class Wireguard:
             UsageError: a key, a prefix, a name, an endpoint or an address is wrong, or belongs to somebody else.
             ConfigError: it could not be saved.
         """
-        had = self._life.config.fc00.addresses
-        more = [address for address in dict.fromkeys(addresses) if address not in had]
-        async with self._settings_first({"fc00.addresses": [*had, *more]} if more else {}):
+
+        def plan(config: Config) -> dict[str, Any]:
+            had = config.fc00.addresses
+            more = [address for address in dict.fromkeys(addresses) if address not in had]
+            return {"fc00.addresses": [*had, *more]} if more else {}
+
+        async with self._settings_first(plan):
             return await self._peers.apply(
                 lambda contacts: [step_of(device, contacts) for device in devices], take=False
             )
@@ -159,6 +173,11 @@ class Wireguard:
     def _listen_port(self) -> int:
         sockets = self._life.underlay.sockets
         return int(sockets[0].address[1]) if sockets else 0
+
+
+def _is_same(value: Any, other: Any) -> bool:
+    """Whether two values of a key are the same, lists in whatever form."""
+    return list(value) == list(other) if isinstance(value, (tuple, list)) else bool(value == other)
 
 
 def _distance(host: IPv4Address | IPv6Address) -> tuple[bool, int]:
