@@ -27,9 +27,9 @@ from weft.api.v0 import log as log_api
 from weft.api.v0 import node as node_api
 from weft.api.v0 import observe
 from weft.api.v0.log import Tail
-from weft.cli.bugreport import BugReport
 from weft.cli.log_file import read_log
 from weft.cli.pseudonyms import Pseudonyms
+from weft.cli.report import BugReport
 from weft.cli.settings import Settings
 from weft.engine.config import FILE_NAME, load_config, load_network_psk
 from weft.engine.status import LOG_LINES, LogLine
