@@ -222,7 +222,8 @@ def test_daemon_killed_at_random_moments_under_traffic_remembers_what_it_acknowl
             assert told(node) == now
             with suppress(AssertionError):
                 wait_until_all_go_on(flows, 1)
-        wait_until_all_go_on(flows, 30)
+        # TCP may have doubled its pause up to two minutes while the daemon was down more than up.
+        wait_until_all_go_on(flows, 150)
         assert pair.bob.peer(node).state == "up"
     print(f"killed {kills} times, {answered} requests answered")
     assert kills >= seconds / 4
