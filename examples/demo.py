@@ -257,7 +257,7 @@ def show_firewall(alice: Host, bob: Host) -> None:
     rules = ["/icmp", f"/tcp/{HTTP_PORT}", f"/tcp/{THROUGHPUT_PORT}"]
     with bob.types(f"weft fc00 allow {' '.join(rules)}") as said:
         for rule in rules:
-            said.line(f"allow {rule}")
+            said.line(rf"allow {rule} +from everybody")
         said.line("all else that comes in is rejected")
 
 

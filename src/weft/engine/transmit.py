@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from weft.burst.ecn import ECT_0, NOT_ECT, ecn_of
-from weft.burst.header import DATA_OVERHEAD_BYTES, MAX_PIECES, PIECE_HEADER_BYTES, TAG_BYTES
+from weft.burst.header import DATA_OVERHEAD_BYTES, MAX_PIECES, PIECE_HEADER_BYTES, TAG_BYTES, TYPE_DATA
 from weft.burst.records import KIND_PACKET, RECORD_HEADER, RECORD_HEADER_BYTES
 from weft.burst.seal import MAX_SEND_BYTES, PADDING, BurstSealer, PacketSealer, padding_of, seal_packet
 from weft.engine.peer import Endpoint, Peer, Queued
@@ -89,7 +89,9 @@ class Transmitter:
         """Send a finished datagram of the tunnel: a handshake message or a keepalive."""
         endpoint = peer.path.endpoint
         if not isinstance(endpoint, Endpoint):
-            self._drops["no endpoint"] += 1
+            # A handshake is begun again once there is somewhere to send it.
+            if datagram[0] == TYPE_DATA:
+                self._drops["no endpoint"] += 1
         elif not peer.path.may_send(len(datagram)):
             self._drops["unproven endpoint"] += 1
         else:
