@@ -26,7 +26,7 @@ demo: $(READY) peers  ## two hosts, one network: connect, ping, fetch, throughpu
 
 test: $(READY) peers  ## all tests, in under ten minutes on two cores
 	$(BIN)/python -m pytest tests/unit tests/sim -n 2
-	$(BIN)/python -m pytest tests/system
+	$(BIN)/python -m pytest tests/system -n 2 --dist loadfile
 	$(BIN)/python -m pytest tests/interop -n 2
 
 check: $(READY)  ## lint, types, floors
