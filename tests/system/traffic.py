@@ -39,7 +39,7 @@ class Ends(NamedTuple):
 
 
 @contextmanager
-def connected(client: Host, server: Host, address: str) -> Iterator[Ends]:
+def connected(client: Host, server: Host, address: str, stall_s: float = STALL_S) -> Iterator[Ends]:
     """Open a TCP connection from one host to an address of another; both ends are closed when the block ends."""
     with ExitStack() as stack:
         with stack.enter_context(listening(server, address)) as listener:
@@ -47,7 +47,7 @@ def connected(client: Host, server: Host, address: str) -> Iterator[Ends]:
             near.connect((address, listener.getsockname()[1]))
             far = stack.enter_context(listener.accept()[0])
         for end in (near, far):
-            end.settimeout(STALL_S)
+            end.settimeout(stall_s)
             # Wakes the threads that wait for it, which closing alone does not.
             stack.callback(suppressed_shutdown, end)
         yield Ends(near, far)
@@ -139,9 +139,16 @@ class Flow:
 
 
 @contextmanager
-def flowing(client: Host, server: Host, address: str) -> Iterator[tuple[Flow, Flow]]:
-    """Send both ways through one connection while the block runs, and then until the block's end is through."""
-    with connected(client, server, address) as ends:
+def flowing(client: Host, server: Host, address: str, stall_s: float = STALL_S) -> Iterator[tuple[Flow, Flow]]:
+    """Send both ways through one connection while the block runs, and then until the block's end is through.
+
+    Args:
+        client: who connects.
+        server: who listens.
+        address: of the server.
+        stall_s: so long nothing may come through at a time.
+    """
+    with connected(client, server, address, stall_s) as ends:
         flows = Flow(ends.client, ends.server), Flow(ends.server, ends.client)
         yield flows
         for flow in flows:
