@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Generator
 
@@ -22,6 +23,11 @@ IS_CI = os.environ.get("CI") == "true"
 SYSTEM_PROGRAMS = ("ip", "nft", "ethtool", "ping")
 
 settings.load_profile("long" if RUNS_LONG else "default")
+
+
+def pytest_configure() -> None:
+    # A shell lets what it runs in the background ignore SIGINT, and so would all that the tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

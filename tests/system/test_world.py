@@ -237,7 +237,7 @@ def test_peer_is_left_for_its_ipv6_endpoint_when_ipv4_is_gone(lab: Lab) -> None:
     pair.alice.connect(pair.bob, pair.right, "IPv4")
     until(lambda: (pair.alice.peer().endpoint or "").startswith(pair.right.ip4), "it is at its IPv4 address")
     pair.alice.host.ip("addr", "del", f"{pair.left.ip4}/24", "dev", pair.left.ifname)
-    crosses_again(pair, 2)
+    crosses_again(pair, 6)
     assert (pair.alice.peer().endpoint or "").startswith(f"[{pair.right.ip6}]")
 
 
