@@ -125,7 +125,9 @@ class World:
         self._ways = {peer: self._ways[peer] for peer in peers if peer in self._ways}
         for number, peer in enumerate(peers, 1):
             is_peer = peer.tunnel in self._session.contacts.by_tunnel
-            if is_peer and (self._note_ways(peer) or is_resumed):
+            # Of somebody who came or moved a moment ago nobody knows what the way was.
+            is_unknown = peer.tunnel.is_up(self._clock()) and not self._has_noted(peer)
+            if is_peer and (self._note_ways(peer) or is_unknown or is_resumed):
                 self._session.proving.handle_way_changed(peer, self._clock())
                 self._look_for(peer)
             if number % AT_ONCE == 0:
@@ -149,12 +151,12 @@ class World:
 
     def _note_new_ways(self) -> None:
         """Note the ways to some of those who are new or elsewhere, to see later whether they have changed."""
-        known = self._ways
-        new = (
-            peer for peer in self._session.contacts if peer not in known or known[peer].endpoint != peer.path.endpoint
-        )
-        for peer in islice(new, AT_ONCE):
+        for peer in islice((peer for peer in self._session.contacts if not self._has_noted(peer)), AT_ONCE):
             self._note_ways(peer)
+
+    def _has_noted(self, peer: Peer) -> bool:
+        """Whether the ways to a peer were looked at since it is where it is."""
+        return peer in self._ways and self._ways[peer].endpoint == peer.path.endpoint
 
     def _note_ways(self, peer: Peer) -> bool:
         """Note the ways to where a peer is and may be; whether any is another than before."""

@@ -29,6 +29,8 @@ log = logging.getLogger("weft.io")
 
 FIRST_PAUSE_S: Final = 0.02
 """How long to wait for more when something has changed after a time of rest."""
+PROMPT: Final = 16
+"""So many times is told without a longer wait: a cable that is plugged in makes a dozen changes; the last counts."""
 LAST_PAUSE_S: Final = 3.2
 """The same where changes go on and on."""
 REST_S: Final = 1.0
@@ -182,12 +184,13 @@ async def watch_changes(handle_change: Callable[[Change], Awaitable[None]], is_o
         await loop.create_future()
         return
     notifications = Notifications(is_ours)
-    pause_s, told_at = FIRST_PAUSE_S, -REST_S
+    pause_s, told_at, told = FIRST_PAUSE_S, -REST_S, 0
     with watch:
         while True:
             change = await _next_change(loop, watch, notifications)
             is_rested = loop.time() - told_at >= max(REST_S, 2 * pause_s)
-            pause_s = FIRST_PAUSE_S if is_rested else min(2 * pause_s, LAST_PAUSE_S)
+            told = 1 if is_rested else told + 1
+            pause_s = FIRST_PAUSE_S if told <= PROMPT else min(2 * pause_s, LAST_PAUSE_S)
             await asyncio.sleep(pause_s)
             change |= _take_waiting(watch, notifications)
             await handle_change(change)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.unit.engine.pair import virtual
 from weft.io import changes
-from weft.io.changes import FIRST_PAUSE_S, KNOWN, LAST_PAUSE_S, REST_S, Change, Notifications, watch_changes
+from weft.io.changes import FIRST_PAUSE_S, KNOWN, LAST_PAUSE_S, PROMPT, REST_S, Change, Notifications, watch_changes
 
 UP, DOWN = 0x10043, 0x1002
 OURS, THEIRS = 7, 2
@@ -184,13 +184,22 @@ async def test_storm_of_a_hundred_changes_a_second_is_told_less_and_less_often_a
     running = asyncio.create_task(watch.during(100))
     began = await watch.say(5000, 0.01)
     ended = asyncio.get_running_loop().time()
-    pauses = 8  # doubling from the first to the last
+    pauses = PROMPT + 8  # the short ones, and doubling from the first to the last
     assert 50 / LAST_PAUSE_S - 1 < len(watch.told) < 50 / LAST_PAUSE_S + pauses
     assert watch.told[0] == pytest.approx(began + FIRST_PAUSE_S)
     await asyncio.sleep(10)
     assert ended - 0.1 < watch.told[-1] <= ended + LAST_PAUSE_S
     later = await watch.say(1, 1)
     assert watch.told[-1] == pytest.approx(later + FIRST_PAUSE_S)
+    await running
+
+
+@virtual
+async def test_dozen_of_changes_as_a_cable_makes_is_told_without_delay_to_the_last(watch: Watch) -> None:
+    running = asyncio.create_task(watch.during(10))
+    began = await watch.say(12, 0.1)
+    assert watch.told[-1] <= began + 11 * 0.1 + 2 * FIRST_PAUSE_S
+    assert len(watch.told) == 12
     await running
 
 
