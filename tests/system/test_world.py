@@ -401,7 +401,7 @@ def test_another_resolver_is_asked_at_once_and_all_addresses_of_a_name_are_tried
             time.sleep(1.2)
             assert not pair.crosses()
             resolve_by("127.0.0.3")
-            crosses_again(pair, 1 + 2 * 0.5 + BACK_S)
+            crosses_again(pair, 1 + 2 * 0.5 + 3 * BACK_S)
             assert pair.alice.peer().endpoint == "bob.test:1312"
         finally:
             for server in (alone, knowing):
