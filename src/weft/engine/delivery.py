@@ -1,8 +1,8 @@
 """What came through a tunnel and may enter, handed to the interface: as it takes it, or made ready here.
 
 Packets that came one by one are merged into super-packets while they wait; `flush` writes what is still open. A super-
-packet goes as it is where the kernel takes such, else in segments; a checksum that was left open is left to the
-kernel, or completed.
+packet goes as it is where the device takes such, else in segments; a checksum that was left open is left to the
+device, or completed.
 
 Source: house.md, "The way of a burst".
 """
@@ -17,7 +17,7 @@ from weft.burst.records import KIND_TCP
 from weft.burst.split import split
 from weft.engine.capture import Captures
 from weft.engine.peer import Peer
-from weft.io.tun import Buffer, Tun
+from weft.io.device import Buffer, Device
 from weft.noise.allowed import AllowedSources
 from weft.packet.checksum import FIELD, complete, pseudo_header_sum, write_pseudo_header_sum
 from weft.packet.protocols import TCP
@@ -27,7 +27,7 @@ class Delivery:
     """Writes to the interface.
 
     Attributes:
-        tun: the interface; None while there is none.
+        device: the interface; None while there is none.
         extend: takes the next segment of the super-packet that is open; see `Merger.extend`.
     """
 
@@ -38,7 +38,7 @@ class Delivery:
         self._listeners = captures.listeners
         self._merger = Merger()
         self.extend = self._merger.extend
-        self.tun: Tun | None = None
+        self.device: Device | None = None
 
     def merge(self, packet: memoryview) -> bool:
         """Take a packet that the next ones may be merged with.
@@ -49,7 +49,7 @@ class Delivery:
         Returns:
             False if it was written at once, because the interface takes no super-packets.
         """
-        if self.tun is None or not self.tun.takes_tcp:
+        if self.device is None or not self.device.takes_tcp:
             self.write([packet])
             return False
         for merged in self._merger.add(packet):
@@ -67,14 +67,14 @@ class Delivery:
         Args:
             parts: buffers whose concatenation is the packet.
         """
-        if self.tun is None:
+        if self.device is None:
             self._drops["no interface"] += 1
             if self._listeners:
                 self._tell(parts, dropped="no interface")
             return
         if self._listeners:
             self._tell(parts)
-        self.tun.write(parts)
+        self.device.write(parts)
 
     def write_partial(self, packet: memoryview, protocol: int, transport: int) -> None:
         """Write one packet whose transport checksum is not computed.
@@ -84,12 +84,12 @@ class Delivery:
             protocol: of the transport header, one of `FIELD`.
             transport: offset of that header.
         """
-        tun = self.tun
-        if tun is not None and tun.takes_partial:
+        device = self.device
+        if device is not None and device.takes_partial:
             if self._listeners:
                 self._tell([packet], is_partial=True)
             write_pseudo_header_sum(packet, transport, protocol)
-            tun.write_partial([packet], transport, FIELD[protocol])
+            device.write_partial([packet], transport, FIELD[protocol])
         else:
             complete(packet, transport, protocol)
             self.write([packet])
@@ -104,13 +104,13 @@ class Delivery:
             protocol: of the transport header.
             transport: offset of that header.
         """
-        tun = self.tun
-        if tun is not None and (tun.takes_tcp if kind == KIND_TCP else tun.takes_udp):
+        device = self.device
+        if device is not None and (device.takes_tcp if kind == KIND_TCP else device.takes_udp):
             if self._listeners:
                 self._tell([packet], segment, is_partial=True)
             headers = transport + ((packet[transport + 12] >> 4) * 4 if protocol == TCP else 8)
             write_pseudo_header_sum(packet, transport, protocol)
-            tun.write_super([packet], kind, segment, transport, headers)
+            device.write_super([packet], kind, segment, transport, headers)
         else:
             for run in split(packet, transport, segment, 1):
                 self.write([run])
@@ -119,13 +119,13 @@ class Delivery:
         parts, segment, transport = merged
         if not segment:
             self.write(parts)
-        elif self.tun is not None:
+        elif self.device is not None:
             if self._listeners:
                 self._tell(parts, segment, is_partial=True)
             first = parts[0]
             pseudo = pseudo_header_sum(first, sum(map(len, parts)) - transport, TCP)
             first[transport + 16 : transport + 18] = pseudo.to_bytes(2, "big")
-            self.tun.write_super(parts, KIND_TCP, segment, transport, len(first) - segment)
+            self.device.write_super(parts, KIND_TCP, segment, transport, len(first) - segment)
 
     def _tell(
         self, parts: Sequence[Buffer], segment: int = 0, *, is_partial: bool = False, dropped: str | None = None

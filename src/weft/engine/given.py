@@ -64,7 +64,7 @@ class GivenInterface(OverlayInterface):
             if not isinstance(error.__cause__, PermissionError):
                 raise
             for address in addresses:
-                log.warning("%s; as root: ip addr add %s dev %s", error, address, self.tun.name)
+                log.warning("%s; as root: ip addr add %s dev %s", error, address, self.device.name)
 
     async def _add_route(self, network: Network) -> None:
         if network == OVERLAY:
@@ -75,8 +75,8 @@ class GivenInterface(OverlayInterface):
         except UsageError as error:
             if is_inside(network):
                 raise
-            if await self._netlink.owner_of(network) != self.tun.name:
+            if await self._netlink.owner_of(network) != self.device.name:
                 if not isinstance(error.__cause__, PermissionError):
                     raise
-                log.warning("%s; as root: ip route add %s dev %s", error, network, self.tun.name)
+                log.warning("%s; as root: ip route add %s dev %s", error, network, self.device.name)
             self._left.add(network)

@@ -51,7 +51,7 @@ class OverlayInterface:
     """The interface while it is up.
 
     Attributes:
-        tun: the device.
+        device: the TUN.
         addresses: those that it has besides the node's own.
         mtu: of the interface, bytes.
         routes: what of fc00::/8 is routed here; nothing before somebody says so.
@@ -60,7 +60,7 @@ class OverlayInterface:
     def __init__(
         self, tun: Tun, netlink: Netlink, stack: AsyncExitStack, address: bytes, mtu: int = INTERFACE_MTU
     ) -> None:
-        self.tun = tun
+        self.device = tun
         self.mtu = mtu
         self._netlink = netlink
         self._stack = stack
@@ -148,14 +148,14 @@ class OverlayInterface:
         await self._remove_addresses([each for each in self.addresses if each not in addresses and each.ip in new])
         for address in addresses:
             if address not in self.addresses:
-                await self._netlink.add_address(address, self.tun.name)
+                await self._netlink.add_address(address, self.device.name)
                 self.addresses += (address,)
         await self._remove_addresses([each for each in self.addresses if each not in addresses])
         await self._set_routes(addresses)
 
     async def _remove_addresses(self, addresses: Sequence[InterfaceAddress]) -> None:
         for address in addresses:
-            await self._netlink.remove_address(address, self.tun.name)
+            await self._netlink.remove_address(address, self.device.name)
             self.addresses = tuple(each for each in self.addresses if each != address)
 
     async def _set_routes(self, addresses: Sequence[InterfaceAddress], at_most: int | None = None) -> bool:
@@ -168,7 +168,7 @@ class OverlayInterface:
         )
         for network in changes[:at_most]:
             if network not in wanted:
-                await self._netlink.remove_route(network, self.tun.name)
+                await self._netlink.remove_route(network, self.device.name)
                 self._routed.discard(network)
             elif is_inside(network):
                 await self._try_route(network)
@@ -183,14 +183,14 @@ class OverlayInterface:
         except WeftError as error:
             # There may be a thousand of the same kind.
             is_told = any(map(is_inside, self._left))
-            log.log(logging.DEBUG if is_told else logging.WARNING, "%s: %s", self.tun.name, error)
+            log.log(logging.DEBUG if is_told else logging.WARNING, "%s: %s", self.device.name, error)
             self._left.add(network)
 
     async def _add_route(self, network: Network) -> None:
         if network == OVERLAY:
-            await self._netlink.add_overlay_route(self.tun.name)
+            await self._netlink.add_overlay_route(self.device.name)
         else:
-            await self._netlink.add_route(network, self.tun.name)
+            await self._netlink.add_route(network, self.device.name)
         self._routed.add(network)
         self._left.discard(network)
 
@@ -202,11 +202,11 @@ class OverlayInterface:
         """The interface as it is."""
         return Interface(
             up=True,
-            ifname=self.tun.name,
+            ifname=self.device.name,
             address=str(IPv6Address(self._address)),
             addresses=[str(address) for address in self.addresses],
             mtu=self.mtu,
-            offloads=self.tun.offloads,
+            offloads=self.device.offloads,
         )
 
 

@@ -273,7 +273,7 @@ class Lifetime:
             sources.append(self.session.gate.drops)
             sources += [peer.tunnel.drops for peer in self.session.contacts if peer.tunnel.drops]
         if self.interface is not None:
-            sources.append(self.interface.tun.drops)
+            sources.append(self.interface.device.drops)
         for source in sources:
             total.update(source)
         return total
@@ -340,7 +340,7 @@ class Lifetime:
                 else:
                     offloads = "tun" in allowed_offloads()
                     interface = await OverlayInterface.open(ifname, self.identity.address, offloads=offloads)
-                self.underlay.overlay = interface.tun.name
+                self.underlay.overlay = interface.device.name
                 try:
                     await interface.set_overlay_routes(self.config.fc00.routes)
                     await interface.set_routes(self.running.contacts.networks())
@@ -350,7 +350,7 @@ class Lifetime:
                     await interface.close()
                     raise
                 self.interface = interface
-                self.events.publish("interface-up", f"{interface.tun.name} is up")
+                self.events.publish("interface-up", f"{interface.device.name} is up")
             return self.interface
 
     async def close_interface(self) -> None:
@@ -381,16 +381,16 @@ class Lifetime:
             await self.stage.stop("tun")
             await self.stage.stop("routes")
         if self.session is not None:
-            self.session.delivery.tun = None
+            self.session.delivery.device = None
         await interface.close()
-        self.events.publish("interface-down", f"{interface.tun.name} is down")
+        self.events.publish("interface-down", f"{interface.device.name} is down")
 
     def _attach(self, interface: OverlayInterface) -> None:
         """Join the interface to the session."""
         session = self.running
         assert self.stage is not None
-        session.delivery.tun = interface.tun
-        session.say_hello(frozenset({"uso"} if interface.tun.takes_udp else ()))
+        session.delivery.device = interface.device
+        session.say_hello(frozenset({"uso"} if interface.device.takes_udp else ()))
         self.stage.start("tun", partial(self._read_interface, interface, session))
         self.stage.start("routes", partial(self._keep_routes, interface, session))
 
@@ -410,9 +410,9 @@ class Lifetime:
     async def _read_interface(self, interface: OverlayInterface, session: Session) -> None:
         """Send what the interface gives; if somebody removed it, the node goes on without one."""
         try:
-            await read_tun(interface.tun, session)
+            await read_tun(interface.device, session)
         except OSError as error:
-            log.error("%s is gone (%s); `weft fc00 start` makes it again", interface.tun.name, error.strerror)
+            log.error("%s is gone (%s); `weft fc00 start` makes it again", interface.device.name, error.strerror)
             # Not awaited here, for it ends this task.
             self._closing = asyncio.create_task(self.close_interface())
             await asyncio.get_running_loop().create_future()

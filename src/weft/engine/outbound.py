@@ -1,10 +1,10 @@
 """The way out of a burst: TUN (or stack), firewall, route, split, seal, send.
 
 Rules of the file:
-- The TUN is read into one long buffer, each packet behind room for its record header; what lies there is sealed where
-  it lies. Small packets for one peer that are ready at the same time follow each other and become one burst.
-- Peer, keys and path are looked up once per burst; firewall and route once per packet that the TUN gave, which is once
-  per super-packet.
+- The device is read into one long buffer, each packet behind room for its record header; what lies there is sealed
+  where it lies. Small packets for one peer that are ready at the same time follow each other and become one burst.
+- Peer, keys and path are looked up once per burst; firewall and route once per packet that the device gave, which is
+  once per super-packet.
 - Everything that was read is sent before the call returns: nothing waits for more to come.
 
 Source: house.md, "The way of a burst"; wire.md section 4, "What is packed".
@@ -33,14 +33,14 @@ from weft.engine.peer import MAX_BURST_PACKED_PIECES, Peer
 from weft.engine.transmit import BURST_OVERHEAD_BYTES, Transmitter
 from weft.errors import DecodeError
 from weft.firewall.firewall import Firewall
-from weft.io.tun import MAX_PACKET_BYTES, Read, Tun
+from weft.io.device import MAX_PACKET_BYTES, Device, Read
 from weft.noise.allowed import AllowedSources
 from weft.noise.keypair import Keypair
 from weft.packet.checksum import FIELD, complete
 from weft.packet.ip import decode_upper_layer
 
 MAX_READS = 64
-"""Packets taken from the TUN in one wake-up, so that timers and the API get their turn."""
+"""Packets taken from the device in one wake-up, so that timers and the API get their turn."""
 MAX_READ_BYTES = 512 * 1024
 
 _BUFFER_BYTES = 4 * (MAX_PACKET_BYTES + 1)
@@ -50,7 +50,7 @@ class Attendant(Protocol):
     """Who looks after what is not the fast path; the Session."""
 
     def handle_unroutable(self, packet: memoryview, now: int) -> None:
-        """No peer has the destination of a packet from the TUN."""
+        """No peer has the destination of a packet from the device."""
 
 
 class _Entry(NamedTuple):
@@ -64,7 +64,7 @@ class _Entry(NamedTuple):
 
 
 class Outbound:
-    """Sends what the TUN gives."""
+    """Sends what the device gives."""
 
     def __init__(
         self,
@@ -88,11 +88,16 @@ class Outbound:
         self._batch: list[_Entry] = []
         self._batch_peer: Peer | None = None
 
-    def drain(self, tun: Tun) -> None:
-        """Take what the TUN has, up to a bound, and send it."""
+    def drain(self, device: Device) -> bool:
+        """Take what the device has, up to a bound, and send it.
+
+        Returns:
+            Whether there may be more.
+        """
         now = self._clock()
         buffer = self._buffer
         position = taken = 0
+        read: Read | None = None
         # A fault may have left some of the last time, whose bytes are overwritten now.
         self._batch = []
         for _ in range(MAX_READS):
@@ -100,7 +105,7 @@ class Outbound:
             if start + MAX_PACKET_BYTES > _BUFFER_BYTES:
                 self._flush(now)
                 start = RECORD_HEADER_BYTES
-            read = tun.read(buffer[start : start + MAX_PACKET_BYTES])
+            read = device.read(buffer[start : start + MAX_PACKET_BYTES])
             if read is None:
                 break
             end = start + read.length
@@ -109,6 +114,7 @@ class Outbound:
             if taken > MAX_READ_BYTES:
                 break
         self._flush(now)
+        return read is not None
 
     def send_queued(self, peer: Peer, now: int) -> None:
         """A session came up: send what waited for it."""

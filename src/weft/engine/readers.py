@@ -58,7 +58,7 @@ async def read_tun(tun: Tun, session: Session) -> None:
         except Exception as error:
             _fail(died, error)
 
-    session.delivery.tun = tun
+    session.delivery.device = tun
     loop.add_reader(tun, read)
     try:
         await died

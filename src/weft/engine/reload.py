@@ -90,7 +90,7 @@ class Reloading:
         value, before = self._life.config.value(name), self._started_with.value(name)
         if applies == "when the interface is made":
             interface = self._life.interface
-            return interface is not None and interface.tun.name != value
+            return interface is not None and interface.device.name != value
         return applies == "when the daemon starts" and value != before
 
     def _applied(self, old: Config, new: Config) -> set[str]:

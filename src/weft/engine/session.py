@@ -48,7 +48,7 @@ NODE_ITSELF = bytes.fromhex("fc000000000000000000000000000001")
 """fc00::1, which answers pings and is never routed (wire.md section 1)."""
 
 ANSWERS_PER_SECOND = 100
-"""ICMP errors into the TUN."""
+"""ICMP errors into the device."""
 
 HANDSHAKE_MESSAGES = ("initiation", "response", "cookie")
 """Of type 1 to 3."""
@@ -504,8 +504,8 @@ class Session:
         return self._terms.identity.address if packet[0] >> 4 == 6 else packet[16:20].tobytes()
 
     def _answer(self, packet: bytes | None, now: int) -> None:
-        if packet is not None and self.delivery.tun is not None and self._answers.allows(now):
-            self.delivery.tun.write([packet])
+        if packet is not None and self.delivery.device is not None and self._answers.allows(now):
+            self.delivery.device.write([packet])
 
 
 def _id_of(hello: Hello, peer: Peer) -> PeerId | None:

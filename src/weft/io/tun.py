@@ -30,12 +30,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from struct import Struct
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
 from weft.burst.records import KIND_PACKET, KIND_TCP, KIND_UDP
 from weft.errors import TransportError, UsageError
-
-Buffer = bytes | bytearray | memoryview
+from weft.io.device import Buffer, Read
 
 _DEVICE = "/dev/net/tun"
 _TUNSETIFF, _TUNSETOFFLOAD, _TUNGETIFF, _TUNSETVNETHDRSZ = 0x400454CA, 0x400454D0, 0x800454D2, 0x400454D8
@@ -55,20 +54,6 @@ _NEEDS_CSUM = 1
 _GSO_TCPV4, _GSO_TCPV6, _GSO_UDP, _GSO_ECN = 1, 4, 5, 0x80
 _KIND_OF_GSO = {0: KIND_PACKET, _GSO_TCPV4: KIND_TCP, _GSO_TCPV6: KIND_TCP, _GSO_UDP: KIND_UDP}
 _NO_HEADER = bytes(VNET_HEADER_BYTES)
-
-MAX_PACKET_BYTES = 65_535
-
-
-class Read(NamedTuple):
-    """One packet, or super-packet, that the device gave."""
-
-    length: int
-    kind: int
-    """KIND_PACKET, KIND_TCP or KIND_UDP of `burst.records`."""
-    segment: int
-    """Payload bytes of each segment; 0 for a single packet."""
-    is_partial: bool
-    """The transport checksum is not computed."""
 
 
 class Tun:

@@ -39,9 +39,9 @@ from weft.engine.session import Session
 from weft.firewall.firewall import Firewall
 from weft.firewall.rules import decode_rule
 from weft.identity import Identity, encode_wireguard_key, generate
+from weft.io.device import Read
 from weft.io.recvmmsg import Address, Received
 from weft.io.store import StoredPeer
-from weft.io.tun import Read
 from weft.io.udp import MAX_SEGMENTS
 from weft.noise.primitives import StaticKey
 
@@ -353,7 +353,7 @@ class Node:
     def attach(self, tun: FakeTun) -> None:
         """Take a TUN, as the engine does when the interface comes up."""
         self.tun = tun
-        self.session.delivery.tun = tun  # type: ignore[assignment]
+        self.session.delivery.device = tun  # type: ignore[assignment]
         self.session.say_hello(frozenset({"uso"} if tun.takes_udp else ()))
 
     def peer(self, other: Node) -> Peer:

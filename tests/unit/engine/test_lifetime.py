@@ -55,7 +55,7 @@ def test_packets_that_came_while_their_task_was_dead_are_taken_later(run: Callab
         await nodes.connect(alice, bob)
         assert bob.stage is not None
         tun = FakeTun(None)  # type: ignore[arg-type]
-        bob.running.delivery.tun = tun  # type: ignore[assignment]
+        bob.running.delivery.device = tun  # type: ignore[assignment]
         bob.firewall.allow(memory_module.decode_rule("/udp/0"))
         bob.stage.kill(next(task.name for task in bob.stage.tasks() if task.name.startswith("udp")))
         await asyncio.sleep(0)

@@ -13,7 +13,7 @@ from tests.unit.engine.pair import Call, Net, Node
 from weft.burst.records import KIND_PACKET, KIND_TCP, decode_records
 from weft.engine import inbound, outbound
 from weft.engine.outbound import MAX_READS
-from weft.io.tun import Read
+from weft.io.device import Read
 
 
 def joined(net: Net, *, pieces: int | None = None) -> tuple[Node, Node]:

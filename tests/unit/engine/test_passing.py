@@ -12,7 +12,7 @@ from tests.unit.engine.packets import ACK, RST, SYN
 from tests.unit.engine.pair import FakeTun, Net, Node, add_device
 from weft.burst.records import KIND_PACKET
 from weft.engine.peer import MAX_QUEUED_PACKETS
-from weft.io.tun import Read
+from weft.io.device import Read
 
 LOCAL = {"alice": b"\x0a\x63\0\1", "bob": b"\x0a\x63\0\2"}
 

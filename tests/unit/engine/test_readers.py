@@ -22,7 +22,7 @@ class Datapath:
         self.inbound = self
         self.delivery = self
         self.outbound = self
-        self.tun: object = None
+        self.device: object = None
         self.received: list[bytes] = []
         self.error: Exception | None = None
         self.drains = 0
@@ -164,7 +164,7 @@ async def test_interface_is_read_until_its_task_ends() -> None:
     task = asyncio.create_task(read_tun(pipe, datapath))  # type: ignore[arg-type]
     os.write(pipe.writing, b"one")
     await until(lambda: datapath.received)
-    assert datapath.tun is pipe
+    assert datapath.device is pipe
     await end(task)
     os.write(pipe.writing, b"two")
     await asyncio.sleep(0.01)

@@ -19,7 +19,8 @@ from tests.unit.engine import packets
 from weft.burst.records import KIND_PACKET, KIND_TCP, KIND_UDP
 from weft.errors import TransportError, UsageError
 from weft.io import tun as tun_module
-from weft.io.tun import Read, Tun
+from weft.io.device import Read
+from weft.io.tun import Tun
 from weft.testing.device import inside_namespace
 
 HERE, THERE = b"\xfd" + bytes(14) + b"\1", b"\xfd" + bytes(14) + b"\2"

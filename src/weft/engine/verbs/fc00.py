@@ -39,8 +39,8 @@ class Fc00:
             UsageError: it is up in another way, another interface owns fc00::/8, or the existing one is not fit.
         """
         life, name = self._life, ifname or self._life.config.fc00.ifname
-        if life.interface is not None and (socket is not None or ifname not in {None, life.interface.tun.name}):
-            raise UsageError(f"the interface is up already, as {life.interface.tun.name}; `weft fc00 stop` first")
+        if life.interface is not None and (socket is not None or ifname not in {None, life.interface.device.name}):
+            raise UsageError(f"the interface is up already, as {life.interface.device.name}; `weft fc00 stop` first")
         if socket is not None:
             if ifname is not None or existing:
                 raise UsageError("an interface whose descriptor is passed has its name already; give socket alone")
