@@ -28,15 +28,17 @@ from weft.engine.verbs.settings import Settings
 from weft.engine.verbs.tasks import Tasks
 from weft.engine.verbs.wireguard import Wireguard
 from weft.identity import encode_wireguard_key
+from weft.io.ephemeral import Ephemeral
 
 
 class Engine:
     """One node.
 
     Args:
-        directory: key and state; made by `weft init`.
+        home: the directory of key and state, made by `weft init`; or what stands for it if the node keeps nothing.
         config: of `weft.toml`.
         passed: descriptors that the process was given when it started.
+        keeps_log: whether `logs` has the last lines that the process logged; a program may do without.
 
     Attributes:
         peers: whom it talks to.
@@ -53,9 +55,11 @@ class Engine:
         ConfigError: another daemon has the directory, or a file in it is wrong.
     """
 
-    def __init__(self, directory: Path, config: Config, passed: Passed | None = None) -> None:
-        self._directory = directory
-        self._life = Lifetime(directory, config, passed)
+    def __init__(
+        self, home: Path | Ephemeral, config: Config, passed: Passed | None = None, *, keeps_log: bool = True
+    ) -> None:
+        self._keeps_log = keeps_log
+        self._life = Lifetime(home, config, passed)
         self._metrics = Metrics(self._life)
         self._stopping = asyncio.Event()
         self.peers = Peers(self._life)
@@ -74,7 +78,8 @@ class Engine:
         Raises:
             TransportError: a listener's port is in use, or none could be opened.
         """
-        self.logs.open()
+        if self._keeps_log:
+            self.logs.open()
         try:
             await self._life.start()
         except BaseException:
@@ -108,7 +113,7 @@ class Engine:
             wireguard_public_key=encode_wireguard_key(identity.noise_public),
             multiaddrs=self._life.underlay.multiaddrs(identity.peer_id),
             version=__version__,
-            dir=str(self._directory),
+            dir=str(self._life.directory or ""),
             pid=os.getpid(),
         )
 

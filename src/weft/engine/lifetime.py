@@ -20,7 +20,7 @@ from pathlib import Path
 
 from weft.engine import dial
 from weft.engine.capture import Captures
-from weft.engine.config import Config, load_network_psk
+from weft.engine.config import Config
 from weft.engine.environment import allowed_offloads, fixed_pieces
 from weft.engine.events import Events
 from weft.engine.given import GivenInterface
@@ -38,11 +38,12 @@ from weft.errors import TransportError, UsageError, WeftError
 from weft.firewall.firewall import Firewall
 from weft.firewall.rules import encode_rule
 from weft.io.clock import monotonic_ns, random_bytes, wall_ns
+from weft.io.ephemeral import Ephemeral
 from weft.io.netlink import local_addresses
 from weft.io.store import State
 from weft.io.tun import Tun
 from weft.io.udp import UdpSocket
-from weft.noise.primitives import KEY_BYTES, StaticKey
+from weft.noise.primitives import StaticKey
 from weft.noise.tai64n import later_timestamp
 
 log = logging.getLogger("weft.engine")
@@ -62,7 +63,7 @@ class Lifetime:
 
     Attributes:
         config: what `weft.toml` said when it was read last.
-        directory: of the node.
+        directory: of the node; None if it keeps nothing.
         memory: what is remembered in it.
         identity: of the node.
         terms: what its peers are made with.
@@ -79,11 +80,11 @@ class Lifetime:
         session_restarts: how often it was.
     """
 
-    def __init__(self, directory: Path, config: Config, passed: Passed | None = None) -> None:
+    def __init__(self, home: Path | Ephemeral, config: Config, passed: Passed | None = None) -> None:
         """Take the directory and read it.
 
         Args:
-            directory: of the node.
+            home: the directory of the node, or what stands for it if the node keeps nothing.
             config: of `weft.toml`.
             passed: descriptors that the process was given.
 
@@ -91,11 +92,11 @@ class Lifetime:
             ConfigError: another daemon has it, or a file in it is wrong.
         """
         self.config = config
-        self.directory = directory
-        self.memory = Memory(directory, self._collect)
+        self.memory = Memory(home, self._collect)
+        self.directory = self.memory.directory
         self.identity = self.memory.identity
         try:
-            psk = load_network_psk(config, directory)
+            psk = self.memory.network_psk(config)
             rules = self.memory.rules()
         except BaseException:
             self.memory.close()
@@ -103,7 +104,7 @@ class Lifetime:
         self.terms = Terms(
             identity=self.identity,
             static=StaticKey(self.identity.noise_private),
-            network_psk=psk or bytes(KEY_BYTES),
+            network_psk=psk,
             keepalive_ns=config.peer.keepalive_s * 1_000_000_000,
             mtu=INTERFACE_MTU,
             accepts_unknown=config.peer.accept == "any",

@@ -9,12 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
+from weft.engine.config import Config, load_network_psk, network_psk
 from weft.errors import ConfigError, DecodeError
 from weft.firewall.rules import Rule, decode_rule
 from weft.identity import Identity
+from weft.io.ephemeral import Ephemeral
 from weft.io.store import State, Store
+from weft.noise.primitives import KEY_BYTES
 
 log = logging.getLogger("weft.engine")
 
@@ -26,26 +30,29 @@ FLOOR_AHEAD_S = 60
 
 
 class Memory:
-    """The directory of a node, locked for this process.
+    """The directory of a node, locked for this process; or what a node has that keeps nothing.
 
     Args:
-        directory: of the node.
+        home: the directory, or what stands for it.
         collect: makes the state that is to be remembered out of the one that was.
 
     Attributes:
+        directory: None for a node that has none.
         identity: the node's.
         state: as it was read or written last.
         changing: held by who changes what is remembered; never while waiting for the network.
     """
 
-    def __init__(self, directory: Path, collect: Callable[[State], State]) -> None:
+    def __init__(self, home: Path | Ephemeral, collect: Callable[[State], State]) -> None:
         """Take the directory and read it.
 
         Raises:
             ConfigError: another daemon has it, or a file in it is wrong.
         """
-        self._store = Store(directory)
-        self._lock = self._store.lock()
+        self._store = home if isinstance(home, Ephemeral) else Store(home)
+        self.directory = self._store.directory
+        self._held = ExitStack()
+        self._held.enter_context(self._store.lock())
         self._collect = collect
         self._changed = asyncio.Event()
         self._saving = asyncio.Lock()
@@ -54,7 +61,7 @@ class Memory:
             self.identity: Identity = self._store.load_key()
             self.state = self._store.load_state()
         except BaseException:
-            self._lock.close()
+            self.close()
             raise
 
     def rules(self) -> list[Rule]:
@@ -68,6 +75,18 @@ class Memory:
         except DecodeError as error:
             raise ConfigError(str(error), file=str(self._store.state_path), key="allow") from error
 
+    def network_psk(self, config: Config) -> bytes:
+        """The preshared key of the network, 32 bytes; zeros without a secret.
+
+        Raises:
+            ConfigError: the file that the configuration names can't be used.
+            UsageError: the secret of a node without files is too short.
+        """
+        if not isinstance(self._store, Ephemeral):
+            return load_network_psk(config, self._store.directory) or bytes(KEY_BYTES)
+        secret = self._store.network_secret
+        return network_psk(secret) if secret is not None else bytes(KEY_BYTES)
+
     @property
     def timestamp_floor(self) -> bytes:
         """The TAI64N that no handshake may carry again, 12 bytes."""
@@ -75,7 +94,7 @@ class Memory:
 
     def close(self) -> None:
         """Give the directory back."""
-        self._lock.close()
+        self._held.close()
 
     def handle_change(self) -> None:
         """Something is to be remembered; `keep` writes it soon."""

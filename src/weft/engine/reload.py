@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
-from weft.engine.config import Config, load_network_psk
+from weft.engine.config import Config
 from weft.engine.keys import BY_NAME, KEYS
 from weft.engine.lifetime import Lifetime
 from weft.engine.peer import Endpoint, Peer
@@ -23,7 +23,6 @@ from weft.engine.settings import Reloaded
 from weft.io.logs import set_level
 from weft.io.udp import UdpSocket
 from weft.multiaddr import Multiaddr
-from weft.noise.primitives import KEY_BYTES
 
 Prepare = Callable[[], tuple[Config, Callable[[], Awaitable[None]]]]
 
@@ -57,7 +56,7 @@ class Reloading:
 
     async def _take(self, config: Config, last: Callable[[], Awaitable[None]], must_open: Multiaddr | None) -> Reloaded:
         life, old = self._life, self._life.config
-        psk = load_network_psk(config, life.directory) or bytes(KEY_BYTES)
+        psk = life.memory.network_psk(config)
         async with life.opening, AsyncExitStack() as undo:
             prepared = life.underlay.prepare(config.listeners, config.peer.fwmark, must_open)
             undo.callback(prepared.abandon)

@@ -26,6 +26,7 @@ class Info(Struct, frozen=True, kw_only=True):
     """What another machine can dial: real addresses and ports, each with /p2p."""
     version: str
     dir: str
+    """Of key and state; empty for a node that keeps nothing."""
     pid: int
 
 

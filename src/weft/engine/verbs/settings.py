@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from weft.engine.config import FILE_NAME, Config, load_config
@@ -12,6 +13,7 @@ from weft.engine.effective import describe_config
 from weft.engine.lifetime import Lifetime
 from weft.engine.reload import Reloading
 from weft.engine.settings import ConfigStatus, Reloaded
+from weft.errors import UsageError
 from weft.io.durable import replace_file
 from weft.multiaddr import Multiaddr
 
@@ -23,12 +25,15 @@ class Settings:
 
     def __init__(self, life: Lifetime) -> None:
         self._life = life
-        self._path = life.directory / FILE_NAME
         self._reloading = Reloading(life)
 
     def show(self) -> ConfigStatus:
-        """What counts, key by key."""
-        return describe_config(self._life.config, self._path, self._reloading.waiting())
+        """What counts, key by key.
+
+        Raises:
+            UsageError: this node has no weft.toml; so do all verbs here.
+        """
+        return describe_config(self._life.config, self._file(), self._reloading.waiting())
 
     async def reload(self) -> Reloaded:
         """Read weft.toml anew.
@@ -40,7 +45,7 @@ class Settings:
         """
 
         def prepare() -> tuple[Config, Callable[[], Awaitable[None]]]:
-            return load_config(self._path), _nothing
+            return load_config(self._file()), _nothing
 
         return await self._reloading.take(prepare)
 
@@ -69,14 +74,20 @@ class Settings:
         """
 
         def prepare() -> tuple[Config, Callable[[], Awaitable[None]]]:
-            config, text = prepare_change(self._path, plan(load_config(self._path)))
+            file = self._file()
+            config, text = prepare_change(file, plan(load_config(file)))
 
             async def write() -> None:
-                await asyncio.to_thread(replace_file, self._path.resolve(), text.encode())
+                await asyncio.to_thread(replace_file, file.resolve(), text.encode())
 
             return config, write
 
         return await self._reloading.take(prepare, must_open)
+
+    def _file(self) -> Path:
+        if self._life.directory is None:
+            raise UsageError("this node keeps nothing, so there is no weft.toml; say what it needs when it is made")
+        return self._life.directory / FILE_NAME
 
 
 async def _nothing() -> None:
