@@ -20,6 +20,8 @@ from tests.system.waiting import until
 
 Role = Literal["weft", "stock"]
 
+KEEPALIVE_BYTES = 32
+
 WEFT_IP4, STOCK_IP4, STOCK_IP6 = "10.7.0.1", "10.7.0.2", "fd07::2"
 IFNAME = "weft0"
 
@@ -82,6 +84,15 @@ class Meeting:
         self.add_weft(calls=caller == "stock")
         self.add_stock(calls=caller == "weft")
 
+    def stop_keepalives(self) -> None:
+        """Let no keepalive of the node reach the device from now on.
+
+        One leaves whenever the node's network has changed, from where it was called last. A device that was told
+        another endpoint just before follows it back there, and what is asked at that endpoint is answered from it.
+        """
+        self.stock_host.nft("add table inet quiet; add chain inet quiet input { type filter hook input priority 0; }")
+        self.stock_host.nft(f"add rule inet quiet input udp sport {PORT} udp length {8 + KEEPALIVE_BYTES} drop")
+
     def secret(self, content: str) -> Path:
         """Put a preshared key into a file that only its owner may read."""
         path = self.node.directory / "stock.psk"
@@ -114,6 +125,11 @@ class Meeting:
     def handshakes(self, caller: Role) -> int:
         """How many handshakes one side has begun, as the stock device tells."""
         wording = {"weft": "Received handshake initiation", "stock": "Sending handshake initiation"}[caller]
+        return self.stock.process.output().count(wording)
+
+    def keepalives(self, sender: Role) -> int:
+        """How many keepalives one side has sent, as the stock device tells."""
+        wording = {"weft": "Receiving keepalive packet", "stock": "Sending keepalive packet"}[sender]
         return self.stock.process.output().count(wording)
 
     def counters_agree(self) -> bool:

@@ -35,6 +35,7 @@ def test_stock_device_changes_its_address_and_weft_follows(lab: Lab) -> None:
 
 def test_stock_device_changes_the_ip_version_and_weft_follows(lab: Lab) -> None:
     meeting = meet(lab, "IPv4", "stock")
+    meeting.stop_keepalives()
     meeting.stock.wg_set(
         "peer", meeting.node.info.wireguard_public_key, "endpoint", endpoint(meeting.cable.left, PORT, "IPv6")
     )
