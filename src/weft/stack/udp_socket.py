@@ -38,10 +38,11 @@ class UdpSocket(Socket):
         broadcast: whether it may send to broadcast addresses.
         rank: how particular it is; see `udp`.
         flow: of the last datagram sent.
+        queued_bytes: what waits to be received, `DATAGRAM_OVERHEAD_BYTES` for each datagram included.
     """
 
     __slots__ = (
-        "_failures", "_groups", "_is_closed", "_queue", "_queued_bytes", "_udp", "broadcast", "flow", "local", "rank",
+        "_failures", "_groups", "_is_closed", "_queue", "_udp", "broadcast", "flow", "local", "queued_bytes", "rank",
         "remote", "reuse",
     )  # fmt: skip
 
@@ -64,7 +65,7 @@ class UdpSocket(Socket):
         self.rank = _rank(local, remote)
         self._udp = udp
         self._queue: deque[tuple[bytes, Endpoint]] = deque()
-        self._queued_bytes = 0
+        self.queued_bytes = 0
         self._failures: deque[tuple[Failure, Endpoint]] = deque(maxlen=MAX_FAILURES)
         self._groups: set[bytes] = set()
         self._is_closed = False
@@ -93,7 +94,7 @@ class UdpSocket(Socket):
         if not self._queue:
             return None
         datagram = self._queue.popleft()
-        self._queued_bytes -= len(datagram[0]) + DATAGRAM_OVERHEAD_BYTES
+        self.queued_bytes -= len(datagram[0]) + DATAGRAM_OVERHEAD_BYTES
         return datagram
 
     def take_failure(self) -> tuple[Failure, Endpoint] | None:
@@ -146,10 +147,10 @@ class UdpSocket(Socket):
     def put(self, data: bytes, remote: Endpoint) -> bool:
         """Let a datagram wait for the user; returns whether there was room."""
         length = len(data) + DATAGRAM_OVERHEAD_BYTES
-        if self._queued_bytes + length > RECEIVE_QUEUE_BYTES:
+        if self.queued_bytes + length > RECEIVE_QUEUE_BYTES:
             return False
         self._queue.append((data, remote))
-        self._queued_bytes += length
+        self.queued_bytes += length
         self._notify()
         return True
 
