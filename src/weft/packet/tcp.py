@@ -49,7 +49,8 @@ URG: Final = 0x20
 ECE: Final = 0x40
 CWR: Final = 0x80
 
-_LAYOUT: Final = struct.Struct("!HHIIBBHHH")
+LAYOUT: Final = struct.Struct("!HHIIBBHHH")
+"""The fixed part: ports, sequence, acknowledgment, data offset, flags, window, checksum, urgent pointer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ def decode_tcp(buffer: Buffer, start: int = 0) -> TcpHeader:
     if len(buffer) - start < HEADER_BYTES:
         raise DecodeError(f"a TCP header of {HEADER_BYTES} bytes", offset=start)
     source_port, destination_port, sequence, acknowledgment, words, flags, window, _, urgent_pointer = (
-        _LAYOUT.unpack_from(buffer, start)
+        LAYOUT.unpack_from(buffer, start)
     )
     header_length = words >> 4 << 2
     if not HEADER_BYTES <= header_length <= len(buffer) - start:
@@ -122,7 +123,7 @@ def encode_tcp(header: TcpHeader) -> bytes:
     if not 0 <= header.reserved <= 0xF:
         raise UsageError("the reserved bits of a TCP header are 4")
     try:
-        fixed = _LAYOUT.pack(
+        fixed = LAYOUT.pack(
             header.source_port,
             header.destination_port,
             header.sequence,

@@ -1,0 +1,1 @@
+"""TCP: one idea a file, joined in `connection.py` (one connection) and `tcp.py` (all of a host)."""

@@ -1,0 +1,391 @@
+"""What a segment does to the connection that it is for.
+
+The order of the checks is that of the RFC: timestamp, sequence number, RST, SYN, acknowledgment, urgent pointer, data,
+FIN. A segment that fails one changes nothing; where it may come from somebody who has forgotten the connection, or from
+somebody who has nothing to do with it, the other side is asked by an acknowledgment (a challenge), which an attacker
+does not see.
+
+Source: RFC 9293 section 3.10.7; RFC 5961 sections 3 to 5 (challenges); RFC 7323 sections 3 to 5 (timestamps, PAWS).
+Not done here: segments without a connection, and those of listeners (tcp.py, listener.py).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from weft.packet.tcp import ACK, FIN, RST, SYN, URG
+from weft.stack.failure import Failure
+from weft.stack.icmp_error import PathError
+from weft.stack.tcp.connection import Connection
+from weft.stack.tcp.options import TIMESTAMPS_BYTES, Options
+from weft.stack.tcp.receiver import SHIFT
+from weft.stack.tcp.segment import Segment
+from weft.stack.tcp.sequence import MASK, unwrap
+from weft.stack.tcp.states import HANDSHAKE, RECEIVING, State, Step
+from weft.stack.tcp.timers import DELAYED_ACK_NS, FIN_WAIT_NS, MS, S, Timer
+
+DEFAULT_SEGMENT_V4: Final = 536
+DEFAULT_SEGMENT_V6: Final = 1220
+"""Of a peer that does not say how large segments may be (MUST-15)."""
+MIN_SEGMENT: Final = 48
+"""What a peer can make us use at least, so that it can't make us send headers only."""
+CHALLENGE_INTERVAL_NS: Final = 500 * MS
+"""Of one connection, so that nobody learns from a common limit what others do (RFC 5961 section 7, and its errata)."""
+RECENT_IS_OLD_NS: Final = 24 * 86400 * S
+"""A timestamp that nothing has renewed for so long says nothing any more (RFC 7323 section 5.5)."""
+_HALF: Final = 1 << 31
+
+
+def receive(connection: Connection, segment: Segment, now: int) -> None:
+    """Take a segment that is for a connection.
+
+    Args:
+        connection: not closed.
+        segment: its payload is copied.
+        now: monotonic ns.
+    """
+    if connection.state is State.SYN_SENT:
+        _receive_in_syn_sent(connection, segment, now)
+    else:
+        _receive_synchronized(connection, segment, now)
+
+
+def receive_error(connection: Connection, error: PathError, sequence: int, now: int) -> None:
+    """Take what an ICMP message says of a segment of ours, if that is on the way.
+
+    Args:
+        connection: not closed.
+        error: what became of the segment.
+        sequence: of the segment, 32 bits.
+        now: monotonic ns.
+    """
+    sender = connection.sender
+    at = unwrap(sequence, sender.una)
+    if not sender.una <= at < max(sender.highest, sender.una + 1):
+        connection.tcp.drops["tcp: error about nothing that is on the way"] += 1
+        return
+    if error.failure is Failure.TOO_LONG:
+        set_mtu(connection, connection.tcp.ip.mtu(connection.remote.address))
+    elif connection.state in HANDSHAKE:
+        # RFC 5461 section 4.1: nobody is served by waiting for an address where nobody is.
+        connection.end(error.failure)
+    else:
+        # MUST-56, and RFC 5927 section 6: what works may go on, whatever others say of it.
+        connection.soft = error.failure
+
+
+def set_mtu(connection: Connection, mtu: int) -> None:
+    """The path takes packets of another size."""
+    sender = connection.sender
+    before = sender.segment
+    connection.mtu = mtu
+    segment = min(connection.maximum, connection.largest_segment(mtu))
+    sender.set_segment(max(MIN_SEGMENT, segment - (0 if connection.offset is None else TIMESTAMPS_BYTES)))
+    if sender.segment < before and sender.in_flight and connection.state not in HANDSHAKE:
+        # RFC 1191 section 6.4: it is sent again at once, and is no sign of congestion.
+        sender.handle_too_big()
+        connection.queue_to_send()
+
+
+# The handshake.
+
+
+def agree(connection: Connection, segment: Segment, now: int) -> None:
+    """Take what the SYN of the other side says of itself."""
+    options = segment.options
+    receiver, sender = connection.receiver, connection.sender
+    receiver.next = receiver.edge = segment.sequence + 1
+    connection.told_to = receiver.next
+    apply_options(connection, options, now)
+    sender.set_window(segment.window)
+    connection.window_sequence = segment.sequence
+    connection.window_acknowledgment = sender.una
+
+
+def apply_options(connection: Connection, options: Options, now: int) -> None:
+    """Use what both sides can; those of a SYN."""
+    receiver, sender = connection.receiver, connection.sender
+    default = DEFAULT_SEGMENT_V4 if connection.remote.is_ipv4 else DEFAULT_SEGMENT_V6
+    connection.maximum = options.maximum_segment or default
+    receiver.shift = SHIFT if options.shift is not None else 0
+    connection.shift = options.shift or 0
+    sender.recovery.selective = options.sack_permitted
+    if options.timestamps is None:
+        connection.offset = None
+    else:
+        connection.recent, connection.recent_at = options.timestamps[0], now
+    set_mtu(connection, connection.mtu)
+    sender.cubic.handle_peer_known(sender.segment)
+
+
+def _receive_in_syn_sent(connection: Connection, segment: Segment, now: int) -> None:
+    sender, flags = connection.sender, segment.flags
+    if flags & ACK:
+        acknowledgment = unwrap(segment.acknowledgment, sender.una)
+        if not sender.una < acknowledgment <= sender.nxt:
+            if not flags & RST:
+                connection.tcp.refuse(connection.local, connection.remote, segment, now)
+            return
+    if flags & RST:
+        if flags & ACK:
+            connection.end(Failure.REFUSED)
+        return
+    if not flags & SYN:
+        return
+    agree(connection, segment, now)
+    if flags & ACK:
+        sender.handle_acknowledged(unwrap(segment.acknowledgment, sender.una), now, _echo_ns(connection, segment, now))
+        connection.timers.stop(Timer.RETRANSMIT)
+        connection.step(Step.RECEIVE_SYN_ACK)
+        establish(connection, now)
+        connection.owe_ack()
+        _take_text(connection, segment, segment.sequence + 1, now)
+    else:
+        # Both have begun at once.
+        connection.step(Step.RECEIVE_SYN)
+        connection.owes_syn = True
+        connection.queue_to_send()
+
+
+def establish(connection: Connection, now: int) -> None:
+    """The handshake is done."""
+    connection.is_established = True
+    connection.heard_at = now
+    if connection.sender.retries:
+        connection.sender.retries = 0
+        connection.sender.round_trip.handle_lost_syn()
+    if connection.sender.fin is not None:
+        connection.step(Step.CLOSE)
+    if connection.keepalive is not None:
+        connection.set_keepalive(connection.keepalive, now)
+    connection.queue_to_send()
+    if connection.listener is not None:
+        connection.listener.handle_established(connection)
+    connection.notify()
+
+
+# After the SYN of the other side.
+
+
+def _receive_synchronized(connection: Connection, segment: Segment, now: int) -> None:
+    receiver, flags = connection.receiver, segment.flags
+    start = unwrap(segment.sequence, receiver.next)
+    has_timestamps = connection.offset is not None and not flags & RST
+    if has_timestamps and not _is_recent(connection, segment, now):
+        connection.tcp.drops["tcp: old timestamp"] += 1
+        if segment.options.timestamps is not None:
+            connection.owe_ack()
+        return
+    if connection.state is State.SYN_RECEIVED and flags & SYN and start == receiver.next - 1:
+        if not flags & ACK:
+            connection.owes_syn = True
+            connection.queue_to_send()
+            return
+        # Both have begun at once, and this is the answer to our SYN.
+        segment, start = segment._replace(flags=flags & ~SYN), start + 1
+        flags = segment.flags
+    if not receiver.is_acceptable(start, segment.length):
+        connection.tcp.drops["tcp: outside of the window"] += 1
+        if flags & RST:
+            return
+        connection.owe_ack()
+        # A window that is closed takes no data, but what else is said counts (MUST-66).
+        if start != receiver.next or flags & SYN or receiver.edge > receiver.next:
+            return
+        segment = segment._replace(payload=segment.payload[:0], flags=flags & ~FIN)
+        flags = segment.flags
+    connection.heard_at = now
+    connection.unanswered = 0
+    if has_timestamps and start <= connection.told_to:
+        _note_timestamp(connection, segment, now)
+    if flags & RST:
+        _receive_reset(connection, start, now)
+        return
+    if flags & SYN:
+        challenge(connection, now)
+        return
+    if not flags & ACK or not _receive_acknowledgment(connection, segment, start, now):
+        return
+    if connection.is_closed:
+        return
+    if flags & URG and segment.urgent_pointer:
+        connection.urgent_until = max(connection.urgent_until, start + segment.urgent_pointer)
+        connection.notify()
+    _take_text(connection, segment, start, now)
+
+
+def _is_recent(connection: Connection, segment: Segment, now: int) -> bool:
+    """Whether a segment is newer than what it might be a copy of, by its timestamp."""
+    timestamps = segment.options.timestamps
+    if timestamps is None:
+        return False
+    is_older = (timestamps[0] - connection.recent) & MASK >= _HALF
+    return not is_older or now - connection.recent_at >= RECENT_IS_OLD_NS
+
+
+def _note_timestamp(connection: Connection, segment: Segment, now: int) -> None:
+    """Echo the timestamp of a segment that we have not acknowledged from now on."""
+    if segment.options.timestamps is not None:
+        connection.recent, connection.recent_at = segment.options.timestamps[0], now
+
+
+def _receive_reset(connection: Connection, start: int, now: int) -> None:
+    if start != connection.receiver.next:
+        challenge(connection, now)
+        return
+    if connection.state is State.SYN_RECEIVED:
+        connection.end(Failure.REFUSED)
+    elif connection.state in {State.CLOSING, State.LAST_ACK}:
+        connection.end(None)
+    else:
+        connection.end(Failure.RESET)
+
+
+def challenge(connection: Connection, now: int) -> None:
+    """Ask the other side whether it meant that: it answers if it has forgotten the connection."""
+    at = connection.challenged_at
+    if at is None or now - at >= CHALLENGE_INTERVAL_NS:
+        connection.challenged_at = now
+        connection.owe_ack()
+    else:
+        connection.tcp.drops["tcp: challenge rate"] += 1
+
+
+def _receive_acknowledgment(connection: Connection, segment: Segment, start: int, now: int) -> bool:
+    """Take what a segment acknowledges; whether what else it says counts."""
+    sender = connection.sender
+    acknowledgment = unwrap(segment.acknowledgment, sender.una)
+    if connection.state is State.SYN_RECEIVED:
+        if not sender.una < acknowledgment <= sender.highest:
+            connection.tcp.refuse(connection.local, connection.remote, segment, now)
+            return False
+        connection.step(Step.RECEIVE_ACK_OF_SYN)
+        establish(connection, now)
+        if connection.is_closed:
+            return False
+    elif not sender.una - sender.largest_window <= acknowledgment <= sender.highest:
+        challenge(connection, now)
+        return False
+    window = segment.window << connection.shift
+    is_duplicate = (
+        acknowledgment == sender.una
+        and sender.in_flight > 0
+        and not segment.payload
+        and not segment.flags & FIN
+        and window == sender.window
+    )
+    is_update = _take_window(connection, start, acknowledgment, window)
+    is_new = acknowledgment > sender.una
+    if is_new:
+        _advance(connection, acknowledgment, segment, now)
+    if is_new or is_duplicate or segment.options.blocks:
+        _look_for_losses(connection, segment, is_duplicate=is_duplicate)
+    if is_new or is_update or is_duplicate or sender.recovery.scoreboard:
+        connection.queue_to_send()
+    if sender.window == 0:
+        # MUST-37: as long as it answers, it only has no room.
+        sender.retries = 0
+    return not connection.is_closed
+
+
+def _take_window(connection: Connection, start: int, acknowledgment: int, window: int) -> bool:
+    """Take the window that a segment tells, if it is not an older one; whether that changed anything."""
+    newest = (connection.window_sequence, connection.window_acknowledgment)
+    if (start, acknowledgment) < newest or acknowledgment < connection.sender.una:
+        return False
+    connection.window_sequence, connection.window_acknowledgment = start, acknowledgment
+    sender = connection.sender
+    changed = acknowledgment + window != sender.una + sender.window
+    # It counts from what is acknowledged, which `una` will be in a moment.
+    sender.set_window(window)
+    if window:
+        connection.timers.stop(Timer.PERSIST)
+    return changed
+
+
+def _advance(connection: Connection, acknowledgment: int, segment: Segment, now: int) -> None:
+    """More of what was sent has arrived."""
+    sender = connection.sender
+    sender.handle_acknowledged(acknowledgment, now, _echo_ns(connection, segment, now))
+    connection.soft = None
+    if sender.in_flight:
+        connection.timers.start(Timer.RETRANSMIT, now + sender.round_trip.timeout_ns)
+        connection.tcp.arm(connection)
+    else:
+        connection.timers.stop(Timer.RETRANSMIT)
+    connection.notify()
+    if sender.fin is not None and acknowledgment > sender.fin:
+        connection.step(Step.RECEIVE_ACK_OF_FIN)
+        if connection.state is State.CLOSED:
+            connection.end(None)
+        elif connection.state is State.TIME_WAIT:
+            connection.tcp.begin_time_wait(connection, now)
+        elif connection.state is State.FIN_WAIT_2 and connection.has_released:
+            connection.timers.start(Timer.FIN_WAIT, now + FIN_WAIT_NS)
+            connection.tcp.arm(connection)
+
+
+def _look_for_losses(connection: Connection, segment: Segment, *, is_duplicate: bool) -> None:
+    sender = connection.sender
+    recovery = sender.recovery
+    if recovery.selective and segment.options.blocks:
+        blocks = ((unwrap(left, sender.una), unwrap(right, sender.una)) for left, right in segment.options.blocks)
+        recovery.note_blocks(blocks, sender.una, sender.highest)
+    if is_duplicate:
+        recovery.handle_duplicate()
+    sender.look_for_losses()
+
+
+def _echo_ns(connection: Connection, segment: Segment, now: int) -> int | None:
+    """What the round trip took by the timestamp that comes back; None if there is none."""
+    timestamps = segment.options.timestamps
+    if connection.offset is None or timestamps is None or not timestamps[1]:
+        return None
+    elapsed = (now // MS + connection.offset - timestamps[1]) & MASK
+    return elapsed * MS if elapsed < _HALF else None
+
+
+# Data and FIN.
+
+
+def _take_text(connection: Connection, segment: Segment, start: int, now: int) -> None:
+    """Take the data of a segment, and the FIN behind it."""
+    receiver, payload = connection.receiver, segment.payload
+    length = len(payload)
+    if not length and not segment.flags & FIN:
+        return
+    if connection.state not in RECEIVING:
+        # RFC 9293: it can't come; what is acknowledged already is acknowledged again.
+        connection.owe_ack()
+        return
+    if length:
+        if connection.has_released and start + length > receiver.next:
+            # RFC 9293 section 3.6.1: nobody takes it, which the other side should know.
+            connection.tcp.reset(connection, now)
+            connection.end(Failure.RESET)
+            return
+        before = receiver.next
+        in_order = receiver.receive(start, payload)
+        if receiver.next > before:
+            receiver.adapt(now, connection.sender.round_trip.smoothed_ns)
+            connection.notify()
+        _owe_for_data(connection, now, at_once=not in_order)
+    if segment.flags & FIN:
+        receiver.receive_fin(start + length)
+        connection.owe_ack()
+    if receiver.has_fin:
+        connection.owe_ack()
+        connection.step(Step.RECEIVE_FIN)
+        connection.notify()
+        if connection.state is State.TIME_WAIT:
+            connection.tcp.begin_time_wait(connection, now)
+
+
+def _owe_for_data(connection: Connection, now: int, *, at_once: bool) -> None:
+    """Acknowledge data: at once what is out of order or fills a hole, and every second segment; else a little later."""
+    receiver = connection.receiver
+    if at_once or receiver.has_holes or receiver.next - connection.told_to >= 2 * receiver.segment:
+        connection.owe_ack()
+    else:
+        connection.timers.start_if_stopped(Timer.ACKNOWLEDGE, now + DELAYED_ACK_NS)
+        connection.tcp.arm(connection)

@@ -1,0 +1,163 @@
+"""What leaves: the next packet of a connection, made when the host is asked for it.
+
+In this order: a SYN; a probe of a closed window; data and FIN, the lost before the new; a keepalive; an acknowledgment
+alone. All that leaves acknowledges, so that what is owed is paid with whatever goes first.
+
+Source: RFC 9293 sections 3.1, 3.8.6; RFC 7323 section 3.2; RFC 2018 section 4.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from weft.packet.checksum import Buffer
+from weft.packet.protocols import TCP
+from weft.packet.tcp import ACK, FIN, HEADER_BYTES, LAYOUT, PSH, SYN, URG
+from weft.stack.outgoing import Outgoing
+from weft.stack.tcp.connection import Connection
+from weft.stack.tcp.options import MAX_SACK_BLOCKS, Options, encode_options, encode_timestamps
+from weft.stack.tcp.receiver import SHIFT, UNSCALED_MAX
+from weft.stack.tcp.sender import MIN_SUPER_SEGMENT, Run
+from weft.stack.tcp.sequence import MASK
+from weft.stack.tcp.states import HANDSHAKE, SENDING, State
+from weft.stack.tcp.timers import MAX_PERSIST_NS, MIN_PERSIST_NS, MS, Timer
+
+MAX_URGENT: Final = 0xFFFF
+
+
+def next_packet(connection: Connection, now: int) -> Outgoing | None:
+    """The next packet that a connection has to send; None if there is none now.
+
+    Args:
+        connection: any.
+        now: monotonic ns.
+    """
+    if connection.state in HANDSHAKE:
+        if not connection.owes_syn:
+            return None
+        connection.owes_syn = False
+        return _syn(connection, now)
+    sender = connection.sender
+    options = _options(connection, now)
+    segment = sender.segment - len(options) + (0 if connection.offset is None else 12)
+    if connection.probe is not None:
+        (start, end), connection.probe = connection.probe, None
+        return _data(connection, Run(start, end, is_resent=True), segment, options, now)
+    if connection.state in SENDING:
+        run = sender.next_run(now, segment)
+        if run is not None:
+            return _data(connection, run, segment, options, now)
+        if sender.is_stuck:
+            wait = min(max(sender.round_trip.timeout_ns, MIN_PERSIST_NS), MAX_PERSIST_NS)
+            connection.timers.start_if_stopped(Timer.PERSIST, now + wait)
+            connection.tcp.arm(connection)
+    if connection.owes_probe:
+        connection.owes_probe = False
+        return _packet(connection, sender.nxt - 1, ACK, options, [], 0)
+    if connection.owes_ack:
+        return _packet(connection, sender.nxt, ACK, options, [], 0)
+    return None
+
+
+def _syn(connection: Connection, now: int) -> Outgoing:
+    """A SYN, with the acknowledgment of theirs if there was one."""
+    sender, receiver, tcp = connection.sender, connection.receiver, connection.tcp
+    is_answer = connection.state is State.SYN_RECEIVED
+    timestamp = None if connection.offset is None else (_clock(connection, now), connection.recent)
+    options = Options(
+        maximum_segment=connection.largest_segment(tcp.ip.mtu(connection.remote.address)),
+        shift=SHIFT if not is_answer or receiver.shift else None,
+        sack_permitted=not is_answer or sender.recovery.selective,
+        timestamps=timestamp,
+    )
+    sender.handle_syn_sent(now)
+    connection.timers.start(Timer.RETRANSMIT, now + sender.round_trip.timeout_ns)
+    tcp.arm(connection)
+    # The window of a SYN is never scaled.
+    window = min(receiver.offer, UNSCALED_MAX)
+    receiver.edge = max(receiver.edge, receiver.next + window)
+    connection.owes_ack = False
+    connection.told_to = receiver.next
+    flags = SYN | ACK if is_answer else SYN
+    acknowledgment = receiver.next if is_answer else 0
+    return _outgoing(connection, sender.una, acknowledgment, flags, window, 0, encode_options(options), [], 0)
+
+
+def _data(connection: Connection, run: Run, segment: int, options: bytes, now: int) -> Outgoing:
+    """The bytes of a run."""
+    sender = connection.sender
+    end = run.end
+    flags = ACK
+    if sender.fin is not None and end > sender.fin:
+        flags |= FIN
+        end = sender.fin
+    parts: list[Buffer] = list(sender.buffer.slices(run.start, end))
+    if end == sender.buffer.end and end > run.start:
+        flags |= PSH
+    connection.timers.start_if_stopped(Timer.RETRANSMIT, now + sender.round_trip.timeout_ns)
+    connection.timers.stop(Timer.PERSIST)
+    connection.tcp.arm(connection)
+    length = end - run.start
+    is_super = length > segment >= MIN_SUPER_SEGMENT
+    return _packet(connection, run.start, flags, options, parts, segment if is_super else 0)
+
+
+def _packet(
+    connection: Connection, sequence: int, flags: int, options: bytes, parts: list[Buffer], segment: int
+) -> Outgoing:
+    """A packet that acknowledges all that has come."""
+    receiver, sender = connection.receiver, connection.sender
+    connection.owes_ack = False
+    connection.told_to = receiver.next
+    connection.timers.stop(Timer.ACKNOWLEDGE)
+    urgent = sender.urgent - sequence
+    if urgent > 0 and not segment:
+        flags |= URG
+    window = receiver.window()
+    return _outgoing(connection, sequence, receiver.next, flags, window, urgent, options, parts, segment)
+
+
+def _outgoing(
+    connection: Connection,
+    sequence: int,
+    acknowledgment: int,
+    flags: int,
+    window: int,
+    urgent: int,
+    options: bytes,
+    parts: list[Buffer],
+    segment: int,
+) -> Outgoing:
+    local, remote = connection.local, connection.remote
+    header = LAYOUT.pack(
+        local.port,
+        remote.port,
+        sequence & MASK,
+        acknowledgment & MASK,
+        (HEADER_BYTES + len(options)) << 2,
+        flags,
+        window,
+        0,
+        min(max(urgent, 0), MAX_URGENT),
+    )
+    length = HEADER_BYTES + len(options) + sum(map(len, parts))
+    ip = connection.tcp.ip.header(local.address, remote.address, TCP, length)
+    return Outgoing([b"".join((ip, header, options)), *parts], segment, True)
+
+
+def _options(connection: Connection, now: int) -> bytes:
+    """The options of all but the SYN: timestamps, and what came behind holes."""
+    blocks = connection.receiver.blocks
+    if not blocks or not connection.sender.recovery.selective:
+        if connection.offset is None:
+            return b""
+        return encode_timestamps(_clock(connection, now), connection.recent)
+    timestamps = None if connection.offset is None else (_clock(connection, now), connection.recent)
+    told = blocks[: MAX_SACK_BLOCKS if timestamps is None else MAX_SACK_BLOCKS - 1]
+    wire = tuple((left & MASK, right & MASK) for left, right in told)
+    return encode_options(Options(blocks=wire, timestamps=timestamps))
+
+
+def _clock(connection: Connection, now: int) -> int:
+    """Our timestamp: milliseconds, and an offset that tells nobody how long we are up."""
+    return (now // MS + (connection.offset or 0)) & MASK

@@ -1,0 +1,242 @@
+"""The receiving half of a connection: data in order for the user, and what of the window is told.
+
+    next     the first byte that is missing
+    edge     the end of what was offered; it never moves back
+
+What comes behind a hole is kept, the first copy of each byte, as far as it was offered. The window grows with what the
+user takes in a round trip, twice that, so that a fast path is filled and a slow one does not hold memory; it is offered
+in steps of a segment at least (the silly window).
+
+Source: RFC 9293 sections 3.8.6.2.2, 3.10.7.4; RFC 2018 section 4 (which blocks are told); Linux, tcp_rcv_space_adjust
+(the idea of how the window grows).
+Not done here: when to acknowledge (connection.py).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import Final
+
+INITIAL_LIMIT: Final = 256 * 1024
+MAX_LIMIT: Final = 8 * 1024 * 1024
+SHIFT: Final = 8
+"""Of the window that we offer: enough for `MAX_LIMIT`."""
+UNSCALED_MAX: Final = 0xFFFF
+
+MAX_PIECES: Final = 1024
+"""Pieces behind holes; a super-segment is one. More are thrown away: they will come again."""
+TOLD_BLOCKS: Final = 4
+MIN_ROUND_TRIP_NS: Final = 1_000_000
+INITIAL_ROUND_TRIP_NS: Final = 100_000_000
+
+
+class Receiver:
+    """The receiving half.
+
+    Attributes:
+        next: see above.
+        edge: see above.
+        fin: the sequence number of the FIN; None before one came.
+        segment: bytes of a full segment of the other side, as far as is known.
+        limit: how much is kept for the user and offered, bytes.
+        shift: how far the window is shifted on the wire.
+        ready_bytes: what waits for the user.
+    """
+
+    __slots__ = (
+        "_blocks",
+        "_pieces",
+        "_ready",
+        "_starts",
+        "_taken",
+        "_watched_at",
+        "edge",
+        "fin",
+        "limit",
+        "next",
+        "ready_bytes",
+        "segment",
+        "shift",
+    )
+
+    def __init__(self, next_sequence: int, segment: int) -> None:
+        self.next = next_sequence
+        self.edge = next_sequence
+        self.fin: int | None = None
+        self.segment = segment
+        self.limit = INITIAL_LIMIT
+        self.shift = 0
+        self.ready_bytes = 0
+        self._ready: list[bytes] = []
+        self._starts: list[int] = []
+        self._pieces: list[bytes] = []
+        self._blocks: list[tuple[int, int]] = []
+        self._taken = 0
+        self._watched_at = 0
+
+    @property
+    def blocks(self) -> list[tuple[int, int]]:
+        """What has come behind holes, the newest first, as ranges of sequence numbers."""
+        return self._blocks
+
+    @property
+    def has_fin(self) -> bool:
+        """Whether all that the other side has to say has come."""
+        return self.fin is not None and self.next > self.fin
+
+    @property
+    def has_holes(self) -> bool:
+        """Whether something came behind what is missing."""
+        return bool(self._starts)
+
+    def is_acceptable(self, start: int, length: int) -> bool:
+        """Whether a segment has anything to do with the window (RFC 9293 section 3.10.7.4, table 6).
+
+        Args:
+            start: its first sequence number.
+            length: how many it occupies.
+        """
+        if not length:
+            return self.next <= start < self.edge or start == self.next
+        return start < self.edge and start + length > self.next
+
+    def receive(self, start: int, payload: memoryview) -> bool:
+        """Take what of the payload is new and was offered.
+
+        Args:
+            start: the sequence number of its first byte.
+            payload: of a segment; copied.
+
+        Returns:
+            Whether it came where it was expected, and left no hole.
+        """
+        end = min(start + len(payload), self.edge)
+        if self.fin is not None:
+            end = min(end, self.fin)
+        first = max(start, self.next)
+        if first >= end:
+            return False
+        is_expected = first == self.next and not self._starts
+        if is_expected:
+            self._append(bytes(payload[first - start : end - start]))
+        else:
+            self._keep(first, payload[first - start : end - start])
+            if first == self.next:
+                self._close_hole()
+        self._pass_fin()
+        return is_expected
+
+    def receive_fin(self, at: int) -> None:
+        """The other side says that it has no more than what is before this sequence number."""
+        if self.fin is None and self.next <= at <= self.edge:
+            self.fin = at
+        self._pass_fin()
+
+    def _pass_fin(self) -> None:
+        if self.fin == self.next:
+            self.next += 1
+            self.edge = max(self.edge, self.next)
+
+    def _append(self, data: bytes) -> None:
+        self._ready.append(data)
+        self.ready_bytes += len(data)
+        self.next += len(data)
+
+    def _keep(self, start: int, payload: memoryview) -> None:
+        """Keep what came behind a hole, or fills one, as far as it is not there yet."""
+        starts, pieces = self._starts, self._pieces
+        at, end, origin = start, start + len(payload), start
+        while at < end:
+            number = bisect_right(starts, at)
+            if number:
+                covered = starts[number - 1] + len(pieces[number - 1])
+                if covered > at:
+                    at = covered
+                    continue
+            stop = min(end, starts[number]) if number < len(starts) else end
+            if len(starts) >= MAX_PIECES and start > self.next:
+                return
+            starts.insert(number, at)
+            pieces.insert(number, bytes(payload[at - origin : stop - origin]))
+            at = stop
+        self._note_block(start, end)
+
+    def _note_block(self, start: int, end: int) -> None:
+        """Put the range around what came to the front of what is told."""
+        starts, pieces = self._starts, self._pieces
+        number = bisect_right(starts, start) - 1
+        left = right = number
+        while left and starts[left - 1] + len(pieces[left - 1]) == starts[left]:
+            left -= 1
+        while right + 1 < len(starts) and starts[right] + len(pieces[right]) == starts[right + 1]:
+            right += 1
+        block = starts[left], starts[right] + len(pieces[right])
+        others = [each for each in self._blocks if each[1] < block[0] or each[0] > block[1]]
+        self._blocks = [block, *others][:TOLD_BLOCKS]
+
+    def _close_hole(self) -> None:
+        """The first missing byte came: what follows without a hole is ready."""
+        starts, pieces = self._starts, self._pieces
+        number = 0
+        while number < len(starts) and starts[number] == self.next:
+            self._append(pieces[number])
+            number += 1
+        del starts[:number], pieces[:number]
+        self._blocks = [block for block in self._blocks if block[1] > self.next]
+
+    def take(self, limit: int | None) -> list[bytes]:
+        """Take data in order away.
+
+        Args:
+            limit: bytes at most; None for all.
+        """
+        ready = self._ready
+        if limit is None or self.ready_bytes <= limit:
+            self._ready, taken, size = [], ready, self.ready_bytes
+        else:
+            taken, size = [], 0
+            while size < limit:
+                chunk = ready[0]
+                room = limit - size
+                if len(chunk) > room:
+                    ready[0] = chunk[room:]
+                    chunk = chunk[:room]
+                else:
+                    del ready[0]
+                taken.append(chunk)
+                size += len(chunk)
+        self.ready_bytes -= size
+        self._taken += size
+        return taken
+
+    def adapt(self, now: int, round_trip_ns: int) -> None:
+        """Let the window grow with what the user takes; to be called when data came.
+
+        Args:
+            now: monotonic ns.
+            round_trip_ns: as far as is known, else 0.
+        """
+        if now - self._watched_at < max(MIN_ROUND_TRIP_NS, round_trip_ns or INITIAL_ROUND_TRIP_NS):
+            return
+        if self._watched_at and 2 * self._taken > self.limit:
+            self.limit = min(2 * self._taken, MAX_LIMIT)
+        self._watched_at = now
+        self._taken = 0
+
+    @property
+    def offer(self) -> int:
+        """What could be offered from `next` on, bytes."""
+        room = max(0, self.limit - self.ready_bytes)
+        return min(room, UNSCALED_MAX << self.shift)
+
+    def is_worth_telling(self) -> bool:
+        """Whether the window has opened so far that the other side should be told at once."""
+        grown = self.next + self.offer - self.edge
+        return grown >= max(2 * self.segment, self.edge - self.next) and self.fin is None
+
+    def window(self) -> int:
+        """What is offered with the segment that leaves now, as it is written into it."""
+        edge = self.next + self.offer
+        if edge - self.edge >= min(self.limit // 2, self.segment):
+            self.edge = edge
+        return min((self.edge - self.next) >> self.shift, UNSCALED_MAX)

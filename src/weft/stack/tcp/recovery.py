@@ -1,0 +1,194 @@
+"""What is lost, and what of it is to be sent again.
+
+| phase | begins | until |
+|---|---|---|
+| OPEN | | something counts as lost |
+| RECOVERY | the other side acknowledges the same three times, or has two segments more behind a hole | see below |
+| LOSS | the retransmission timer ended | see below |
+
+A phase ends when all is acknowledged that was sent before it began.
+
+The pipe is what is on the way by the best guess: what was sent and neither arrived nor counts as lost, and what of the
+lost was sent again. A peer without selective acknowledgments says only how many segments arrived behind the hole, which
+is NewReno: then the first segment counts as lost, and the next one after each partial acknowledgment.
+
+Source: RFC 6675; RFC 6582; RFC 5681 section 3.2; RFC 3042 (more may be sent before anything counts as lost).
+Not done here: how much may be on the way (congestion.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+from typing import Final
+
+from weft.stack.tcp.scoreboard import DUPLICATE_THRESHOLD, Scoreboard
+
+MAX_DUPLICATES: Final = 1 << 20
+
+
+class Phase(Enum):
+    """How the sender fares."""
+
+    OPEN = "open"
+    RECOVERY = "recovery"
+    LOSS = "loss"
+
+
+class Recovery:
+    """Losses of one connection; all numbers are sequence numbers.
+
+    Attributes:
+        phase: see the table.
+        selective: whether the other side tells what it has.
+        point: what was sent before the phase began ends there.
+        scoreboard: what the other side has of it.
+    """
+
+    __slots__ = (
+        "_duplicates",
+        "_has_rescued",
+        "_lost_below",
+        "_resent_to",
+        "phase",
+        "point",
+        "scoreboard",
+        "selective",
+    )
+
+    def __init__(self) -> None:
+        self.phase = Phase.OPEN
+        self.selective = False
+        self.point = 0
+        self.scoreboard = Scoreboard()
+        self._duplicates = 0
+        self._lost_below = 0
+        self._resent_to = 0
+        self._has_rescued = False
+
+    def is_quiet(self, una: int) -> bool:
+        """Whether nothing is missing, as far as is known.
+
+        Args:
+            una: the first byte that is not acknowledged.
+        """
+        return self.phase is Phase.OPEN and not self.scoreboard and self._lost_below <= una
+
+    def pipe(self, una: int, nxt: int, segment: int) -> int:
+        """Bytes that are on the way.
+
+        Args:
+            una: the first byte that is not acknowledged.
+            nxt: behind the last that was sent.
+            segment: bytes of a full segment.
+        """
+        if self.is_quiet(una):
+            return max(0, nxt - una - self._duplicates * segment)
+        lost, resent = max(self._lost_below, una), self._resent_to
+        pipe = self.scoreboard.missing(lost, nxt) + self.scoreboard.missing(una, min(resent, lost))
+        if resent > lost:
+            pipe += self.scoreboard.missing(lost, min(resent, nxt))
+        return max(0, pipe - self._duplicates * segment) if not self.selective else pipe
+
+    def note_blocks(self, blocks: Iterable[tuple[int, int]], una: int, nxt: int) -> bool:
+        """Take what the other side says it has; whether any of it was new.
+
+        Args:
+            blocks: left and right edges. Those outside of what is on the way say nothing, or that something came twice.
+            una: the first byte that is not acknowledged.
+            nxt: behind the last that was sent.
+        """
+        is_new = False
+        for left, right in blocks:
+            if una < left < right <= nxt:
+                is_new |= self.scoreboard.add(left, right)
+        return is_new
+
+    def handle_duplicate(self) -> None:
+        """An acknowledgment said nothing but that a segment has arrived behind a hole."""
+        if not self.selective and self._duplicates < MAX_DUPLICATES:
+            self._duplicates += 1
+
+    def detect(self, una: int, nxt: int, segment: int) -> bool:
+        """Look for losses; whether a phase of recovery begins with that."""
+        if self.selective:
+            self._lost_below = max(self._lost_below, self.scoreboard.lost_below(segment))
+            is_lost = self._lost_below > una
+        else:
+            is_lost = self._duplicates >= DUPLICATE_THRESHOLD
+        # What was sent before the last phase ended says nothing about the window that it left (RFC 6582 section 3.2).
+        if self.phase is not Phase.OPEN or not is_lost or una < self.point:
+            return False
+        self._begin(Phase.RECOVERY, una, nxt)
+        if not self.selective:
+            self._lost_below = una + segment
+        return True
+
+    def handle_acknowledged(self, una: int, acknowledged: int, segment: int) -> bool:
+        """More was acknowledged; whether that ends the phase.
+
+        Args:
+            una: the first byte that is not acknowledged now.
+            acknowledged: how many bytes were.
+            segment: bytes of a full segment.
+        """
+        if self.scoreboard.covers(una):
+            # It acknowledges less than what it said it had: it has thrown that away.
+            self.scoreboard.clear()
+        else:
+            self.scoreboard.advance(una)
+        self._resent_to = max(self._resent_to, una)
+        if self.phase is Phase.OPEN:
+            self._duplicates = 0
+            return False
+        if una >= self.point:
+            self.phase = Phase.OPEN
+            self._duplicates = 0
+            self._lost_below = una
+            return True
+        if not self.selective:
+            self._duplicates = max(0, self._duplicates - max(0, acknowledged // segment - 1))
+            if self.phase is Phase.RECOVERY:
+                self._lost_below = una + segment
+                self._resent_to = una
+        return False
+
+    def handle_timeout(self, una: int, nxt: int) -> None:
+        """The retransmission timer ended: all that was sent counts as lost."""
+        self._begin(Phase.LOSS, una, nxt)
+        self._lost_below = nxt
+        self._duplicates = 0
+
+    def handle_too_big(self, una: int, nxt: int) -> None:
+        """What is on the way does not arrive because it is too big for the path; that is no sign of congestion."""
+        self._lost_below = nxt
+        self._resent_to = una
+
+    def _begin(self, phase: Phase, una: int, nxt: int) -> None:
+        self.phase = phase
+        self.point = nxt
+        self._resent_to = una
+        self._has_rescued = False
+
+    def next_lost(self, una: int) -> tuple[int, int] | None:
+        """The first run of bytes that counts as lost and was not sent again; None if there is none."""
+        start = max(una, self._resent_to)
+        return self.scoreboard.gap(start, self._lost_below) if start < self._lost_below else None
+
+    def next_doubtful(self, una: int, segment: int) -> tuple[int, int] | None:
+        """A segment to send again for want of anything better: missing below what has arrived, but not lost yet."""
+        if self.phase is not Phase.RECOVERY or not self.scoreboard:
+            return None
+        gap = self.scoreboard.gap(max(una, self._resent_to), self.scoreboard.highest)
+        return (gap[0], min(gap[1], gap[0] + segment)) if gap is not None else None
+
+    def take_rescue(self, una: int, segment: int) -> tuple[int, int] | None:
+        """The last segment before `point`, once in a phase, so that the loss of a tail need not wait for the timer."""
+        if self.phase is not Phase.RECOVERY or not self.selective or self._has_rescued:
+            return None
+        self._has_rescued = True
+        return self.scoreboard.gap(max(una, self.point - segment), self.point)
+
+    def handle_resent(self, end: int) -> None:
+        """Bytes up to there were sent again."""
+        self._resent_to = max(self._resent_to, end)

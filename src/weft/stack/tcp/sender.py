@@ -1,0 +1,320 @@
+"""The sending half of a connection: what may leave now, and what an acknowledgment means.
+
+The sequence space is that of the RFC: the SYN, then the data, then the FIN, which is the byte at `fin`. A run is what
+leaves as one packet: many segments, as far as both windows allow.
+
+    una      the first byte that is not acknowledged
+    nxt      behind the last byte that was sent, but for probes of a closed window
+    highest  behind the last byte that was ever sent
+    edge     una + window, the end of what the other side takes
+
+Small segments wait (Nagle) unless the user wants none of that, and a window of less than a segment is not worth one
+(the silly window), but for half the largest window there ever was, or when nothing else can happen.
+
+Source: RFC 9293 sections 3.7.4, 3.8.6; RFC 1122 section 4.2.3.4.
+Not done here: headers (departure.py), what is lost (recovery.py), how much may be on the way (congestion.py).
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from weft.stack.tcp.congestion import Cubic
+from weft.stack.tcp.recovery import Phase, Recovery
+from weft.stack.tcp.round_trip import RoundTrip
+from weft.stack.tcp.send_buffer import SendBuffer
+
+MAX_SUPER_BYTES: Final = 64_000
+"""A super-packet with its headers, so that it fits a burst (wire.md section 4)."""
+MAX_HEADERS: Final = 40 + 60
+MIN_SUPER_SEGMENT: Final = 256
+"""Smaller ones are not taken for those of a super-packet (wire.md section 4)."""
+
+TIMED_RUNS: Final = 64
+"""Runs on the way whose time of sending is kept."""
+
+
+class Run(NamedTuple):
+    """Bytes that leave as one packet."""
+
+    start: int
+    end: int
+    """With the FIN, if that is in it."""
+    is_resent: bool
+
+
+class Sender:
+    """The sending half.
+
+    Attributes:
+        una: see above.
+        nxt: see above.
+        highest: see above.
+        window: what the other side takes from `una` on, bytes.
+        largest_window: the largest there ever was.
+        segment: payload bytes of a full segment.
+        buffer: the data.
+        fin: the sequence number of the FIN; None while the user may write more.
+        no_delay: small segments leave at once.
+        urgent: behind the last urgent byte; 0 if there never was one.
+        cubic: the congestion window.
+        round_trip: the estimate of the round trip.
+        recovery: losses.
+        retries: time-outs in a row.
+    """
+
+    __slots__ = (
+        "_is_limited",
+        "_resent_below",
+        "_sent_at",
+        "_timed",
+        "buffer",
+        "cubic",
+        "fin",
+        "highest",
+        "largest_window",
+        "no_delay",
+        "nxt",
+        "recovery",
+        "retries",
+        "round_trip",
+        "segment",
+        "una",
+        "urgent",
+        "window",
+    )
+
+    def __init__(self, initial_sequence: int, segment: int) -> None:
+        self.una = self.nxt = self.highest = initial_sequence
+        self.window = self.largest_window = 0
+        self.segment = segment
+        self.buffer = SendBuffer(initial_sequence + 1)
+        self.fin: int | None = None
+        self.no_delay = False
+        self.urgent = 0
+        self.cubic = Cubic(segment)
+        self.round_trip = RoundTrip()
+        self.recovery = Recovery()
+        self.retries = 0
+        self._timed: list[tuple[int, int]] = []
+        self._resent_below = 0
+        self._sent_at = 0
+        self._is_limited = False
+
+    @property
+    def end(self) -> int:
+        """Behind all that is to be sent, with the FIN."""
+        return self.buffer.end if self.fin is None else self.fin + 1
+
+    @property
+    def in_flight(self) -> int:
+        """Bytes that were sent and are not acknowledged."""
+        return self.nxt - self.una
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that were never sent."""
+        return max(0, self.buffer.end - max(self.nxt, self.buffer.start))
+
+    def set_segment(self, segment: int) -> None:
+        """Full segments have another size from now on."""
+        if segment != self.segment:
+            self.segment = segment
+            self.cubic.handle_segment_changed(segment)
+
+    def set_window(self, window: int) -> None:
+        """The other side said how much it takes from `una` on."""
+        self.window = window
+        self.largest_window = max(self.largest_window, window)
+
+    def close(self) -> None:
+        """The user has no more to send."""
+        if self.fin is None:
+            self.fin = self.buffer.end
+
+    # What may leave.
+
+    def next_run(self, now: int, segment: int) -> Run | None:
+        """What may leave now; it counts as sent.
+
+        Args:
+            now: monotonic ns.
+            segment: payload bytes of a full segment with the options of now.
+        """
+        recovery, nxt = self.recovery, self.nxt
+        room = self.cubic.window - recovery.pipe(self.una, nxt, self.segment)
+        if recovery.is_quiet(self.una):
+            return self._next_new(now, room, segment)
+        lost = recovery.next_lost(self.una)
+        # The first one goes whatever is on the way: it is what everything waits for.
+        if lost is not None and (room >= self.segment or lost[0] == self.una):
+            return self._resend(lost, max(room, segment), segment)
+        if lost is not None or room < self.segment:
+            return None
+        run = self._next_new(now, room, segment)
+        if run is not None:
+            return run
+        doubtful = recovery.next_doubtful(self.una, segment)
+        if doubtful is not None:
+            return self._resend(doubtful, segment, segment)
+        rescue = recovery.take_rescue(self.una, segment)
+        if rescue is not None:
+            self._resent_below = max(self._resent_below, rescue[1])
+            return Run(*rescue, is_resent=True)
+        return None
+
+    def _resend(self, gap: tuple[int, int], room: int, segment: int) -> Run:
+        start, end = gap
+        most = min(room, _longest(segment))
+        if end - start > most:
+            end = start + max(segment, most - most % segment)
+        self.recovery.handle_resent(end)
+        self._resent_below = max(self._resent_below, end)
+        return Run(start, end, is_resent=True)
+
+    def _next_new(self, now: int, room: int, segment: int) -> Run | None:
+        """The next bytes that were never sent."""
+        start, end = self.nxt, self.end
+        pending = end - start
+        if pending <= 0:
+            return None
+        by_window = self.una + self.window - start
+        usable = min(by_window, room)
+        longest = _longest(segment)
+        self._is_limited = room < min(pending, by_window)
+        length = min(pending, usable, longest)
+        if length < pending:
+            if length < segment:
+                if not (by_window <= room and length > 0 and 2 * length >= self.largest_window):
+                    return None
+            else:
+                if self._is_worth_waiting(length, pending, longest):
+                    return None
+                length -= length % segment
+        elif length % segment and self._is_held_back(length, segment):
+            length -= length % segment
+            if not length:
+                return None
+        if start == self.una and now - self._sent_at > self.round_trip.timeout_ns and self._sent_at:
+            self.cubic.handle_idle()
+        self._handle_sent(start + length, now)
+        return Run(start, start + length, is_resent=False)
+
+    def _handle_sent(self, end: int, now: int) -> None:
+        """Bytes up to there leave for the first time."""
+        self.nxt = end
+        self.highest = max(self.highest, end)
+        self._sent_at = now
+        if len(self._timed) < TIMED_RUNS:
+            self._timed.append((end, now))
+
+    def handle_syn_sent(self, now: int) -> None:
+        """The SYN leaves, perhaps again."""
+        end = self.una + 1
+        if self.nxt < end:
+            self._handle_sent(end, now)
+        else:
+            self._resent_below = end
+
+    def handle_syn_lost(self) -> None:
+        """The SYN is to leave again, because nothing came back."""
+        self.retries += 1
+        self.round_trip.back_off()
+        # RFC 5681 section 3.1: the path is not one for a large first window.
+        self.cubic.window = self.segment
+
+    def _is_worth_waiting(self, length: int, pending: int, longest: int) -> bool:
+        """Whether the next acknowledgment, which will come, lets a longer run leave: one costs as much as the other."""
+        return self.nxt > self.una and length < min(longest, pending, min(self.cubic.window, self.window) // 3)
+
+    def _is_held_back(self, length: int, segment: int) -> bool:
+        """Whether the last, small segment waits for the acknowledgment of what is on the way (Nagle)."""
+        is_last = self.fin is not None
+        return not self.no_delay and not is_last and (self.nxt > self.una or length > segment)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether something waits for a window that only the other side can open, and nothing will tell of that."""
+        return self.nxt == self.una and self.nxt < self.end
+
+    def probe(self, now: int) -> Run:
+        """What to send when the persist timer ends: what the window takes, or one byte more than that."""
+        start = self.una
+        length = max(1, min(self.window, self.segment, self.end - start))
+        end = start + length
+        self._sent_at = now
+        self._resent_below = max(self._resent_below, end)
+        self.highest = max(self.highest, end)
+        if self.window >= length:
+            self.nxt = max(self.nxt, end)
+        return Run(start, end, is_resent=True)
+
+    # What comes back.
+
+    def handle_acknowledged(self, acknowledgment: int, now: int, echo_ns: int | None) -> int:
+        """All bytes before `acknowledgment` have arrived.
+
+        Args:
+            acknowledgment: above `una`, and not above what was ever sent.
+            now: monotonic ns.
+            echo_ns: what the round trip took by the timestamps; None without.
+
+        Returns:
+            How many bytes that are.
+        """
+        acknowledged = acknowledgment - self.una
+        recovery, cubic = self.recovery, self.cubic
+        self._measure(acknowledgment, now, echo_ns)
+        self.una = acknowledgment
+        self.nxt = max(self.nxt, acknowledgment)
+        self.retries = 0
+        self.buffer.release(acknowledgment)
+        was = recovery.phase
+        has_ended = recovery.handle_acknowledged(acknowledgment, acknowledged, self.segment)
+        if was is not Phase.RECOVERY and (self._is_limited or was is Phase.LOSS):
+            cubic.handle_acknowledged(acknowledged, now, self.round_trip.smoothed_ns)
+        elif has_ended:
+            # What was held back must not leave all at once (RFC 6582 section 3.2, step 3).
+            cubic.window = min(cubic.threshold, max(self.nxt - acknowledgment, self.segment) + self.segment)
+        return acknowledged
+
+    def _measure(self, acknowledgment: int, now: int, echo_ns: int | None) -> None:
+        """Measure the round trip, of the last run that is all acknowledged."""
+        timed = self._timed
+        done = 0
+        while done < len(timed) and timed[done][0] <= acknowledgment:
+            done += 1
+        if done:
+            end, at = timed[done - 1]
+            del timed[:done]
+            if end > self._resent_below:
+                self.round_trip.measure(now - at)
+                return
+        if echo_ns is not None:
+            self.round_trip.measure(echo_ns)
+
+    def look_for_losses(self) -> bool:
+        """After an acknowledgment: whether a loss came to light with it."""
+        if not self.recovery.detect(self.una, self.nxt, self.segment):
+            return False
+        self.cubic.handle_loss(self.in_flight)
+        return True
+
+    def handle_timeout(self) -> None:
+        """The retransmission timer ended."""
+        self.cubic.handle_timeout(self.in_flight, is_first=self.retries == 0)
+        self.recovery.handle_timeout(self.una, self.nxt)
+        self.round_trip.back_off()
+        self.retries += 1
+
+    def handle_too_big(self) -> None:
+        """The path does not take segments as large as the first one was."""
+        self.recovery.handle_too_big(self.una, self.nxt)
+
+
+def _longest(segment: int) -> int:
+    """The payload of the longest run, bytes."""
+    most = MAX_SUPER_BYTES - MAX_HEADERS
+    if segment < MIN_SUPER_SEGMENT or segment > most:
+        return segment
+    return most - most % segment

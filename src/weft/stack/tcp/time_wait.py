@@ -1,0 +1,65 @@
+"""Connections that are over, until what is left of them on the way has gone.
+
+Only what is needed to answer is kept, for they may be many: the last FIN is acknowledged again, and a SYN that is
+surely a new one may take the place.
+
+Source: RFC 9293 sections 3.6.1 (MUST-13, MAY-2), 3.10.7.4; RFC 6191 (by timestamps); RFC 1337 (a reset ends nothing).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from weft.packet.tcp import ACK, RST, SYN
+from weft.stack.endpoint import Endpoint
+from weft.stack.tcp.segment import Segment
+from weft.stack.tcp.sequence import MASK, unwrap
+
+DURATION_NS: Final = 60_000_000_000
+"""Twice the lifetime of a segment, which is 30 s here as it is in Linux."""
+MOST: Final = 16_384
+"""The oldest make room for new ones."""
+_HALF: Final = 1 << 31
+
+
+class TimeWait:
+    """One of them.
+
+    Attributes:
+        local: our end.
+        remote: the other end.
+        next_sent: the sequence number behind our FIN.
+        next_expected: the one behind theirs.
+        recent: their last timestamp; None without timestamps.
+        offset: of our timestamps; None without.
+        until: when it is forgotten.
+    """
+
+    __slots__ = ("local", "next_expected", "next_sent", "offset", "recent", "remote", "until")
+
+    def __init__(
+        self,
+        local: Endpoint,
+        remote: Endpoint,
+        next_sent: int,
+        next_expected: int,
+        recent: int | None,
+        offset: int | None,
+        until: int,
+    ) -> None:
+        self.local = local
+        self.remote = remote
+        self.next_sent = next_sent
+        self.next_expected = next_expected
+        self.recent = recent
+        self.offset = offset
+        self.until = until
+
+    def is_reopened_by(self, segment: Segment) -> bool:
+        """Whether a segment is the SYN of a new connection, and no old one."""
+        if not segment.flags & SYN or segment.flags & (ACK | RST):
+            return False
+        timestamps = segment.options.timestamps
+        if self.recent is not None and timestamps is not None and timestamps[0] != self.recent:
+            return (timestamps[0] - self.recent) & MASK < _HALF
+        return unwrap(segment.sequence, self.next_expected) > self.next_expected
