@@ -8,10 +8,13 @@ Nothing answers: a malformed packet; an ICMP error or redirect; a fragment other
 destination is multicast or broadcast; a packet whose source is not one host (unspecified, multicast, in IPv4 also 0/8,
 127/8 and 240/4 with the limited broadcast).
 
+A parameter problem may answer what the others may not: a packet whose extension headers can't be walked, for that may
+be the problem, and for one of them a packet to many.
+
 An error quotes the original from its IP header on: up to 1280 bytes of IPv6 packet or 576 bytes of IPv4 packet in all.
 
-Source: RFC 4443 section 2.4 and sections 3.1 to 4.2; RFC 1812 sections 4.3.2.3 to 4.3.2.8; RFC 1122 section 3.2.2; RFC
-1191 section 4; RFC 9293 section 3.10.7.1 (resets).
+Source: RFC 4443 section 2.4 and sections 3.1 to 4.2; RFC 8200 sections 4.2 and 4.5; RFC 1812 sections 4.3.2.3 to
+4.3.2.8; RFC 1122 section 3.2.2; RFC 1191 section 4; RFC 9293 section 3.10.7.1 (resets).
 Not done here: limiting the rate of answers (the callers', RFC 4443 section 2.4 (f)); telling the broadcast address of
 an IPv4 subnet, whose prefix is not known here. Too Big is not sent for multicast packets, though RFC 4443 allows that.
 """
@@ -72,16 +75,56 @@ def destination_unreachable(original: Buffer, reason: Unreachable, source: bytes
     return _error_v4(original, icmp.IcmpHeader(icmp.DESTINATION_UNREACHABLE, code_v4), source)
 
 
-def time_exceeded(original: Buffer, source: bytes) -> bytes | None:
-    """ICMP or ICMPv6 Time Exceeded, code 0: the hop limit of the original ran out.
+def time_exceeded(original: Buffer, source: bytes, *, in_reassembly: bool = False) -> bytes | None:
+    """ICMP or ICMPv6 Time Exceeded: the hop limit of the original ran out, or the time for its other fragments did.
+
+    Args:
+        original: the whole packet; the first fragment, of those that were waited for.
+        source: address that the answer comes from, of the original's IP version.
+        in_reassembly: whether fragments were waited for.
+    """
+    # The codes of both versions are the same.
+    code = icmpv6.REASSEMBLY_TIME_EXCEEDED if in_reassembly else 0
+    if _is_ipv6(original):
+        return _error_v6(original, icmpv6.Icmpv6Header(icmpv6.TIME_EXCEEDED, code), source)
+    return _error_v4(original, icmp.IcmpHeader(icmp.TIME_EXCEEDED, code), source)
+
+
+def unknown_protocol(original: Buffer, pointer: int, source: bytes) -> bytes | None:
+    """ICMPv6 Parameter Problem, or ICMP Protocol Unreachable: the host does not know what the original carries.
 
     Args:
         original: the whole packet.
+        pointer: offset of the field that says what it carries.
         source: address that the answer comes from, of the original's IP version.
     """
     if _is_ipv6(original):
-        return _error_v6(original, icmpv6.Icmpv6Header(icmpv6.TIME_EXCEEDED, 0), source)
-    return _error_v4(original, icmp.IcmpHeader(icmp.TIME_EXCEEDED, 0), source)
+        return parameter_problem(original, icmpv6.UNRECOGNIZED_NEXT_HEADER, pointer, source)
+    return _error_v4(original, icmp.IcmpHeader(icmp.DESTINATION_UNREACHABLE, icmp.PROTOCOL_UNREACHABLE), source)
+
+
+def parameter_problem(
+    original: Buffer, code: int, pointer: int, source: bytes, *, to_many: bool = False
+) -> bytes | None:
+    """ICMPv6 Parameter Problem: a header of the original can't be processed.
+
+    Args:
+        original: the whole packet, of IPv6.
+        code: what the problem is.
+        pointer: offset of the field that is the problem.
+        source: address that the answer comes from.
+        to_many: whether the problem is told even if the original went to a multicast group.
+    """
+    origin, destination = addresses(original)
+    if not is_one_host(origin) or not (to_many or is_one_host(destination)):
+        return None
+    try:
+        if _is_icmp_error(original, decode_upper_layer(original)):
+            return None
+    except DecodeError:
+        pass  # Its headers may well be the problem.
+    message = icmpv6.encode_icmpv6(icmpv6.Icmpv6Header(icmpv6.PARAMETER_PROBLEM, code, pointer))
+    return encode_packet(source, origin, protocols.ICMPV6, message + bytes(original[:_IPV6_QUOTE_MAX_BYTES]))
 
 
 def echo_reply(request: Buffer) -> bytes | None:

@@ -24,14 +24,12 @@ from typing import Final, NamedTuple, Protocol
 from weft.packet import ipv4, ipv6
 from weft.packet.checksum import verify, verify_ipv4_header
 from weft.packet.ip import is_one_host
-from weft.packet.protocols import ICMP, ICMPV6, TCP, UDP
+from weft.packet.protocols import ICMP, ICMPV6, NO_NEXT_HEADER, TCP, UDP
 from weft.stack.addresses import LOOPBACK_V6, is_loopback
-from weft.stack.extensions import Problem, walk
+from weft.stack.extensions import Chain, Problem, walk
 from weft.stack.icmp import Icmp
 from weft.stack.ip import Ip
-
-LEAST_BYTES: Final = {TCP: 20, UDP: 8, ICMP: 8, ICMPV6: 8}
-"""What a message of a transport has at least."""
+from weft.stack.reassembly import LEAST_BYTES, Reassembly
 
 _V4: Final = Struct("!2xH2xH1xB2x4s4s")
 _V6: Final = Struct("!4xHBx16s16s")
@@ -77,6 +75,7 @@ class Arrivals:
         self._icmp = icmp
         self._drops = ip.drops
         self._own = ip.addresses.own
+        self._reassembly = Reassembly(ip.drops)
         self._tcp_receive = tcp.receive
         self._transports: dict[int, dict[int, Transport]] = {
             4: {TCP: tcp, UDP: udp, ICMP: icmp},
@@ -130,6 +129,15 @@ class Arrivals:
         """Take a packet that the host has sent to itself; see `receive`."""
         self._receive(packet, now, segment, is_partial=is_partial, is_looped=True)
 
+    def handle_timer(self, now: int) -> None:
+        """Give up fragments whose others do not come."""
+        for quote in self._reassembly.expire(now):
+            self._icmp.tell_expired(quote, now)
+
+    def next_timer(self) -> int | None:
+        """When `handle_timer` next has something to do, monotonic ns."""
+        return self._reassembly.next_timer()
+
     def _receive(self, packet: memoryview, now: int, segment: int, *, is_partial: bool, is_looped: bool) -> None:
         version = packet[0] >> 4 if len(packet) else 0
         if version == 6 and len(packet) >= ipv6.HEADER_BYTES:
@@ -181,19 +189,28 @@ class Arrivals:
             self._drops["ip: source route"] += 1
             return
         if _U16.unpack_from(packet, ipv4.FLAGS_AND_FRAGMENT)[0] & _FRAGMENT_BITS:
-            self._drops["ip: fragment"] += 1
-            return
+            rebuilt = self._reassembly.receive_v4(packet, way.source, way.destination, way.now)
+            if rebuilt is None:
+                return
+            packet, way = memoryview(rebuilt), way._replace(segment=0, is_partial=False)
         self._deliver(packet, packet[ipv4.PROTOCOL], ipv4.PROTOCOL, start, way)
 
     def _receive_v6(self, packet: memoryview, way: Way) -> None:
         chain = walk(packet)
+        if isinstance(chain, Chain) and chain.is_fragment:
+            rebuilt = self._reassembly.receive_v6(packet, chain, way.source, way.destination, way.now)
+            if rebuilt is None:
+                return
+            if isinstance(rebuilt, Problem):
+                chain = rebuilt
+            else:
+                packet, way = memoryview(rebuilt), way._replace(segment=0, is_partial=False)
+                chain = walk(packet)
         if isinstance(chain, Problem):
             self._drops[chain.reason] += 1
-            return
-        if chain.is_fragment:
-            self._drops["ip: fragment"] += 1
-            return
-        self._deliver(packet, chain.protocol, chain.field, chain.start, way)
+            self._icmp.refuse_header(packet, chain, way.now)
+        else:
+            self._deliver(packet, chain.protocol, chain.field, chain.start, way)
 
     def _deliver(self, packet: memoryview, protocol: int, field: int, start: int, way: Way) -> None:
         """Give a whole packet to its transport."""
@@ -201,6 +218,8 @@ class Arrivals:
         transport = self._transports[len(source)].get(protocol)
         if transport is None:
             self._drops["ip: unknown protocol"] += 1
+            if protocol != NO_NEXT_HEADER or len(source) == 4:
+                self._icmp.refuse_protocol(packet, field, now)
             return
         if protocol == TCP and not self._ip.addresses.is_local(destination):
             self._drops["tcp: to many"] += 1

@@ -30,9 +30,11 @@ from weft.packet import ipv6
 from weft.packet.icmpv6 import (
     ERRONEOUS_HEADER_FIELD,
     INCOMPLETE_HEADER_CHAIN,
+    UNRECOGNIZED_NEXT_HEADER,
     UNRECOGNIZED_OPTION,
 )
 
+_WALKED: Final = frozenset({ipv6.HOP_BY_HOP, ipv6.ROUTING, ipv6.FRAGMENT, ipv6.DESTINATION_OPTIONS})
 _PAD1: Final = 0
 _PADN: Final = 1
 _FRAGMENT: Final = Struct("!BxHI")
@@ -65,18 +67,41 @@ class Problem(NamedTuple):
     """Whether the sender is told even if the destination is multicast."""
 
 
+_CUT_OFF: Final = Problem("ip: cut off extension header")
+INCOMPLETE: Final = Problem("ip: incomplete first fragment", INCOMPLETE_HEADER_CHAIN)
+
+
 def walk(packet: memoryview) -> Chain | Problem:
-    """Walk along the extension headers.
+    """Walk along the extension headers up to the transport header, or to the fragment header.
 
     Args:
         packet: an IPv6 packet that ends where its header says.
     """
-    protocol, field, at, end = packet[ipv6.NEXT_HEADER], ipv6.NEXT_HEADER, ipv6.HEADER_BYTES, len(packet)
+    return _walk(packet, Chain(packet[ipv6.NEXT_HEADER], ipv6.NEXT_HEADER, ipv6.HEADER_BYTES))
+
+
+def walk_on(packet: memoryview, chain: Chain) -> Chain | Problem:
+    """Walk along the extension headers behind the fragment header of a first fragment.
+
+    Args:
+        packet: as for `walk`.
+        chain: what that returned.
+    """
+    ending = _walk(packet, chain)
+    if ending is _CUT_OFF:
+        return INCOMPLETE
+    if isinstance(ending, Chain) and ending.is_fragment:
+        return Problem("ip: two fragment headers")
+    return ending
+
+
+def _walk(packet: memoryview, begin: Chain) -> Chain | Problem:
+    protocol, field, at, end = begin.protocol, begin.field, begin.start, len(packet)
     for _ in range(ipv6.EXTENSION_HEADERS_MAX + 1):
         if protocol not in _WALKED:
             return Chain(protocol, field, at)
         if end - at < 8:
-            return Problem("ip: cut off extension header", INCOMPLETE_HEADER_CHAIN)
+            return _CUT_OFF
         if protocol == ipv6.FRAGMENT:
             chain = _fragment(packet, at)
             if chain.is_fragment:
@@ -85,15 +110,12 @@ def walk(packet: memoryview) -> Chain | Problem:
             continue
         length = (packet[at + 1] + 1) * 8
         if at + length > end:
-            return Problem("ip: cut off extension header", INCOMPLETE_HEADER_CHAIN)
+            return _CUT_OFF
         problem = _fault(packet, protocol, field, at, length)
         if problem is not None:
             return problem
         protocol, field, at = packet[at], at, at + length
     return Problem("ip: too many extension headers")
-
-
-_WALKED: Final = frozenset({ipv6.HOP_BY_HOP, ipv6.ROUTING, ipv6.FRAGMENT, ipv6.DESTINATION_OPTIONS})
 
 
 def _fragment(packet: memoryview, at: int) -> Chain:
@@ -109,7 +131,7 @@ def _fault(packet: memoryview, protocol: int, field: int, at: int, length: int) 
             return Problem("ip: routing header", ERRONEOUS_HEADER_FIELD, at + 2)
         return None
     if protocol == ipv6.HOP_BY_HOP and at != ipv6.HEADER_BYTES:
-        return Problem("ip: hop-by-hop header is not the first", 1, field)
+        return Problem("ip: hop-by-hop header is not the first", UNRECOGNIZED_NEXT_HEADER, field)
     return _option_fault(packet, at + 2, at + length)
 
 

@@ -95,6 +95,7 @@ class Host:
             self._looped_bytes -= len(packet)
             self._arrivals.receive_looped(memoryview(packet), now, segment, is_partial=is_partial)
         self._looped_at = None
+        self._arrivals.handle_timer(now)
         self.ip.handle_timer(now)
         self.icmp.handle_timer(now)
         self.tcp.handle_timer(now)
@@ -103,7 +104,7 @@ class Host:
         """When to call `handle_timer`, monotonic ns; None for never."""
         if self._looped_at is not None:
             return self._looped_at
-        timers = (self.tcp.next_timer(), self.ip.next_timer(), self.icmp.next_timer())
+        timers = (self.tcp.next_timer(), self._arrivals.next_timer(), self.ip.next_timer(), self.icmp.next_timer())
         return min((at for at in timers if at is not None), default=None)
 
     def next_packet(self, now: int) -> Outgoing | None:

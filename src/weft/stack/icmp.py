@@ -20,13 +20,13 @@ from typing import Final, Protocol
 
 from weft.errors import DecodeError
 from weft.packet import answers, icmp, icmpv6
-from weft.packet.checksum import Buffer
 from weft.packet.ip import addresses
 from weft.packet.protocols import ICMP, ICMPV6, TCP, UDP
 from weft.rates import Rate, SourceRates
 from weft.stack.endpoint import Endpoint
+from weft.stack.extensions import Problem
 from weft.stack.failure import Failure, StackError
-from weft.stack.icmp_error import PathError, Quote, decode_error, decode_quote
+from weft.stack.icmp_error import REFUSED, PathError, Quote, decode_error, decode_quote
 from weft.stack.ip import Ip
 from weft.stack.outgoing import Outgoing
 from weft.stack.ping import Ping, Pings
@@ -140,24 +140,69 @@ class Icmp:
         """When `handle_timer` next has something to do, monotonic ns."""
         return self._pings.next_timer()
 
-    def refuse_port(self, packet: memoryview, now: int) -> None:
-        """Nobody listens on the port that a packet is for."""
-        self._answer(
-            packet, now, lambda source: answers.destination_unreachable(packet, answers.Unreachable.PORT, source)
-        )
+    def refuse_port(self, packet: memoryview, start: int, now: int) -> None:
+        """Nobody listens on the UDP port that a packet is for.
 
-    def _answer(self, packet: Buffer, now: int, build: Callable[[bytes], bytes | None]) -> None:
-        """Send an error about a packet, if the rates allow it."""
+        Args:
+            packet: the whole packet.
+            start: of its UDP header.
+            now: monotonic ns.
+        """
         source, destination = addresses(packet)
-        if not self._errors_by_source.allows(source, now) or not self._errors.allows(now):
-            self._drops["icmp: error over the rate"] += 1
+        if self._ip.addresses.is_local(source):
+            # Within the host no packet is needed, and no rate.
+            ports = packet[start : start + 4]
+            self._udp.receive_error(REFUSED, _endpoint(source, ports[:2]), _endpoint(destination, ports[2:]), now)
+        elif self._may_answer(source, now):
+            self._send(answers.destination_unreachable(packet, answers.Unreachable.PORT, destination))
+
+    def refuse_protocol(self, packet: memoryview, pointer: int, now: int) -> None:
+        """There is no transport for what a packet carries.
+
+        Args:
+            packet: the whole packet, to one of our addresses.
+            pointer: offset of the field that says what it carries.
+            now: monotonic ns.
+        """
+        source, destination = addresses(packet)
+        if self._may_answer(source, now):
+            self._send(answers.unknown_protocol(packet, pointer, destination))
+
+    def refuse_header(self, packet: memoryview, problem: Problem, now: int) -> None:
+        """An IPv6 packet has a header that can't be processed; its sender is told, if the problem is one to be told.
+
+        Args:
+            packet: the whole packet.
+            problem: what it is.
+            now: monotonic ns.
+        """
+        source, destination = addresses(packet)
+        if problem.code is None or not self._may_answer(source, now):
             return
-        if not self._ip.addresses.is_local(destination):
-            try:
-                destination = self._ip.path(source).source
-            except StackError:
-                return
-        answer = build(destination)
+        ours = self._ip.addresses.choose(source) if self._ip.addresses.is_many(destination) else destination
+        if ours is not None:
+            code, pointer, to_many = problem.code, problem.pointer, problem.to_many
+            self._send(answers.parameter_problem(packet, code, pointer, ours, to_many=to_many))
+
+    def tell_expired(self, fragment: bytes, now: int) -> None:
+        """The other fragments of a packet did not come in time.
+
+        Args:
+            fragment: the first one, as far as it is quoted.
+            now: monotonic ns.
+        """
+        source, destination = addresses(fragment)
+        if self._may_answer(source, now):
+            self._send(answers.time_exceeded(fragment, destination, in_reassembly=True))
+
+    def _may_answer(self, source: bytes, now: int) -> bool:
+        """Whether the rates allow one more error."""
+        if self._errors_by_source.allows(source, now) and self._errors.allows(now):
+            return True
+        self._drops["icmp: error over the rate"] += 1
+        return False
+
+    def _send(self, answer: bytes | None) -> None:
         if answer is not None:
             self._ip.enqueue(Outgoing([answer], 0, False), len(answer))
 
@@ -192,8 +237,7 @@ class Icmp:
         if quote.protocol in {ICMP, ICMPV6}:
             self._pings.receive_error(error.failure, quote.destination, transport)
             return
-        local = Endpoint(quote.source, int.from_bytes(transport[:2], "big"))
-        remote = Endpoint(quote.destination, int.from_bytes(transport[2:4], "big"))
+        local, remote = _endpoint(quote.source, transport[:2]), _endpoint(quote.destination, transport[2:4])
         if error.failure is Failure.TOO_LONG:
             if not self._ip.lower_mtu(quote.destination, error.mtu, quote.length, now):
                 self._drops["icmp: MTU that changes nothing"] += 1
@@ -203,3 +247,7 @@ class Icmp:
             self._tcp.receive_error(error, local, remote, int.from_bytes(transport[4:8], "big"), now)
         elif quote.protocol == UDP:
             self._udp.receive_error(error, local, remote, now)
+
+
+def _endpoint(address: bytes, port: memoryview) -> Endpoint:
+    return Endpoint(address, int.from_bytes(port, "big"))

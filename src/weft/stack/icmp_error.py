@@ -50,17 +50,17 @@ class Quote(NamedTuple):
     """From the transport header on: 8 bytes or more."""
 
 
+REFUSED: Final = PathError(Failure.REFUSED, is_hard=True)
 _NO_ROUTE: Final = PathError(Failure.NO_ROUTE)
 _PROHIBITED: Final = PathError(Failure.PROHIBITED, is_hard=True)
 _UNREACHABLE: Final = PathError(Failure.UNREACHABLE)
-_REFUSED: Final = PathError(Failure.REFUSED, is_hard=True)
 _TIMED_OUT: Final = PathError(Failure.TIMED_OUT)
 
 _UNREACHABLE_CODES_V6: Final = {
-    0: _NO_ROUTE, 1: _PROHIBITED, 2: _UNREACHABLE, 3: _UNREACHABLE, 4: _REFUSED, 5: _PROHIBITED, 6: _PROHIBITED,
+    0: _NO_ROUTE, 1: _PROHIBITED, 2: _UNREACHABLE, 3: _UNREACHABLE, 4: REFUSED, 5: _PROHIBITED, 6: _PROHIBITED,
 }  # fmt: skip
 _UNREACHABLE_CODES_V4: Final = {
-    0: _NO_ROUTE, 1: _UNREACHABLE, 2: _REFUSED, 3: _REFUSED, 5: _UNREACHABLE, 6: _NO_ROUTE, 7: _UNREACHABLE,
+    0: _NO_ROUTE, 1: _UNREACHABLE, 2: REFUSED, 3: REFUSED, 5: _UNREACHABLE, 6: _NO_ROUTE, 7: _UNREACHABLE,
     8: _UNREACHABLE, 9: _PROHIBITED, 10: _PROHIBITED, 11: _NO_ROUTE, 12: _UNREACHABLE, 13: _PROHIBITED,
 }  # fmt: skip
 
@@ -85,7 +85,7 @@ def decode_error(message: memoryview, *, is_ipv6: bool) -> PathError | None:
         if kind == icmpv6.DESTINATION_UNREACHABLE:
             return _UNREACHABLE_CODES_V6.get(code)
         if kind == icmpv6.PARAMETER_PROBLEM:
-            return _REFUSED if code == icmpv6.UNRECOGNIZED_NEXT_HEADER else _UNREACHABLE
+            return REFUSED if code == icmpv6.UNRECOGNIZED_NEXT_HEADER else _UNREACHABLE
         return _TIMED_OUT if kind == icmpv6.TIME_EXCEEDED else None
     if kind == icmp.DESTINATION_UNREACHABLE:
         if code == icmp.FRAGMENTATION_NEEDED:

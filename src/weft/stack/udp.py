@@ -129,7 +129,7 @@ class Udp:
         if not takers:
             self._drops["udp: no such port"] += 1
             if is_local:
-                self._icmp.refuse_port(packet, now)
+                self._icmp.refuse_port(packet, start, now)
             return
         first, end = start + HEADER_BYTES, len(packet)
         for at in range(first, end, segment) if segment else (first,):
