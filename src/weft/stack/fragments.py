@@ -117,7 +117,7 @@ class Fragments:
         if datagram.is_spoiled:
             self._drops["ip: fragment of a spoiled datagram"] += 1
             return None
-        offset, data = fragment.offset, fragment.data
+        offset, data = fragment.offset, bytes(fragment.data)
         at = bisect_right(datagram.starts, offset)
         if datagram.pieces.get(offset) == data:
             self._drops["ip: fragment twice"] += 1
@@ -127,7 +127,7 @@ class Fragments:
             self._spoil(datagram, fault)
             return None
         datagram.starts.insert(at, offset)
-        datagram.pieces[offset] = bytes(data)
+        datagram.pieces[offset] = data
         datagram.got += len(data)
         self._charge(datagram, len(data) + FRAGMENT_OVERHEAD_BYTES)
         if not fragment.more:

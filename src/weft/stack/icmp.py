@@ -44,12 +44,18 @@ REPLIES_BURST: Final = 200
 class TcpErrors(Protocol):
     """What TCP does with errors."""
 
+    def is_on_the_way(self, local: Endpoint, remote: Endpoint, sequence: int) -> bool:
+        """Whether a quoted segment was sent and is not acknowledged."""
+
     def receive_error(self, error: PathError, local: Endpoint, remote: Endpoint, sequence: int, now: int) -> None:
         """An error quotes a segment."""
 
 
 class UdpErrors(Protocol):
     """What UDP does with errors."""
+
+    def has_socket(self, local: Endpoint, remote: Endpoint) -> bool:
+        """Whether a quoted datagram may have been sent."""
 
     def receive_error(self, error: PathError, local: Endpoint, remote: Endpoint, now: int) -> None:
         """An error quotes a datagram."""
@@ -235,18 +241,28 @@ class Icmp:
         """Tell an error to whom it concerns."""
         transport = quote.transport
         if quote.protocol in {ICMP, ICMPV6}:
-            self._pings.receive_error(error.failure, quote.destination, transport)
+            if self._pings.receive_error(error.failure, quote.destination, transport):
+                self._heed_mtu(error, quote, now)
+            else:
+                self._drops["icmp: error about nothing that was sent"] += 1
             return
         local, remote = _endpoint(quote.source, transport[:2]), _endpoint(quote.destination, transport[2:4])
-        if error.failure is Failure.TOO_LONG:
-            if not self._ip.lower_mtu(quote.destination, error.mtu, quote.length, now):
-                self._drops["icmp: MTU that changes nothing"] += 1
-                return
-            error = error._replace(mtu=self._ip.mtu(quote.destination))
         if quote.protocol == TCP:
-            self._tcp.receive_error(error, local, remote, int.from_bytes(transport[4:8], "big"), now)
-        elif quote.protocol == UDP:
-            self._udp.receive_error(error, local, remote, now)
+            sequence = int.from_bytes(transport[4:8], "big")
+            if self._tcp.is_on_the_way(local, remote, sequence):
+                self._tcp.receive_error(self._heed_mtu(error, quote, now), local, remote, sequence, now)
+                return
+        elif quote.protocol == UDP and self._udp.has_socket(local, remote):
+            self._udp.receive_error(self._heed_mtu(error, quote, now), local, remote, now)
+            return
+        self._drops["icmp: error about nothing that was sent"] += 1
+
+    def _heed_mtu(self, error: PathError, quote: Quote, now: int) -> PathError:
+        """Lower the path MTU, if that is what an error is about; returns the error with the MTU that is used now."""
+        if error.failure is not Failure.TOO_LONG:
+            return error
+        self._ip.lower_mtu(quote.destination, error.mtu, quote.length, now)
+        return error._replace(mtu=self._ip.mtu(quote.destination))
 
 
 def _endpoint(address: bytes, port: memoryview) -> Endpoint:

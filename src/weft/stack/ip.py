@@ -211,26 +211,19 @@ class Ip:
         self._queued_bytes -= sum(map(len, outgoing.parts))
         return outgoing
 
-    def lower_mtu(self, destination: bytes, mtu: int, length: int, now: int) -> bool:
-        """A packet was too big for its way.
+    def lower_mtu(self, destination: bytes, mtu: int, length: int, now: int) -> None:
+        """A packet was too big for its way; `mtu` may tell less from now on.
 
         Args:
             destination: of the packet.
             mtu: what the router said; 0 for nothing.
             length: bytes of the packet.
             now: monotonic ns.
-
-        Returns:
-            Whether a smaller MTU is used from now on.
         """
-        if self.addresses.is_local(destination):
-            return False
         smaller = believable(destination, mtu, length, self.mtu(destination))
-        if smaller is None:
-            return False
-        self.path_mtus.learn(destination, smaller, now)
-        self._paths.pop(destination, None)
-        return True
+        if smaller is not None and not self.addresses.is_local(destination):
+            self.path_mtus.learn(destination, smaller, now)
+            self._paths.pop(destination, None)
 
     def forget_paths(self) -> None:
         """Addresses, routes or MTUs have changed; look for ways anew."""

@@ -98,13 +98,24 @@ class Pings:
         ping._end(reply_at=now)
         return True
 
-    def receive_error(self, failure: Failure, destination: bytes, quoted: memoryview) -> None:
-        """An error quotes an ICMP message of ours, of 8 bytes or more."""
+    def receive_error(self, failure: Failure, destination: bytes, quoted: memoryview) -> bool:
+        """An error quotes an ICMP message of ours.
+
+        Args:
+            failure: what became of the message.
+            destination: whom it was for.
+            quoted: its first 8 bytes, or more.
+
+        Returns:
+            Whether it is a ping that waits.
+        """
         identity = bytes(quoted[4 : 4 + _IDENTITY_BYTES])
         ping = self._waiting.get(identity)
-        if ping is not None and ping.destination == destination:
-            del self._waiting[identity]
-            ping._end(failure=failure)
+        if ping is None or ping.destination != destination:
+            return False
+        del self._waiting[identity]
+        ping._end(failure=failure)
+        return True
 
     def handle_timer(self, now: int) -> None:
         """Give up those whose time is over."""

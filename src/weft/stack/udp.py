@@ -138,8 +138,17 @@ class Udp:
                 if not socket.put(data, remote):
                     self._drops["udp: receive queue full"] += 1
 
+    def has_socket(self, local: Endpoint, remote: Endpoint) -> bool:
+        """Whether there is a socket that may have sent a datagram which an ICMP error quotes.
+
+        Args:
+            local: where the datagram was sent from.
+            remote: where to.
+        """
+        return bool(_most_particular(self._by_port.get(local.port, []), local.address, remote))
+
     def receive_error(self, error: PathError, local: Endpoint, remote: Endpoint, now: int) -> None:
-        """An ICMP error quotes a datagram.
+        """An ICMP error quotes a datagram of a socket; see `has_socket`.
 
         Args:
             error: what it says.
@@ -147,11 +156,8 @@ class Udp:
             remote: where to.
             now: monotonic ns.
         """
-        takers = _most_particular(self._by_port.get(local.port, []), local.address, remote)
-        for socket in takers:
+        for socket in _most_particular(self._by_port.get(local.port, []), local.address, remote):
             socket.put_failure(error.failure, remote)
-        if not takers:
-            self._drops["udp: error for no socket"] += 1
 
     def send(self, socket: UdpSocket, data: Buffer, remote: Endpoint) -> None:
         """Send a datagram; `UdpSocket.send` is how."""

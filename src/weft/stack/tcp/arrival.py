@@ -59,9 +59,7 @@ def receive_error(connection: Connection, error: PathError, sequence: int, now: 
         sequence: of the segment, 32 bits.
         now: monotonic ns.
     """
-    sender = connection.sender
-    at = unwrap(sequence, sender.una)
-    if not sender.una <= at < max(sender.highest, sender.una + 1):
+    if not is_on_the_way(connection, sequence):
         connection.tcp.drops["tcp: error about nothing that is on the way"] += 1
         return
     if error.failure is Failure.TOO_LONG:
@@ -72,6 +70,12 @@ def receive_error(connection: Connection, error: PathError, sequence: int, now: 
     else:
         # MUST-56, and RFC 5927 section 6: what works may go on, whatever others say of it.
         connection.soft = error.failure
+
+
+def is_on_the_way(connection: Connection, sequence: int) -> bool:
+    """Whether a segment that begins there was sent and is not acknowledged (RFC 5927 section 4.1)."""
+    sender = connection.sender
+    return sender.una <= unwrap(sequence, sender.una) < max(sender.highest, sender.una + 1)
 
 
 def set_mtu(connection: Connection, mtu: int) -> None:

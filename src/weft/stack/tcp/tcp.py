@@ -180,6 +180,17 @@ class Tcp:
         if isinstance(known, Connection):
             arrival.receive_error(known, error, sequence, now)
 
+    def is_on_the_way(self, local: Endpoint, remote: Endpoint, sequence: int) -> bool:
+        """Whether a segment that an ICMP message quotes was sent and is not acknowledged.
+
+        Args:
+            local: our end.
+            remote: the other end.
+            sequence: of the segment, 32 bits.
+        """
+        known = self._connections.get(_key(local, remote))
+        return isinstance(known, Connection) and arrival.is_on_the_way(known, sequence)
+
     def handle_timer(self, now: int) -> None:
         """Do what is due."""
         timers = self._timers
