@@ -371,7 +371,7 @@ def _take_text(connection: Connection, segment: Segment, start: int, now: int) -
         before = receiver.next
         in_order = receiver.receive(start, payload)
         if receiver.next > before:
-            receiver.adapt(now, connection.sender.round_trip.smoothed_ns)
+            receiver.adapt(now, connection.sender.round_trip.least_ns)
             connection.notify()
         _owe_for_data(connection, now, at_once=not in_order)
     if segment.flags & FIN:

@@ -251,11 +251,9 @@ class Connection(Socket):
 
     def shutdown(self, now: int) -> None:
         """Say, behind all data, that nothing more will be sent; receiving goes on."""
-        if self.state is State.SYN_SENT:
-            self.end(None)
-        elif self.state in WRITABLE and self.sender.fin is None:
+        if self.state in WRITABLE and self.sender.fin is None:
             self.sender.close()
-            if self.state is not State.SYN_RECEIVED:
+            if self.state not in HANDSHAKE:
                 self.step(Step.CLOSE)
             self.queue_to_send()
 
@@ -265,6 +263,10 @@ class Connection(Socket):
             self.has_released = True
             return
         self.has_released = True
+        if self.state is State.SYN_SENT:
+            self.step(Step.CLOSE)
+            self.end(None)
+            return
         if self.readable_bytes:
             self.abort(now)
             return

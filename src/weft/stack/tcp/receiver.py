@@ -4,8 +4,8 @@
     edge     the end of what was offered; it never moves back
 
 What comes behind a hole is kept, the first copy of each byte, as far as it was offered. The window grows with what the
-user takes in a round trip, twice that, so that a fast path is filled and a slow one does not hold memory; it is offered
-in steps of a segment at least (the silly window).
+user takes in a round trip, so that a fast path is filled and a slow one does not hold memory; it is offered in steps of
+a segment at least (the silly window).
 
 Source: RFC 9293 sections 3.8.6.2.2, 3.10.7.4; RFC 2018 section 4 (which blocks are told); Linux, tcp_rcv_space_adjust
 (the idea of how the window grows).
@@ -26,6 +26,8 @@ UNSCALED_MAX: Final = 0xFFFF
 MAX_PIECES: Final = 1024
 """Pieces behind holes; a super-segment is one. More are thrown away: they will come again."""
 TOLD_BLOCKS: Final = 4
+GROWTH: Final = 4
+"""The window, in what the user takes in a round trip: twice that lets a sender double, the rest is to spare."""
 MIN_ROUND_TRIP_NS: Final = 1_000_000
 INITIAL_ROUND_TRIP_NS: Final = 100_000_000
 
@@ -214,12 +216,12 @@ class Receiver:
 
         Args:
             now: monotonic ns.
-            round_trip_ns: as far as is known, else 0.
+            round_trip_ns: the least that there was, for queues that fill up need no window; 0 if none is known.
         """
         if now - self._watched_at < max(MIN_ROUND_TRIP_NS, round_trip_ns or INITIAL_ROUND_TRIP_NS):
             return
-        if self._watched_at and 2 * self._taken > self.limit:
-            self.limit = min(2 * self._taken, MAX_LIMIT)
+        if self._watched_at:
+            self.limit = max(self.limit, min(GROWTH * self._taken, MAX_LIMIT))
         self._watched_at = now
         self._taken = 0
 
@@ -230,9 +232,9 @@ class Receiver:
         return min(room, UNSCALED_MAX << self.shift)
 
     def is_worth_telling(self) -> bool:
-        """Whether the window has opened so far that the other side should be told at once."""
+        """Whether the window has opened so far that the other side should be told at once, before it has to wait."""
         grown = self.next + self.offer - self.edge
-        return grown >= max(2 * self.segment, self.edge - self.next) and self.fin is None
+        return self.fin is None and grown >= max(2 * self.segment, min(self.edge - self.next, self.limit // 4))
 
     def window(self) -> int:
         """What is offered with the segment that leaves now, as it is written into it."""

@@ -25,21 +25,24 @@ class RoundTrip:
 
     Attributes:
         smoothed_ns: SRTT; 0 before the first measurement.
+        least_ns: the shortest that was measured; 0 before the first.
         variation_ns: RTTVAR.
         timeout_ns: RTO.
         back_offs: time-outs since the last measurement.
     """
 
-    __slots__ = ("back_offs", "smoothed_ns", "timeout_ns", "variation_ns")
+    __slots__ = ("back_offs", "least_ns", "smoothed_ns", "timeout_ns", "variation_ns")
 
     def __init__(self) -> None:
         self.smoothed_ns = 0
+        self.least_ns = 0
         self.variation_ns = 0
         self.timeout_ns = INITIAL_NS
         self.back_offs = 0
 
     def measure(self, round_trip_ns: int) -> None:
         """Take a measurement; never one of a segment that was sent twice (Karn)."""
+        self.least_ns = min(self.least_ns or round_trip_ns, round_trip_ns)
         if self.smoothed_ns:
             error = abs(self.smoothed_ns - round_trip_ns)
             self.variation_ns += (error - self.variation_ns) >> 2
@@ -47,6 +50,12 @@ class RoundTrip:
         else:
             self.smoothed_ns = max(1, round_trip_ns)
             self.variation_ns = round_trip_ns >> 1
+        self.relax()
+
+    def relax(self) -> None:
+        """Wait as the estimate says again, if there is one, however often that was doubled."""
+        if not self.smoothed_ns:
+            return
         self.back_offs = 0
         wait = self.smoothed_ns + max(GRANULARITY_NS, 4 * self.variation_ns)
         self.timeout_ns = min(max(wait, MIN_NS), MAX_NS)

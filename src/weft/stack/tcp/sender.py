@@ -65,6 +65,7 @@ class Sender:
 
     __slots__ = (
         "_is_limited",
+        "_resent_at",
         "_resent_below",
         "_sent_at",
         "_timed",
@@ -98,6 +99,7 @@ class Sender:
         self.retries = 0
         self._timed: list[tuple[int, int]] = []
         self._resent_below = 0
+        self._resent_at = 0
         self._sent_at = 0
         self._is_limited = False
 
@@ -148,7 +150,7 @@ class Sender:
         lost = recovery.next_lost(self.una)
         # The first one goes whatever is on the way: it is what everything waits for.
         if lost is not None and (room >= self.segment or lost[0] == self.una):
-            return self._resend(lost, max(room, segment), segment)
+            return self._resend(lost, max(room, segment), segment, now)
         if lost is not None or room < self.segment:
             return None
         run = self._next_new(now, room, segment)
@@ -156,20 +158,24 @@ class Sender:
             return run
         doubtful = recovery.next_doubtful(self.una, segment)
         if doubtful is not None:
-            return self._resend(doubtful, segment, segment)
+            return self._resend(doubtful, segment, segment, now)
         rescue = recovery.take_rescue(self.una, segment)
         if rescue is not None:
-            self._resent_below = max(self._resent_below, rescue[1])
+            self._note_resent(rescue[1], now)
             return Run(*rescue, is_resent=True)
         return None
 
-    def _resend(self, gap: tuple[int, int], room: int, segment: int) -> Run:
+    def _note_resent(self, end: int, now: int) -> None:
+        self._resent_below = max(self._resent_below, end)
+        self._resent_at = now
+
+    def _resend(self, gap: tuple[int, int], room: int, segment: int, now: int) -> Run:
         start, end = gap
         most = min(room, _longest(segment))
         if end - start > most:
             end = start + max(segment, most - most % segment)
         self.recovery.handle_resent(end)
-        self._resent_below = max(self._resent_below, end)
+        self._note_resent(end, now)
         return Run(start, end, is_resent=True)
 
     def _next_new(self, now: int, room: int, segment: int) -> Run | None:
@@ -214,7 +220,7 @@ class Sender:
         if self.nxt < end:
             self._handle_sent(end, now)
         else:
-            self._resent_below = end
+            self._note_resent(end, now)
 
     def handle_syn_lost(self) -> None:
         """The SYN is to leave again, because nothing came back."""
@@ -243,7 +249,7 @@ class Sender:
         length = max(1, min(self.window, self.segment, self.end - start))
         end = start + length
         self._sent_at = now
-        self._resent_below = max(self._resent_below, end)
+        self._note_resent(end, now)
         self.highest = max(self.highest, end)
         if self.window >= length:
             self.nxt = max(self.nxt, end)
@@ -287,11 +293,15 @@ class Sender:
         if done:
             end, at = timed[done - 1]
             del timed[:done]
-            if end > self._resent_below:
+            # What was sent before something else was sent again has waited for that at the other side.
+            if end > self._resent_below and at >= self._resent_at:
                 self.round_trip.measure(now - at)
                 return
-        if echo_ns is not None:
+        if echo_ns is not None and echo_ns <= now - self._resent_at:
             self.round_trip.measure(echo_ns)
+        else:
+            # What arrived was sent twice, and nobody knows which of the two it was; but the path carries something.
+            self.round_trip.relax()
 
     def look_for_losses(self) -> bool:
         """After an acknowledgment: whether a loss came to light with it."""

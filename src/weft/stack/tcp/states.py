@@ -12,8 +12,9 @@
 | EXPIRE | twice the lifetime of a segment has passed |
 | END | reset, aborted or given up: from every state |
 
-A listener is no connection, so LISTEN is only where one comes from; TIME_WAIT is kept by `time_wait.py`. A CLOSE in
-SYN_RECEIVED waits until the handshake is done, which the RFC allows where data waits too.
+A listener is no connection, so LISTEN is only where one comes from; TIME_WAIT is kept by `time_wait.py`. A CLOSE
+during the handshake waits until that is done, as the RFC allows where data waits too, unless nothing has come back yet
+and the user takes nothing more either.
 
 Source: RFC 9293 section 3.3.2, figure 5.
 """
