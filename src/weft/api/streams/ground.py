@@ -1,0 +1,53 @@
+"""What all sockets of one host stand on: the host and who drives it, the loop, the names, and who is who."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from weft.engine.driver import Driver
+
+Resolve = Callable[[str, int], Awaitable[Sequence[bytes]]]
+"""Looks up a name: takes it and `AF_UNSPEC`, `AF_INET` or `AF_INET6`, and gives addresses of 4 or 16 bytes, the best
+first, none if there are none. It may raise `socket.gaierror`."""
+
+DescribePeer = Callable[[bytes], object]
+"""What is known of the participant who has an address of 4 or 16 bytes; None if nothing is."""
+
+
+class Closable(Protocol):
+    """What ends with its host."""
+
+    def end(self) -> None:
+        """The host goes away now: no packet is sent any more after this turn of the loop."""
+
+
+class Ground:
+    """One host, as its transports see it.
+
+    Args:
+        driver: of the host; runs on the loop on which this is made.
+        resolve: looks up names.
+        describe_peer: knows the participants.
+
+    Attributes:
+        driver: of the host.
+        host: the stack.
+        loop: on which all of it runs.
+        resolve: looks up names.
+        describe_peer: knows the participants.
+        open: what ends with the host.
+    """
+
+    def __init__(self, driver: Driver, resolve: Resolve, describe_peer: DescribePeer) -> None:
+        self.driver = driver
+        self.host = driver.host
+        self.loop = asyncio.get_running_loop()
+        self.resolve = resolve
+        self.describe_peer = describe_peer
+        self.open: set[Closable] = set()
+
+    def now(self) -> int:
+        """Monotonic ns."""
+        return self.driver.clock()
