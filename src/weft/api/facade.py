@@ -19,6 +19,7 @@ from weft.engine.metric import Family, Histogram
 from weft.engine.observed import Captured, Packet, Trace
 from weft.engine.settings import ConfigStatus, Reloaded
 from weft.engine.status import (
+    DeviceKind,
     Event,
     EventKind,
     Info,
@@ -82,7 +83,14 @@ class Peers(Protocol):
 class Fc00(Protocol):
     """The interface of fc00::/8 and the firewall in front of it."""
 
-    async def start(self, ifname: str | None = None, *, existing: bool = False, socket: str | None = None) -> Interface:
+    async def start(
+        self,
+        ifname: str | None = None,
+        *,
+        existing: bool = False,
+        socket: str | None = None,
+        device: DeviceKind | None = None,
+    ) -> Interface:
         """Make the interface, and return when packets can use it."""
 
     async def stop(self) -> None:

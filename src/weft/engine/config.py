@@ -70,6 +70,8 @@ class NetworkSection(Struct, frozen=True, kw_only=True):
 class Fc00Section(Struct, frozen=True, kw_only=True):
     """The interface with the node's address in fc00::/8."""
 
+    device: Literal["auto", "tun", "stack"] = "auto"
+    """What the interface is: one of the system, or a host inside the node."""
     ifname: str = "weft0"
     routes: Literal["all", "peers"] = "all"
     """Which addresses in fc00::/8 are routed to it: all, or those of peers."""

@@ -87,7 +87,12 @@ class Attendant(hearing.Attendant, Protocol):
 
 
 class Inbound:
-    """Takes what the sockets receive."""
+    """Takes what the sockets receive.
+
+    Attributes:
+        firewall: decides what may enter.
+        pieces: how many bursts had so many pieces, by that number.
+    """
 
     def __init__(
         self,
@@ -104,7 +109,7 @@ class Inbound:
         self._keypairs = keypairs
         self._peers = peers
         self._routes = routes
-        self._firewall = firewall
+        self.firewall = firewall
         self._attendant = attendant
         self._clock = clock
         self._drops = drops
@@ -400,11 +405,11 @@ class Inbound:
             if self._captures.listeners:
                 self._tell_refused(peer, packet, segment, flags, "source is not the peer's")
             return False
-        verdict = self._firewall.inbound(packet, now, peer.tunnel.peer_public)
+        verdict = self.firewall.inbound(packet, now, peer.tunnel.peer_public)
         if verdict is _ACCEPT:
             return True
         if self._captures.listeners:
-            self._tell_refused(peer, packet, segment, flags, self._firewall.reason)
+            self._tell_refused(peer, packet, segment, flags, self.firewall.reason)
         if verdict is _REJECT:
             self._attendant.handle_refused(peer, packet, now)
         return False

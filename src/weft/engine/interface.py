@@ -13,9 +13,11 @@ import logging
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from ipaddress import IPv6Address
-from typing import Literal
+from typing import Final, Literal
 
 from weft.engine.peer import Network
+from weft.engine.readers import read_tun
+from weft.engine.session import Session
 from weft.engine.status import Interface
 from weft.errors import TransportError, UsageError, WeftError
 from weft.io.netlink import OVERLAY, InterfaceAddress, Netlink
@@ -51,11 +53,16 @@ class OverlayInterface:
     """The interface while it is up.
 
     Attributes:
+        kind: what is behind it.
+        firewall: None, for the node's own decides what may pass.
         device: the TUN.
         addresses: those that it has besides the node's own.
         mtu: of the interface, bytes.
         routes: what of fc00::/8 is routed here; nothing before somebody says so.
     """
+
+    kind: Final = "tun"
+    firewall: Final = None
 
     def __init__(
         self, tun: Tun, netlink: Netlink, stack: AsyncExitStack, address: bytes, mtu: int = INTERFACE_MTU
@@ -94,6 +101,14 @@ class OverlayInterface:
             await netlink.configure_interface(tun.name, address, INTERFACE_MTU)
             return cls(tun, netlink, stack.pop_all(), address)
         raise AssertionError("unreachable")
+
+    async def run(self, session: Session) -> None:
+        """Send what the interface gives, until cancelled.
+
+        Raises:
+            OSError: it is gone.
+        """
+        await read_tun(self.device, session)
 
     async def set_routes(self, networks: set[Network], at_most: int | None = None) -> bool:
         """Route the networks of peers here, and no longer those that were theirs.
@@ -194,6 +209,9 @@ class OverlayInterface:
         self._routed.add(network)
         self._left.discard(network)
 
+    async def end(self) -> None:
+        """Nothing: what programs have open is the system's."""
+
     async def close(self) -> None:
         """Remove what was made of it: routes, and the interface."""
         await self._stack.aclose()
@@ -202,6 +220,7 @@ class OverlayInterface:
         """The interface as it is."""
         return Interface(
             up=True,
+            device=self.kind,
             ifname=self.device.name,
             address=str(IPv6Address(self._address)),
             addresses=[str(address) for address in self.addresses],

@@ -168,7 +168,14 @@ KEYS: tuple[Key, ...] = (
         _file,
         example='"network.secret"',
     ),
-    Key("fc00.ifname", "Name of the network interface.", _ifname, "when the interface is made"),
+    Key(
+        "fc00.device",
+        'What the interface is: "tun" is one of the system, which all its programs use, and which needs root or '
+        'CAP_NET_ADMIN; "stack" is a TCP/IP host inside the daemon, which needs no rights, for programs that use '
+        '`weft.Node`. With "auto" it is a TUN, and where `weft up` may not make one, the stack.',
+        applies="when the interface is made",
+    ),
+    Key("fc00.ifname", "Name of the network interface, if it is a TUN.", _ifname, "when the interface is made"),
     Key(
         "fc00.routes",
         'Which addresses in fc00::/8 are routed to the interface: "all", or those of "peers" only, which are all that '

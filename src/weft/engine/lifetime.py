@@ -17,6 +17,7 @@ from collections.abc import Callable
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from weft.engine import dial
 from weft.engine.capture import Captures
@@ -29,7 +30,7 @@ from weft.engine.making import Terms
 from weft.engine.memory import FLOOR_AHEAD_S, Memory
 from weft.engine.passed import Passed
 from weft.engine.peer import Network
-from weft.engine.readers import read_socket, read_tun
+from weft.engine.readers import read_socket
 from weft.engine.session import Session
 from weft.engine.stage import Stage
 from weft.engine.underlay import Underlay
@@ -45,6 +46,11 @@ from weft.io.tun import Tun
 from weft.io.udp import UdpSocket
 from weft.noise.primitives import StaticKey
 from weft.noise.tai64n import later_timestamp
+
+if TYPE_CHECKING:
+    from weft.engine.host_interface import HostInterface
+
+    AnyInterface = OverlayInterface | HostInterface
 
 log = logging.getLogger("weft.engine")
 
@@ -119,7 +125,7 @@ class Lifetime:
         self.captures = Captures()
         self._passed = passed or Passed()
         self.underlay = Underlay(self._network_around, self._passed.udp)
-        self.interface: OverlayInterface | None = None
+        self.interface: AnyInterface | None = None
         self.session: Session | None = None
         self.dialler = dial.Dialler(self.underlay.find_all, self.terms.clock, self.underlay.has_route)
         self.stage: Stage | None = None
@@ -319,11 +325,11 @@ class Lifetime:
             timestamp_floor=floor.hex(),
         )
 
-    async def open_interface(self, ifname: str, tun: Callable[[], Tun] | None = None) -> OverlayInterface:
+    async def open_interface(self, ifname: str | None, tun: Callable[[], Tun] | None = None) -> AnyInterface:
         """Make the fc00::/8 interface, if there is none yet, with the routes of the peers.
 
         Args:
-            ifname: its name.
+            ifname: its name; None for a host inside this program, which needs none.
             tun: opens, in a thread, an interface that somebody else has made, which is then used as it is.
 
         Raises:
@@ -332,16 +338,7 @@ class Lifetime:
         """
         async with self.opening:
             if self.interface is None:
-                # Before it is there, for what the kernel tells of it is no change of the underlay.
-                self.underlay.overlay = ifname
-                if tun is not None:
-                    interface: OverlayInterface = await GivenInterface.use(
-                        await asyncio.to_thread(tun), self.identity.address
-                    )
-                else:
-                    offloads = "tun" in allowed_offloads()
-                    interface = await OverlayInterface.open(ifname, self.identity.address, offloads=offloads)
-                self.underlay.overlay = interface.device.name
+                interface = await self._make_interface(ifname, tun)
                 try:
                     await interface.set_overlay_routes(self.config.fc00.routes)
                     await interface.set_routes(self.running.contacts.networks())
@@ -353,6 +350,22 @@ class Lifetime:
                 self.interface = interface
                 self.events.publish("interface-up", f"{interface.device.name} is up")
             return self.interface
+
+    async def _make_interface(self, ifname: str | None, tun: Callable[[], Tun] | None) -> AnyInterface:
+        address = self.identity.address
+        if ifname is None:
+            # Nodes with a TUN do without all of this.
+            from weft.engine.host_interface import HostInterface
+
+            return HostInterface(address, monotonic_ns, random_bytes)
+        # Before it is there, for what the kernel tells of it is no change of the underlay.
+        self.underlay.overlay = ifname
+        if tun is not None:
+            interface: OverlayInterface = await GivenInterface.use(await asyncio.to_thread(tun), address)
+        else:
+            interface = await OverlayInterface.open(ifname, address, offloads="tun" in allowed_offloads())
+        self.underlay.overlay = interface.device.name
+        return interface
 
     async def close_interface(self) -> None:
         """Remove the interface, if there is one."""
@@ -378,24 +391,25 @@ class Lifetime:
         interface, self.interface = self.interface, None
         if interface is None:
             return
+        await interface.end()
         if self.stage is not None:
-            await self.stage.stop("tun")
+            await self.stage.stop(interface.kind)
             await self.stage.stop("routes")
         if self.session is not None:
-            self.session.delivery.device = None
+            self.session.join(None, self.firewall)
         await interface.close()
         self.events.publish("interface-down", f"{interface.device.name} is down")
 
-    def _attach(self, interface: OverlayInterface) -> None:
+    def _attach(self, interface: AnyInterface) -> None:
         """Join the interface to the session."""
         session = self.running
         assert self.stage is not None
-        session.delivery.device = interface.device
+        session.join(interface.device, interface.firewall or self.firewall)
         session.say_hello(frozenset({"uso"} if interface.device.takes_udp else ()))
-        self.stage.start("tun", partial(self._read_interface, interface, session))
+        self.stage.start(interface.kind, partial(self._run_interface, interface, session))
         self.stage.start("routes", partial(self._keep_routes, interface, session))
 
-    async def _keep_routes(self, interface: OverlayInterface, session: Session) -> None:
+    async def _keep_routes(self, interface: AnyInterface, session: Session) -> None:
         """Let routes follow the peers that come and go by themselves."""
         while True:
             session.networks_changed.clear()
@@ -408,11 +422,13 @@ class Lifetime:
             if is_all:
                 await session.networks_changed.wait()
 
-    async def _read_interface(self, interface: OverlayInterface, session: Session) -> None:
+    async def _run_interface(self, interface: AnyInterface, session: Session) -> None:
         """Send what the interface gives; if somebody removed it, the node goes on without one."""
         try:
-            await read_tun(interface.device, session)
+            await interface.run(session)
         except OSError as error:
+            if interface.kind == "stack":
+                raise
             log.error("%s is gone (%s); `weft fc00 start` makes it again", interface.device.name, error.strerror)
             # Not awaited here, for it ends this task.
             self._closing = asyncio.create_task(self.close_interface())

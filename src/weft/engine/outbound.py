@@ -64,7 +64,11 @@ class _Entry(NamedTuple):
 
 
 class Outbound:
-    """Sends what the device gives."""
+    """Sends what the device gives.
+
+    Attributes:
+        firewall: decides what may leave.
+    """
 
     def __init__(
         self,
@@ -77,7 +81,7 @@ class Outbound:
         captures: Captures,
     ) -> None:
         self._routes = routes
-        self._firewall = firewall
+        self.firewall = firewall
         self._attendant = attendant
         self._clock = clock
         self._drops = drops
@@ -139,9 +143,9 @@ class Outbound:
                 self._tell(None, packet, read, "no peer has the destination")
             self._attendant.handle_unroutable(packet, now)
             return before
-        if not self._firewall.outbound(packet, now):
+        if not self.firewall.outbound(packet, now):
             if self._listeners:
-                self._tell(peer, packet, read, self._firewall.reason)
+                self._tell(peer, packet, read, self.firewall.reason)
             return before
         if self._listeners:
             self._tell(peer, packet, read)

@@ -1,10 +1,12 @@
-"""The two tasks that read descriptors: they hang the datapath into the event loop and end only by a fault."""
+"""The tasks that hang the datapath into the event loop: they read descriptors, or a host, and end only by a fault."""
 
 from __future__ import annotations
 
 import asyncio
 
+from weft.engine.driver import Driver, rest
 from weft.engine.session import Session
+from weft.io.device import Device
 from weft.io.tun import Tun
 from weft.io.udp import UdpSocket
 
@@ -64,6 +66,29 @@ async def read_tun(tun: Tun, session: Session) -> None:
         await died
     finally:
         loop.remove_reader(tun)
+
+
+async def read_host(driver: Driver, device: Device, session: Session) -> None:
+    """Send what a host has to send, until cancelled.
+
+    Raises:
+        Exception: whatever the datapath raised; the watcher of the task logs it and starts anew.
+    """
+    died: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def transmit() -> bool:
+        try:
+            return session.outbound.drain(device)
+        except Exception as error:
+            _fail(died, error)
+            return False
+
+    driver.transmit = transmit
+    driver.wake()
+    try:
+        await died
+    finally:
+        driver.transmit = rest
 
 
 def _fail(died: asyncio.Future[None], error: Exception) -> None:

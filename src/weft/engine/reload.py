@@ -87,9 +87,11 @@ class Reloading:
 
     def _waits(self, name: str, applies: str) -> bool:
         value, before = self._life.config.value(name), self._started_with.value(name)
+        interface = self._life.interface
+        if name == "fc00.device":
+            return interface is not None and value not in {"auto", interface.kind}
         if applies == "when the interface is made":
-            interface = self._life.interface
-            return interface is not None and interface.device.name != value
+            return interface is not None and interface.kind == "tun" and interface.device.name != value
         return applies == "when the daemon starts" and value != before
 
     def _applied(self, old: Config, new: Config) -> set[str]:

@@ -34,6 +34,7 @@ from weft.engine.transmit import Transmitter
 from weft.errors import DecodeError
 from weft.firewall.firewall import Firewall
 from weft.identity import PeerId
+from weft.io.device import Device
 from weft.mesh.multigram import NOTICE, PROBE, decode_multigram
 from weft.mesh.notices import Hello, HelloReceived
 from weft.noise.gate import Gate
@@ -137,6 +138,16 @@ class Session:
         self._presence = Presence(events or Events())
         self.handshakes: Counter[str] = Counter()
         self.handshake_messages: Counter[tuple[str, ...]] = Counter()
+
+    def join(self, device: Device | None, firewall: Firewall) -> None:
+        """Let packets pass between the tunnels and an interface.
+
+        Args:
+            device: None where there is none.
+            firewall: decides about them from now on.
+        """
+        self.delivery.device = device
+        self._firewall = self.inbound.firewall = self.outbound.firewall = firewall
 
     async def run(self) -> None:
         """Look after the peers until cancelled."""

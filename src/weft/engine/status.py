@@ -12,6 +12,9 @@ from msgspec import Struct
 SCHEMA = 1
 
 
+DeviceKind = Literal["tun", "stack"]
+
+
 class Info(Struct, frozen=True, kw_only=True):
     """Who this node is and where it can be reached."""
 
@@ -43,14 +46,18 @@ class Interface(Struct, frozen=True, kw_only=True):
 
     schema: int = SCHEMA
     up: bool
+    device: DeviceKind | None = None
+    """`tun`: one of the system, for all its programs; `stack`: a TCP/IP host inside the node, for programs that use
+    `weft.Node`; null while it is down."""
     ifname: str | None = None
+    """Of the TUN."""
     address: str | None = None
     """This node's own, in fc00::/8."""
     addresses: list[str] = []
     """Those that `fc00.addresses` in weft.toml adds, each with its prefix length."""
     mtu: int | None = None
     offloads: list[str] = []
-    """What the TUN gave: any of `vnet_hdr`, `csum`, `tso4`, `tso6`, `uso`."""
+    """What the device takes: any of `vnet_hdr`, `csum`, `tso4`, `tso6`, `uso`."""
 
 
 class Ports(Struct, frozen=True, kw_only=True):

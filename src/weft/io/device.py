@@ -32,7 +32,6 @@ class Device(Protocol):
         takes_tcp: whether TCP super-packets can be written.
         takes_udp: whether UDP super-packets can be written.
         takes_partial: whether it completes transport checksums.
-        drops: packets that it did not take, by reason.
     """
 
     name: str
@@ -40,7 +39,10 @@ class Device(Protocol):
     takes_tcp: bool
     takes_udp: bool
     takes_partial: bool
-    drops: Counter[str]
+
+    @property
+    def drops(self) -> Counter[str]:
+        """Packets that it did not take, by reason."""
 
     def read(self, into: memoryview) -> Read | None:
         """Read one packet.

@@ -27,11 +27,11 @@ class Ephemeral:
     """
 
     directory: Final = None
-    state_path: Final = Path("the state of a node that keeps nothing")
 
     def __init__(self, identity: Identity, network_secret: bytes | None = None) -> None:
         self._identity = identity
         self.network_secret = network_secret
+        self.state_path = Path("the state of a node that keeps nothing")
 
     def lock(self) -> AbstractContextManager[None]:
         """Nobody else can have it."""

@@ -25,6 +25,7 @@ from weft.engine.metric import Family, Histogram
 from weft.engine.observed import Captured, CapturedPacket, Packet, Trace, TraceStep
 from weft.engine.settings import ConfigStatus, Reloaded
 from weft.engine.status import (
+    DeviceKind,
     Event,
     EventKind,
     Info,
@@ -134,9 +135,26 @@ class FakeFc00:
         self.rules = ["/icmp"]
         self.names: dict[str, str] = {}
 
-    async def start(self, ifname: str | None = None, *, existing: bool = False, socket: str | None = None) -> Interface:
-        self._did("fc00_start", ifname, *(["existing"] if existing else []), *([socket] if socket else []))
-        self.interface = Interface(up=True, ifname=ifname or "weft0", address="fc22::1", mtu=1352, offloads=["tso4"])
+    async def start(
+        self,
+        ifname: str | None = None,
+        *,
+        existing: bool = False,
+        socket: str | None = None,
+        device: DeviceKind | None = None,
+    ) -> Interface:
+        if device == "stack":
+            self._did("fc00_start_stack")
+        else:
+            self._did("fc00_start", ifname, *(["existing"] if existing else []), *filter(None, (socket, device)))
+        self.interface = Interface(
+            up=True,
+            device=device or "tun",
+            ifname=None if device == "stack" else ifname or "weft0",
+            address="fc22::1",
+            mtu=1352,
+            offloads=["tso4"],
+        )
         return self.interface
 
     async def stop(self) -> None:

@@ -22,6 +22,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "transport.ip4": st.just(True),
     "transport.ip6": st.just(True),
     "network.secret_file": st.sampled_from(["network.secret", 'a "quoted" \\ name', "# no comment", "ö"]),
+    "fc00.device": st.sampled_from(["auto", "tun", "stack"]),
     "fc00.ifname": st.sampled_from(["weft0", "mesh_1"]),
     "fc00.addresses": st.lists(st.sampled_from(["10.7.0.1/24", "2001:db8:7::1/64"]), unique=True),
     "fc00.routes": st.sampled_from(["all", "peers"]),

@@ -69,6 +69,7 @@ OTHER_VALUES: dict[str, Any] = {
     "peer.keepalive_s": 7,
     "transport.ip6": False,
     "network.secret_file": "secret",
+    "fc00.device": "stack",
     "fc00.ifname": "weft9",
     "fc00.routes": "peers",
     "fc00.addresses": ["10.7.0.1/24"],

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 
 from weft.api.facade import Facade
 from weft.api.v0.route import Nothing, Route
-from weft.engine.status import Interface, Ports
+from weft.engine.status import DeviceKind, Interface, Ports
 
 Rules = Annotated[
     list[Annotated[str, Meta(min_length=1, max_length=288)]],
@@ -33,6 +33,15 @@ class StartInterface(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         ]
         | None
     ) = None
+    device: (
+        Annotated[
+            DeviceKind,
+            Meta(
+                description="What it is, if not what `fc00.device` of the configuration says, `auto` being a TUN here."
+            ),
+        ]
+        | None
+    ) = None
 
 
 class ChangePorts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,7 +55,7 @@ async def _status(node: Facade, _: Nothing) -> Interface:
 
 
 async def _start(node: Facade, asked: StartInterface) -> Interface:
-    return await node.fc00.start(asked.ifname, existing=asked.existing, socket=asked.socket)
+    return await node.fc00.start(asked.ifname, existing=asked.existing, socket=asked.socket, device=asked.device)
 
 
 async def _stop(node: Facade, _: Nothing) -> Interface:

@@ -9,7 +9,7 @@ from weft.engine.contacts import decode_key
 from weft.engine.environment import allowed_offloads
 from weft.engine.lifetime import Lifetime
 from weft.engine.record import title_of
-from weft.engine.status import Interface, Ports
+from weft.engine.status import DeviceKind, Interface, Ports
 from weft.errors import ConfigError, DecodeError, UsageError
 from weft.firewall.rules import Rule, decode_rule, encode_rule
 from weft.identity import encode_wireguard_key
@@ -26,22 +26,40 @@ class Fc00:
     def __init__(self, life: Lifetime) -> None:
         self._life = life
 
-    async def start(self, ifname: str | None = None, *, existing: bool = False, socket: str | None = None) -> Interface:
+    async def start(
+        self,
+        ifname: str | None = None,
+        *,
+        existing: bool = False,
+        socket: str | None = None,
+        device: DeviceKind | None = None,
+    ) -> Interface:
         """Make the fc00::/8 interface, and return when packets can use it.
 
         Args:
             ifname: its name; None is that of the configuration.
             existing: use the persistent one of that name, which somebody else has made and set up, as it is.
             socket: use the one whose descriptor is passed there (io/passing.py), as it is.
+            device: what it is; None is what the configuration says, but a TUN if one is named, or it leaves that open.
 
         Raises:
-            PermissionError: needs root or CAP_NET_ADMIN.
+            PermissionError: a TUN needs root or CAP_NET_ADMIN.
             UsageError: it is up in another way, another interface owns fc00::/8, or the existing one is not fit.
         """
         life, name = self._life, ifname or self._life.config.fc00.ifname
-        if life.interface is not None and (socket is not None or ifname not in {None, life.interface.device.name}):
-            raise UsageError(f"the interface is up already, as {life.interface.device.name}; `weft fc00 stop` first")
-        if socket is not None:
+        is_named = ifname is not None or existing or socket is not None
+        if device == "stack" and is_named:
+            raise UsageError("the stack is inside the node and is no interface with a name; give device alone")
+        up = life.interface
+        if up is not None and (
+            socket is not None or ifname not in {None, up.device.name} or device not in {None, up.kind}
+        ):
+            raise UsageError(f"the interface is up already, as {up.device.name}; `weft fc00 stop` first")
+        if device is None and not is_named and life.config.fc00.device == "stack":
+            device = "stack"
+        if device == "stack":
+            interface = await life.open_interface(None)
+        elif socket is not None:
             if ifname is not None or existing:
                 raise UsageError("an interface whose descriptor is passed has its name already; give socket alone")
             interface = await life.open_interface(name, lambda: Tun.adopt(take(socket)))

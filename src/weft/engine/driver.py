@@ -1,0 +1,102 @@
+"""Drives a host of the stack on an event loop: looks after its timers, tells the users of its sockets, sends.
+
+Whatever is done to the host, by a user or by a packet, is followed by `wake`; all that was done in one turn of the loop
+is answered together in the next. So packets that came in one burst are acknowledged once, and what several writers
+wrote leaves in as few calls as it can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from weft.stack.host import Host
+
+log = logging.getLogger("weft.engine")
+
+EVENTS_IN_A_TURN = 256
+"""Sockets that are looked at in one turn, so that timers and the API get theirs."""
+
+
+def rest() -> bool:
+    """Send nothing now."""
+    return False
+
+
+class Driver:
+    """One host on one loop.
+
+    Args:
+        host: what is driven.
+        clock: monotonic ns.
+        transmit: takes from `host.next_packet` what there is, up to a bound; returns whether there may be more.
+
+    Attributes:
+        host: what is driven.
+        clock: monotonic ns.
+        transmit: as it was given; whoever replaces it calls `wake`. While it is `rest`, what is to be sent waits.
+    """
+
+    def __init__(self, host: Host, clock: Callable[[], int], transmit: Callable[[], bool]) -> None:
+        self.host = host
+        self.clock = clock
+        self.transmit = transmit
+        self._loop = asyncio.get_running_loop()
+        self._is_awake = False
+        self._is_closed = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: int | None = None
+
+    def wake(self) -> None:
+        """Something was done to the host; look after it in the next turn of the loop."""
+        if not self._is_awake and not self._is_closed:
+            self._is_awake = True
+            self._loop.call_soon(self._turn)
+
+    def close(self) -> None:
+        """Drive the host no longer."""
+        self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _turn(self) -> None:
+        self._is_awake = False
+        if self._is_closed:
+            return
+        host = self.host
+        now = self.clock()
+        at = host.next_timer()
+        if at is not None and at <= now:
+            host.handle_timer(now)
+        for _ in range(EVENTS_IN_A_TURN):
+            socket = host.next_event()
+            if socket is None:
+                break
+            if socket.user is not None:
+                try:
+                    socket.user.handle_event()
+                except Exception:
+                    # One user's fault is no reason to stop serving the others.
+                    log.exception("a user of a socket failed")
+        else:
+            self.wake()
+        if self.transmit():
+            self.wake()
+        self._arm()
+
+    def _arm(self) -> None:
+        at = self.host.next_timer()
+        if at == self._timer_at and self._timer is not None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._timer_at = None, at
+        if at is not None:
+            self._timer = self._loop.call_later(max(0, at - self.clock()) / 1e9, self._handle_timer)
+
+    def _handle_timer(self) -> None:
+        self._timer = self._timer_at = None
+        self.wake()
