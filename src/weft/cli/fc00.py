@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import click
 
 from weft.api.v0 import fc00 as fc00_api
@@ -9,8 +11,10 @@ from weft.api.v0.fc00 import ChangePorts, StartInterface
 from weft.cli.command import Group
 from weft.cli.names import PEER, RULE
 from weft.cli.settings import Settings, pass_settings
-from weft.cli.show import table
+from weft.cli.show import table, title
+from weft.cli.without_tun import is_no_tun, stack_instead
 from weft.engine.status import Interface, Ports
+from weft.errors import WeftError
 
 
 @click.group(
@@ -31,6 +35,7 @@ def fc00() -> None:
         "weft fc00 start --ifname weft1",
         "sudo weft --dir ~/lab fc00 start     # for a daemon that has not the rights itself",
         "weft fc00 start --existing weft0     # which root has made for who runs the daemon, with its address",
+        "weft fc00 start --stack              # inside the daemon, which needs no rights for it",
     ),
 )
 @click.option("--ifname", help="Name of the interface.  [default: weft0]")
@@ -38,41 +43,50 @@ def fc00() -> None:
     "--existing", metavar="NAME", help="Use the persistent TUN of that name, set up by somebody else, as it is."
 )
 @click.option("--fd", type=click.IntRange(0), help="Use the TUN that the caller has open as that descriptor, as it is.")
+@click.option("--stack", is_flag=True, help="No interface of the system, but a TCP/IP host inside the daemon.")
 @pass_settings
-def start(settings: Settings, ifname: str | None, existing: str | None, fd: int | None) -> None:
+def start(settings: Settings, ifname: str | None, existing: str | None, fd: int | None, *, stack: bool) -> None:
     """Make the interface; done when programs can use it. Starting it again changes nothing.
 
-    If the daemon has not the rights for it and this command has, the command makes it and passes it to the daemon.
+    If the daemon has not the rights for it and this command has, the command makes it and passes it to the daemon. If
+    neither has, the network is inside the daemon, where programs with `weft.Node.attach()` use it, unless `fc00.device`
+    in weft.toml is "tun".
     """
-    if sum(given is not None for given in (ifname, existing, fd)) > 1:
-        raise click.UsageError("--ifname, --existing and --fd are three ways to say which interface; choose one")
+    if sum((ifname is not None, existing is not None, fd is not None, stack)) > 1:
+        raise click.UsageError(
+            "--ifname, --existing, --fd and --stack are four ways to say which interface; choose one"
+        )
     if fd is not None:
         from weft.cli.handover import passing
 
         with passing(settings.client, fd) as asked:
             _start(settings, asked)
         return
+    asked = StartInterface(ifname=existing or ifname, existing=existing is not None, device="stack" if stack else None)
     try:
-        _start(settings, StartInterface(ifname=existing or ifname, existing=existing is not None))
-    except PermissionError as refused:
-        if existing is not None:
+        _start(settings, asked)
+    except (WeftError, PermissionError) as refused:
+        if existing is not None or stack or not is_no_tun(refused):
             raise
-        _make_and_pass(settings, ifname, refused)
+        _start_without_tun(settings, ifname, refused)
 
 
 def _start(settings: Settings, asked: StartInterface) -> None:
     settings.answer(fc00_api.START, asked, show_interface, doing="making the interface")
 
 
-def _make_and_pass(settings: Settings, ifname: str | None, refused: PermissionError) -> None:
+def _start_without_tun(settings: Settings, ifname: str | None, refused: Exception) -> None:
+    """The daemon can't make a TUN: pass it one, or else take the stack."""
     from weft.cli.handover import making
 
-    try:
-        with making(settings.client, ifname) as asked:
-            _start(settings, asked)
-    except PermissionError:
+    if isinstance(refused, PermissionError):
         # What the daemon lacks says more than that this command lacks it too.
-        raise refused from None
+        with suppress(PermissionError), making(settings.client, ifname) as asked:
+            _start(settings, asked)
+            return
+    if ifname is not None:
+        raise refused
+    _start(settings, stack_instead(settings.client, refused))
 
 
 @fc00.command(result=fc00_api.STOP, examples=("weft fc00 stop", "weft fc00 stop && weft fc00 start --ifname weft1"))
@@ -102,7 +116,7 @@ def show_interface(interface: Interface) -> None:
         return
     offloads = f", offloads {' '.join(interface.offloads)}" if interface.offloads else ""
     addresses = " ".join([interface.address or "", *interface.addresses])
-    click.echo(f"{interface.ifname} is up: {addresses}, MTU {interface.mtu}{offloads}")
+    click.echo(f"{title(interface)} is up: {addresses}, MTU {interface.mtu}{offloads}")
 
 
 _from = click.option("--from", "peer", type=PEER, metavar="PEER", help="Only from this peer.")

@@ -16,6 +16,8 @@ import click
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from weft.engine.status import Interface
+
 PATIENCE_S = 1.0
 """After this long, a person wants to know what is going on."""
 GAP = 2
@@ -133,6 +135,11 @@ def plain(text: str) -> str:
         letter if letter.isprintable() else "\n    " if letter == "\n" else "\N{REPLACEMENT CHARACTER}"
         for letter in text
     )
+
+
+def title(interface: Interface) -> str:
+    """What people call an interface that is up."""
+    return "the stack" if interface.device == "stack" else interface.ifname or ""
 
 
 def size(amount_bytes: int) -> str:

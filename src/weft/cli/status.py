@@ -17,7 +17,7 @@ from weft.api.v0 import observe
 from weft.api.v0.observe import Watch
 from weft.cli.command import Command
 from weft.cli.settings import Settings, pass_settings
-from weft.cli.show import is_watched, milliseconds, redraw, rendered, size, state, waiting
+from weft.cli.show import is_watched, milliseconds, redraw, rendered, size, state, title, waiting
 from weft.engine.status import EventKind, PeerStatus, Status
 from weft.errors import WeftError
 
@@ -91,7 +91,7 @@ def _changes(settings: Settings) -> Iterator[None]:
 def status_text(status: Status) -> str:
     """This node, its peers, and what a person should know beyond them."""
     interface = status.interface
-    own = (status.info.address, "(this node)", "weft", state("up", interface.ifname or "") if interface.up else "")
+    own = (status.info.address, "(this node)", "weft", state("up", title(interface)) if interface.up else "")
     table = rendered([own + ("",) * 4, *(peer_line(peer) for peer in status.peers)])
     return table + "".join(f"# {remark}\n" for remark in _remarks(status))
 

@@ -20,7 +20,9 @@ from weft.cli.command import Command
 from weft.cli.log_file import BACKGROUND
 from weft.cli.outcome import FAILED, OK, say
 from weft.cli.settings import Settings, pass_settings
-from weft.cli.show import waiting
+from weft.cli.show import title, waiting
+from weft.cli.without_tun import STACK_NAMES, is_no_tun, stack_instead
+from weft.engine.status import Interface
 from weft.errors import Broken, WeftError
 
 START_S = 30.0
@@ -43,15 +45,22 @@ class Stopped(msgspec.Struct, frozen=True, kw_only=True):
     examples=(
         "sudo weft up",
         "weft --dir ~/lab up",
+        "weft up --tun userspace-networking                       # without rights: for programs with weft.Node",
         "export WEFT_DIR=~/lab; weft up",
     ),
 )
+@click.option(
+    "--tun",
+    metavar="NAME",
+    help="Name of the interface; `userspace-networking` or `stack` for a TCP/IP host inside the daemon in its place.",
+)
 @pass_settings
-def up(settings: Settings) -> None:
+def up(settings: Settings, tun: str | None) -> None:
     """Bring this node up: a key if there is none, the daemon in the background, the interface.
 
-    Without root or CAP_NET_ADMIN there is no interface; the daemon runs all the same. Once more changes nothing. The
-    daemon logs to daemon.log in the node's directory.
+    Without root or CAP_NET_ADMIN there is no interface of the system. Then the network is inside the daemon, where
+    programs with `weft.Node.attach()` use it, unless `fc00.device` in weft.toml is "tun". Once more changes nothing.
+    The daemon logs to daemon.log in the node's directory.
     """
     from weft.cli.init import ensure_initialised
 
@@ -61,10 +70,10 @@ def up(settings: Settings) -> None:
         reply = client.fetch(node_api.INFO)
     except NoDaemon:
         reply = start_daemon(settings)
-    interface, code = None, OK
+    interface, code = "", OK
     try:
         with waiting("making the interface"):
-            interface = client.call(fc00_api.START, StartInterface()).ifname
+            interface = title(_make_interface(client, tun))
     except PermissionError as error:
         say(f"the daemon runs, but without an interface: {error}; run `weft down`, then `sudo weft up`")
     except (WeftError, OSError) as error:
@@ -76,6 +85,17 @@ def up(settings: Settings) -> None:
         address = client.decode(node_api.INFO, reply).address
         click.echo(f"weft is up: {address}" + (f" on {interface}" if interface else ""))
     raise click.exceptions.Exit(code)
+
+
+def _make_interface(client: Client, tun: str | None) -> Interface:
+    if tun in STACK_NAMES:
+        return client.call(fc00_api.START, StartInterface(device="stack"))
+    try:
+        return client.call(fc00_api.START, StartInterface(ifname=tun))
+    except (WeftError, OSError) as error:
+        if tun is not None or not is_no_tun(error):
+            raise
+        return client.call(fc00_api.START, stack_instead(client, error))
 
 
 @click.command(cls=Command, result=Stopped, examples=("sudo weft down", "weft --dir ~/lab down"))

@@ -15,6 +15,7 @@ from weft.io.store import Store
 class Engine(FakeEngine):
     def __init__(self, directory: Path, config: Config, passed: Passed) -> None:
         super().__init__(directory, config)
+        self.settings.config = config
         self.lock = Store(directory).lock()
         verb, _, kind = os.environ.get("FAKE_FAILS", "").partition(" ")
         self.fails[verb] = (UsageError if kind == "usage" else PermissionError)(f"{verb} was refused")

@@ -12,9 +12,10 @@ import pytest
 
 from tests.unit.api.fake_engine import ID, KEY, FakeEngine, a_peer, serving_in_thread
 from tests.unit.cli.terminal import Terminal
-from weft.cli import ping
+from weft.cli import handover, ping
+from weft.engine.config import Config, Fc00Section
 from weft.engine.status import Interface, LogLine, TaskStatus
-from weft.errors import PeerError, UsageError
+from weft.errors import PeerError, TransportError, UsageError
 
 ANSWERED = [
     ("info",),
@@ -216,11 +217,51 @@ def test_existing_interface_is_asked_for_by_its_name(weft: Terminal, node: FakeE
     assert node.calls == [("fc00_start", "tun7", "existing")]
 
 
-@pytest.mark.parametrize("other", [("--ifname", "weft1"), ("--existing", "tun7")])
-def test_interface_is_said_in_one_way(weft: Terminal, node: FakeEngine, other: tuple[str, str]) -> None:
+def test_stack_is_asked_for(weft: Terminal, node: FakeEngine) -> None:
+    seen = weft("fc00", "start", "--stack")
+    assert seen.out == "the stack is up: fc22::1, MTU 1352, offloads tso4\n"
+    assert node.calls == [("fc00_start_stack",)]
+    assert "up the stack" in weft("status").out
+
+
+@pytest.fixture
+def no_rights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command may make no interface either."""
+
+    def refuse(*arguments: object) -> None:
+        raise PermissionError("nor may this command")
+
+    monkeypatch.setattr(handover, "making", refuse)
+
+
+@pytest.mark.usefixtures("no_rights")
+@pytest.mark.parametrize("fails", [PermissionError("may not"), TransportError("can't open /dev/net/tun: no such file")])
+def test_stack_is_taken_where_there_can_be_no_tun(weft: Terminal, node: FakeEngine, fails: Exception) -> None:
+    node.fails["fc00_start"] = fails
+    seen = weft("fc00", "start")
+    assert (seen.code, seen.out) == (0, "the stack is up: fc22::1, MTU 1352, offloads tso4\n")
+    assert seen.err == f"weft: no TUN: {fails}; the network is for programs that use weft.Node.attach()\n"
+
+
+@pytest.mark.usefixtures("no_rights")
+@pytest.mark.parametrize(
+    "fails", [PermissionError("may not"), TransportError("no TUN here"), UsageError("it is taken")]
+)
+def test_stack_is_not_taken_if_a_tun_is_wanted(weft: Terminal, node: FakeEngine, fails: Exception) -> None:
+    node.fails["fc00_start"] = fails
+    node.settings.config = Config(fc00=Fc00Section(device="tun"))
+    seen = weft("fc00", "start")
+    assert seen.err == f"weft: {fails}\n"
+    node.settings.config = Config()
+    assert weft("fc00", "start", "--ifname", "weft7").err == f"weft: {fails}\n"
+    assert not node.fc00.interface.up
+
+
+@pytest.mark.parametrize("other", [("--ifname", "weft1"), ("--existing", "tun7"), ("--stack",)])
+def test_interface_is_said_in_one_way(weft: Terminal, node: FakeEngine, other: tuple[str, ...]) -> None:
     seen = weft("fc00", "start", "--fd", "0", *other)
     assert (seen.code, seen.out) == (2, "")
-    assert "three ways to say which interface" in seen.err
+    assert "four ways to say which interface" in seen.err
     assert node.calls == []
 
 

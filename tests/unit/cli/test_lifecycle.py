@@ -227,13 +227,45 @@ def test_up_after_a_crash_starts_anew(machine: Machine) -> None:
     assert machine("up").code == 0
 
 
-def test_up_without_permission_runs_the_daemon_and_says_what_to_do(machine: Machine) -> None:
+def test_up_without_permission_takes_the_stack_and_says_so(machine: Machine) -> None:
+    machine.environment["FAKE_FAILS"] = "fc00_start"
+    for _ in range(2):
+        seen = machine("up")
+        assert (seen.code, seen.out) == (0, "weft is up: fc22::1 on the stack\n")
+        assert seen.err == (
+            "weft: no TUN: fc00_start was refused; the network is for programs that use weft.Node.attach()\n"
+        )
+    assert machine("fc00", "status").out.startswith("the stack is up: fc22::1")
+
+
+def test_up_without_permission_for_the_tun_that_is_wanted_says_what_to_do(machine: Machine) -> None:
+    machine("init")
+    machine("config", "set", "fc00.device", "tun")
     machine.environment["FAKE_FAILS"] = "fc00_start"
     seen = machine("up")
     assert (seen.code, seen.out) == (0, "weft is up: fc22::1\n")
     assert seen.err.startswith("weft: the daemon runs, but without an interface: ")
     assert "sudo weft up" in seen.err
     assert seen.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["stack", "userspace-networking"])
+def test_up_with_the_stack_that_is_asked_for_says_nothing_else(machine: Machine, name: str) -> None:
+    machine.environment["FAKE_FAILS"] = "fc00_start"
+    seen = machine("up", "--tun", name)
+    assert (seen.code, seen.out, seen.err) == (0, "weft is up: fc22::1 on the stack\n", "")
+    machine("down")
+    machine.environment["WEFT_UP_TUN"] = name
+    assert machine("up").out == "weft is up: fc22::1 on the stack\n"
+
+
+def test_up_with_a_tun_by_name_takes_that_or_none(machine: Machine) -> None:
+    assert machine("up", "--tun", "mesh7").out == "weft is up: fc22::1 on mesh7\n"
+    machine("down")
+    machine.environment["FAKE_FAILS"] = "fc00_start"
+    seen = machine("up", "--tun", "mesh7")
+    assert (seen.code, seen.out) == (0, "weft is up: fc22::1\n")
+    assert "without an interface" in seen.err
 
 
 def test_up_with_an_interface_that_can_not_be_is_exit_1_and_the_daemon_runs(machine: Machine) -> None:
