@@ -369,6 +369,7 @@ def _take_text(connection: Connection, segment: Segment, start: int, now: int) -
             connection.end(Failure.RESET)
             return
         before = receiver.next
+        receiver.note_segment(segment.segment or length)
         in_order = receiver.receive(start, payload)
         if receiver.next > before:
             receiver.adapt(now, connection.sender.round_trip.least_ns)

@@ -161,7 +161,7 @@ class Connection(Socket):
         self.is_established = False
         self.is_closed = False
         self.sender = Sender(initial_sequence, self.maximum)
-        self.receiver = Receiver(0, self.maximum)
+        self.receiver = Receiver(0)
         self.timers = Timers()
         self.listener: Listener | None = None
         self.shift = 0

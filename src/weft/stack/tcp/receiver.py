@@ -23,6 +23,9 @@ SHIFT: Final = 8
 """Of the window that we offer: enough for `MAX_LIMIT`."""
 UNSCALED_MAX: Final = 0xFFFF
 
+LEAST_SEGMENT: Final = 536
+MOST_SEGMENT: Final = 16 * 1024
+
 MAX_PIECES: Final = 1024
 """Pieces behind holes; a super-segment is one. More are thrown away: they will come again."""
 TOLD_BLOCKS: Final = 4
@@ -39,7 +42,7 @@ class Receiver:
         next: see above.
         edge: see above.
         fin: the sequence number of the FIN; None before one came.
-        segment: bytes of a full segment of the other side, as far as is known.
+        segment: payload bytes of the largest segment that came; what the other side sends as a full one, by and by.
         limit: how much is kept for the user and offered, bytes.
         shift: how far the window is shifted on the wire.
         ready_bytes: what waits for the user.
@@ -61,11 +64,11 @@ class Receiver:
         "shift",
     )
 
-    def __init__(self, next_sequence: int, segment: int) -> None:
+    def __init__(self, next_sequence: int) -> None:
         self.next = next_sequence
         self.edge = next_sequence
         self.fin: int | None = None
-        self.segment = segment
+        self.segment = LEAST_SEGMENT
         self.limit = INITIAL_LIMIT
         self.shift = 0
         self.ready_bytes = 0
@@ -101,6 +104,10 @@ class Receiver:
         if not length:
             return self.next <= start < self.edge or start == self.next
         return start < self.edge and start + length > self.next
+
+    def note_segment(self, size: int) -> None:
+        """A segment of that many bytes came; no more is believed than what is surely no super-segment."""
+        self.segment = max(self.segment, min(size, MOST_SEGMENT))
 
     def receive(self, start: int, payload: memoryview) -> bool:
         """Take what of the payload is new and was offered.
