@@ -35,6 +35,8 @@ _V4: Final = Struct("!2xH2xH1xB2x4s4s")
 _V6: Final = Struct("!4xHBx16s16s")
 _U16: Final = Struct("!H")
 _V4_MAPPED: Final = bytes(10) + b"\xff\xff"
+_END_OF_OPTIONS: Final = 0
+_NO_OPERATION: Final = 1
 _SOURCE_ROUTES: Final = frozenset({131, 137})
 _FRAGMENT_BITS: Final = ipv4.MORE_FRAGMENTS | ipv4.FRAGMENT_OFFSET_MASK
 
@@ -131,8 +133,8 @@ class Arrivals:
 
     def handle_timer(self, now: int) -> None:
         """Give up fragments whose others do not come."""
-        for quote in self._reassembly.expire(now):
-            self._icmp.tell_expired(quote, now)
+        for first in self._reassembly.expire(now):
+            self._icmp.tell_expired(first, now)
 
     def next_timer(self) -> int | None:
         """When `handle_timer` next has something to do, monotonic ns."""
@@ -185,8 +187,8 @@ class Arrivals:
             self._drops["ip: bad checksum"] += 1
             return
         start = (packet[0] & 0xF) << 2
-        if start > ipv4.HEADER_BYTES and _has_source_route(packet[ipv4.HEADER_BYTES : start]):
-            self._drops["ip: source route"] += 1
+        if start > ipv4.HEADER_BYTES and _are_bad(packet[ipv4.HEADER_BYTES : start]):
+            self._drops["ip: bad options"] += 1
             return
         if _U16.unpack_from(packet, ipv4.FLAGS_AND_FRAGMENT)[0] & _FRAGMENT_BITS:
             rebuilt = self._reassembly.receive_v4(packet, way.source, way.destination, way.now)
@@ -216,12 +218,13 @@ class Arrivals:
         """Give a whole packet to its transport."""
         source, destination, segment, is_partial, now = way
         transport = self._transports[len(source)].get(protocol)
+        is_local = self._ip.addresses.is_local(destination)
         if transport is None:
             self._drops["ip: unknown protocol"] += 1
-            if protocol != NO_NEXT_HEADER or len(source) == 4:
+            if is_local and (protocol != NO_NEXT_HEADER or len(source) == 4):
                 self._icmp.refuse_protocol(packet, field, now)
             return
-        if protocol == TCP and not self._ip.addresses.is_local(destination):
+        if protocol == TCP and not is_local:
             self._drops["tcp: to many"] += 1
             return
         if len(packet) - start < LEAST_BYTES[protocol]:
@@ -239,16 +242,14 @@ class Arrivals:
         transport.receive(packet, start, source, destination, segment, now)
 
 
-def _has_source_route(options: memoryview) -> bool:
+def _are_bad(options: memoryview) -> bool:
     """Whether IPv4 options have a source route, or can't be read."""
-    at = 0
-    while at < len(options) and options[at] != 0:
-        if options[at] in _SOURCE_ROUTES:
-            return True
-        if options[at] == 1:
+    at, end = 0, len(options)
+    while at < end and options[at] != _END_OF_OPTIONS:
+        if options[at] == _NO_OPERATION:
             at += 1
             continue
-        if at + 2 > len(options) or options[at + 1] < 2:
+        if options[at] in _SOURCE_ROUTES or at + 2 > end or not 2 <= options[at + 1] <= end - at:
             return True
         at += options[at + 1]
     return False

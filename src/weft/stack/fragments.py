@@ -31,8 +31,6 @@ MAX_DATAGRAMS_PER_SOURCE: Final = 32
 MAX_BYTES: Final = 4 * 1024 * 1024
 MAX_BYTES_PER_SOURCE: Final = 512 * 1024
 FRAGMENT_OVERHEAD_BYTES: Final = 192
-MAX_QUOTE_BYTES: Final = 1232
-"""Of the first fragment, for the error that is sent when the others do not come."""
 
 
 class Fragment(NamedTuple):
@@ -64,7 +62,7 @@ class Whole(NamedTuple):
 class _Datagram:
     """One that lacks fragments."""
 
-    __slots__ = ("cost", "deadline", "got", "head", "is_spoiled", "pieces", "quote", "source", "starts", "total")
+    __slots__ = ("cost", "deadline", "first", "got", "head", "is_spoiled", "pieces", "source", "starts", "total")
 
     def __init__(self, source: bytes, deadline: int) -> None:
         self.source = source
@@ -74,7 +72,7 @@ class _Datagram:
         self.got = 0
         self.cost = 0
         self.total: int | None = None
-        self.head = self.quote = b""
+        self.head = self.first = b""
         self.is_spoiled = False
 
 
@@ -134,7 +132,8 @@ class Fragments:
             datagram.total = offset + len(data)
         if offset == 0:
             datagram.head = fragment.head
-            datagram.quote = bytes(fragment.packet[:MAX_QUOTE_BYTES])
+            datagram.first = bytes(fragment.packet)
+            self._charge(datagram, len(datagram.first))
         if datagram.got == datagram.total:
             self._forget(fragment.key, datagram)
             return Whole(datagram.head, b"".join([datagram.pieces[start] for start in datagram.starts]))
@@ -145,9 +144,9 @@ class Fragments:
         """Forget the datagrams whose time is over.
 
         Returns:
-            The beginnings of their first fragments, as far as those came: their senders are told.
+            The packets that their first fragments came in, as far as those came: their senders are told.
         """
-        quotes = []
+        firsts = []
         while self._datagrams:
             key, datagram = next(iter(self._datagrams.items()))
             if datagram.deadline > now:
@@ -155,13 +154,13 @@ class Fragments:
             self._forget(key, datagram)
             if not datagram.is_spoiled:
                 self._drops["ip: fragments that never came"] += 1
-                if datagram.quote:
-                    quotes.append(datagram.quote)
-        return quotes
+                if datagram.first:
+                    firsts.append(datagram.first)
+        return firsts
 
     def next_timer(self) -> int | None:
         """When `expire` next has something to do, monotonic ns."""
-        return next((datagram.deadline for datagram in self._datagrams.values()), None)
+        return next(iter(self._datagrams.values())).deadline if self._datagrams else None
 
     @staticmethod
     def _fault(datagram: _Datagram, fragment: Fragment, at: int) -> str | None:
@@ -181,6 +180,7 @@ class Fragments:
     def _spoil(self, datagram: _Datagram, fault: str) -> None:
         self._drops[fault] += 1
         datagram.is_spoiled = True
+        datagram.head = datagram.first = b""
         datagram.pieces.clear()
         datagram.starts.clear()
         self._charge(datagram, -datagram.cost)

@@ -194,11 +194,11 @@ class Icmp:
         """The other fragments of a packet did not come in time.
 
         Args:
-            fragment: the first one, as far as it is quoted.
+            fragment: the first one.
             now: monotonic ns.
         """
         source, destination = addresses(fragment)
-        if self._may_answer(source, now):
+        if self._ip.addresses.is_local(destination) and self._may_answer(source, now):
             self._send(answers.time_exceeded(fragment, destination, in_reassembly=True))
 
     def _may_answer(self, source: bytes, now: int) -> bool:

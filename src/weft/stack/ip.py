@@ -173,26 +173,22 @@ class Ip:
         complete(packet, header_length, protocol)
         self._send_fragments(source, destination, protocol, memoryview(packet)[header_length:], mtu, hop_limit)
 
-    def enqueue(self, item: Outgoing | Train, length: int) -> bool:
-        """Queue what is ready to leave.
+    def enqueue(self, item: Outgoing | Train, length: int) -> None:
+        """Queue what is ready to leave; where there is no room it is dropped and counted.
 
         Args:
             item: a packet, or a train that others may join.
             length: its bytes.
-
-        Returns:
-            Whether there was room; else it is counted.
         """
-        if not self.has_room(length):
+        if not self.has_room():
             self.drops["ip: queue full"] += 1
-            return False
+            return
         self._queue.append(item)
         self._queued_bytes += length
-        return True
 
-    def has_room(self, length: int, packets: int = 1) -> bool:
-        """Whether the queue takes so many bytes more."""
-        return self._queued_bytes + length <= QUEUE_BYTES and len(self._queue) + packets <= QUEUE_PACKETS
+    def has_room(self, length: int = 0) -> bool:
+        """Whether the queue takes so many bytes more; the last packet in it may go over the bound."""
+        return self._queued_bytes + length <= QUEUE_BYTES and len(self._queue) < QUEUE_PACKETS
 
     def tail(self) -> Outgoing | Train | None:
         """What was queued last, if it still waits."""
@@ -264,10 +260,10 @@ class Ip:
     ) -> None:
         identification = int.from_bytes(self._random_bytes(4 if len(source) == 16 else 2), "big")
         packets = fragment(source, destination, protocol, payload, mtu, identification, hop_limit)
-        length = sum(map(len, packets))
-        # Some of them would be of no use.
-        if not self.has_room(length, len(packets)):
+        if not self.has_room():
             self.drops["ip: queue full"] += 1
             return
+        # All or none: some of them would be of no use.
         for packet in packets:
-            self.enqueue(Outgoing([packet], 0, False), len(packet))
+            self._queue.append(Outgoing([packet], 0, False))
+            self._queued_bytes += len(packet)

@@ -58,7 +58,7 @@ class PathMtus:
 
     def next_timer(self) -> int | None:
         """When `expire` next has something to do, monotonic ns."""
-        return next((forget_at for _, forget_at in self._known.values()), None)
+        return next(iter(self._known.values()))[1] if self._known else None
 
 
 def believable(destination: bytes, mtu: int, length: int, current: int) -> int | None:

@@ -126,4 +126,4 @@ class Pings:
 
     def next_timer(self) -> int | None:
         """When the next one is given up, monotonic ns."""
-        return min((ping.deadline for ping in self._waiting.values()), default=None)
+        return min(ping.deadline for ping in self._waiting.values()) if self._waiting else None

@@ -104,8 +104,8 @@ class Reassembly:
 
     def next_timer(self) -> int | None:
         """When `expire` next has something to do, monotonic ns."""
-        timers = (self._v4.next_timer(), self._v6.next_timer())
-        return min((at for at in timers if at is not None), default=None)
+        v4, v6 = self._v4.next_timer(), self._v6.next_timer()
+        return v4 if v6 is None else v6 if v4 is None else min(v4, v6)
 
     def _packet_v4(self, whole: Whole) -> bytearray | None:
         length = len(whole.head) + len(whole.payload)

@@ -170,7 +170,7 @@ class Udp:
         data = bytes(data)
         length = len(data) + HEADER_BYTES + (40 if len(flow.source) == 16 else 20)
         tail = ip.tail()
-        if isinstance(tail, Train) and tail.takes(flow, len(data)) and length <= mtu and ip.has_room(len(data), 0):
+        if isinstance(tail, Train) and tail.takes(flow, len(data)) and length <= mtu and ip.has_room(len(data)):
             tail.add(data)
             ip.lengthen_tail(len(data))
         elif length <= mtu:
@@ -220,6 +220,8 @@ class Udp:
         """The local endpoint of a socket with a remote one."""
         if not broadcast and remote.address in self._ip.addresses.broadcasts:
             raise StackError(Failure.PROHIBITED, "broadcast")
+        if local.address == ANY_V4 and not remote.is_ipv4:
+            raise StackError(Failure.NO_ROUTE, f"from {local}")
         path = self._ip.path(remote.address, local.address)
         return Endpoint(path.source, local.port)
 
