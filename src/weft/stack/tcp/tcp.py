@@ -255,12 +255,9 @@ class Tcp:
         )
         owes_ack = connection.owes_ack
         connection.end(None)
-        self._connections[connection.key] = wait
-        self._waits.append(wait)
+        self._keep_wait(connection.key, wait)
         if owes_ack:
             self._acknowledge_late(wait, now)
-        if len(self._waits) > time_wait.MOST:
-            self._forget_wait(self._waits.popleft())
 
     def reset(self, connection: Connection, now: int) -> None:
         """Tell the other side of a connection that it is over."""
@@ -402,9 +399,18 @@ class Tcp:
             del self._connections[key]
             return True
         if not segment.flags & RST:
+            if wait.is_ended_again_by(segment):
+                wait = wait.begun_anew(now)
+                self._keep_wait(key, wait)
             # What was the last acknowledgment may have been lost.
             self._acknowledge_late(wait, now)
         return False
+
+    def _keep_wait(self, key: bytes, wait: TimeWait) -> None:
+        self._connections[key] = wait
+        self._waits.append(wait)
+        if len(self._waits) > time_wait.MOST:
+            self._forget_wait(self._waits.popleft())
 
     def _acknowledge_late(self, wait: TimeWait, now: int) -> None:
         if not self._resets.allows(now):

@@ -1,7 +1,7 @@
 """Connections that are over, until what is left of them on the way has gone.
 
-Only what is needed to answer is kept, for they may be many: the last FIN is acknowledged again, and a SYN that is
-surely a new one may take the place.
+Only what is needed to answer is kept, for they may be many: the last FIN is acknowledged again, and the time begins
+anew with that; a SYN that is surely a new one may take the place.
 
 Source: RFC 9293 sections 3.6.1 (MUST-13, MAY-2), 3.10.7.4; RFC 6191 (by timestamps); RFC 1337 (a reset ends nothing).
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from weft.packet.tcp import ACK, RST, SYN
+from weft.packet.tcp import ACK, FIN, RST, SYN
 from weft.stack.endpoint import Endpoint
 from weft.stack.tcp.segment import Segment
 from weft.stack.tcp.sequence import MASK, unwrap
@@ -63,3 +63,19 @@ class TimeWait:
         if self.recent is not None and timestamps is not None and timestamps[0] != self.recent:
             return (timestamps[0] - self.recent) & MASK < _HALF
         return unwrap(segment.sequence, self.next_expected) > self.next_expected
+
+    def is_ended_again_by(self, segment: Segment) -> bool:
+        """Whether a segment has their FIN once more, so that the acknowledgment of it was lost."""
+        return bool(segment.flags & FIN) and (segment.sequence + segment.length - self.next_expected) & MASK == 0
+
+    def begun_anew(self, now: int) -> TimeWait:
+        """The same, for as long again."""
+        return TimeWait(
+            self.local,
+            self.remote,
+            self.next_sent,
+            self.next_expected,
+            self.recent,
+            self.offset,
+            now + DURATION_NS,
+        )
