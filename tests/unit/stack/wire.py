@@ -97,10 +97,10 @@ class Side:
             buffer[:] = b"\xa5" * len(buffer)
         self.flush()
 
-    def flush(self) -> None:
-        """Look after timers, events and packets until there is nothing to do now."""
+    def flush(self) -> bool:
+        """Look after timers, events and packets until there is nothing to do now; returns whether there was any."""
         host, now = self.host, self._clock.now
-        for _ in range(TURNS):
+        for turn in range(TURNS):
             is_quiet = True
             at = host.next_timer()
             if at is not None and at <= now:
@@ -114,10 +114,9 @@ class Side:
                 is_quiet = False
                 self._send(outgoing)
             if is_quiet:
-                break
-        else:
-            raise Stuck(f"livelock: the host is busy for ever at {now} ns")
-        self._arm(host.next_timer())
+                self._arm(host.next_timer())
+                return turn > 0
+        raise Stuck(f"livelock: the host is busy for ever at {now} ns")
 
     def _arm(self, at: int | None) -> None:
         if self._timer is not None:
@@ -300,10 +299,10 @@ class Wire:
         """Whether nothing travels; timers may still wait."""
         return not self.to_left._flying and not self.to_right._flying
 
-    def flush(self) -> None:
-        """See to both hosts, after verbs of the test."""
-        self._left.flush()
-        self._right.flush()
+    def flush(self) -> bool:
+        """See to both hosts, after verbs of the test; returns whether there was anything to do."""
+        was_busy = self._left.flush()
+        return self._right.flush() or was_busy
 
     def drive(self, until: Callable[[], bool] | None = None, *, within_ns: int = WITHIN_NS, steps: int = STEPS) -> None:
         """Jump from arrival to timer to arrival until a condition holds; without one, until nothing travels.
@@ -314,10 +313,12 @@ class Wire:
         until = until or (lambda: self.quiet)
 
         def is_reached() -> bool:
-            # What it reads or writes on the way is seen to as well.
-            reached = until()
+            # What the condition reads or writes is seen to before time goes on.
+            while not until():
+                if not self.flush():
+                    return False
             self.flush()
-            return reached
+            return True
 
         self.flush()
         drive(self.clock, is_reached, trace=self.trace, within_ns=within_ns, steps=steps)
