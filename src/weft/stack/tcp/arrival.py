@@ -138,7 +138,8 @@ def _receive_in_syn_sent(connection: Connection, segment: Segment, now: int) -> 
         return
     agree(connection, segment, now)
     if flags & ACK:
-        sender.handle_acknowledged(unwrap(segment.acknowledgment, sender.una), now, _echo_ns(connection, segment, now))
+        acknowledgment = unwrap(segment.acknowledgment, sender.una)
+        sender.handle_acknowledgment(acknowledgment, (), now, echo_ns=_echo_ns(connection, segment, now))
         connection.timers.stop(Timer.RETRANSMIT)
         connection.step(Step.RECEIVE_SYN_ACK)
         establish(connection, now)
@@ -280,10 +281,17 @@ def _receive_acknowledgment(connection: Connection, segment: Segment, start: int
     )
     is_update = _take_window(connection, start, acknowledgment, window)
     is_new = acknowledgment > sender.una
-    if is_new:
-        _advance(connection, acknowledgment, segment, now)
     if is_new or is_duplicate or segment.options.blocks:
-        _look_for_losses(connection, segment, is_duplicate=is_duplicate)
+        una = sender.una
+        sender.handle_acknowledgment(
+            max(acknowledgment, una),
+            [(unwrap(left, una), unwrap(right, una)) for left, right in segment.options.blocks],
+            now,
+            echo_ns=_echo_ns(connection, segment, now),
+            is_duplicate=is_duplicate,
+        )
+    if is_new:
+        _handle_advanced(connection, acknowledgment, now)
     if is_new or is_update or is_duplicate or sender.recovery.scoreboard:
         connection.queue_to_send()
     if sender.window == 0:
@@ -307,13 +315,12 @@ def _take_window(connection: Connection, start: int, acknowledgment: int, window
     return changed
 
 
-def _advance(connection: Connection, acknowledgment: int, segment: Segment, now: int) -> None:
+def _handle_advanced(connection: Connection, acknowledgment: int, now: int) -> None:
     """More of what was sent has arrived."""
     sender = connection.sender
-    sender.handle_acknowledged(acknowledgment, now, _echo_ns(connection, segment, now))
     connection.soft = None
     if sender.in_flight:
-        connection.timers.start(Timer.RETRANSMIT, now + sender.round_trip.timeout_ns)
+        connection.timers.start(Timer.RETRANSMIT, now + sender.wait_ns)
         connection.tcp.arm(connection)
     else:
         connection.timers.stop(Timer.RETRANSMIT)
@@ -327,17 +334,6 @@ def _advance(connection: Connection, acknowledgment: int, segment: Segment, now:
         elif connection.state is State.FIN_WAIT_2 and connection.has_released:
             connection.timers.start(Timer.FIN_WAIT, now + FIN_WAIT_NS)
             connection.tcp.arm(connection)
-
-
-def _look_for_losses(connection: Connection, segment: Segment, *, is_duplicate: bool) -> None:
-    sender = connection.sender
-    recovery = sender.recovery
-    if recovery.selective and segment.options.blocks:
-        blocks = ((unwrap(left, sender.una), unwrap(right, sender.una)) for left, right in segment.options.blocks)
-        recovery.note_blocks(blocks, sender.una, sender.highest)
-    if is_duplicate:
-        recovery.handle_duplicate()
-    sender.look_for_losses()
 
 
 def _echo_ns(connection: Connection, segment: Segment, now: int) -> int | None:

@@ -1,6 +1,6 @@
 """How much may be on the way: CUBIC.
 
-    slow start              below `threshold`: as much more as was acknowledged
+    slow start              below `threshold`: as much more as was acknowledged (or less, `slow_start.py`)
     congestion avoidance    W(t) = C (t - K)^3 + W_max, with K = cbrt((W_max - W_at_loss) / C), and never less than what
                             Reno would have
     loss                    W_max = W, or less if W had not reached the last one (fast convergence); W *= 0.7
@@ -9,12 +9,14 @@ Windows are in bytes, but for W of the formula, which is in segments. Only what 
 filled its window learns nothing from its acknowledgments.
 
 Source: RFC 9438; RFC 5681 sections 3.1 and 4.1; RFC 6928 (initial window).
-Not done here: HyStart++, ECN; what is lost (recovery.py).
+Not done here: ECN; what is lost (recovery.py), the window while that is sent again (reduction.py).
 """
 
 from __future__ import annotations
 
 from typing import Final
+
+from weft.stack.tcp.slow_start import SlowStart
 
 C: Final = 0.4
 BETA: Final = 0.7
@@ -41,12 +43,24 @@ class Cubic:
         segment: bytes of a full segment.
     """
 
-    __slots__ = ("_epoch_at", "_k", "_origin", "_reno", "_w_before", "_w_max", "segment", "threshold", "window")
+    __slots__ = (
+        "_epoch_at",
+        "_k",
+        "_origin",
+        "_reno",
+        "_slow_start",
+        "_w_before",
+        "_w_max",
+        "segment",
+        "threshold",
+        "window",
+    )
 
     def __init__(self, segment: int) -> None:
         self.segment = segment
         self.window = initial_window(segment)
         self.threshold = MAX_WINDOW
+        self._slow_start: SlowStart | None = SlowStart()
         self._w_max = 0.0
         self._w_before = 0.0
         self._epoch_at = 0
@@ -70,7 +84,7 @@ class Cubic:
     def handle_acknowledged(self, acknowledged: int, now: int, round_trip_ns: int) -> None:
         """Grow, because the window was full and so many bytes of it arrived."""
         if self.window < self.threshold:
-            self.window = min(self.window + acknowledged, MAX_WINDOW)
+            self._grow_slowly(acknowledged)
             return
         segment = self.segment
         window = self.window / segment
@@ -86,6 +100,20 @@ class Cubic:
         grown = window + (target - window) * segments / window
         self.window = min(int(max(grown, self._reno) * segment), MAX_WINDOW)
 
+    def _grow_slowly(self, acknowledged: int) -> None:
+        """Slow start; once the threshold is known, a large acknowledgment does not lead past it."""
+        start = self._slow_start
+        grown = self.window + acknowledged // (start.divisor if start is not None else 1)
+        self.window = min(grown, max(self.threshold, self.window), MAX_WINDOW)
+        if start is not None and start.is_over:
+            self.threshold = self.window
+            self._slow_start = None
+
+    def handle_round_trip(self, round_trip_ns: int, una: int, nxt: int) -> None:
+        """Take a measurement; see `SlowStart.handle_round_trip`."""
+        if self._slow_start is not None:
+            self._slow_start.handle_round_trip(round_trip_ns, una, nxt)
+
     def handle_loss(self, in_flight: int) -> None:
         """Something was lost, for the first time in this window.
 
@@ -97,8 +125,13 @@ class Cubic:
         # One that yields before it reached where it was has to share with a newcomer.
         self._w_max = window * (1 + BETA) / 2 if window < self._w_max else window
         self._epoch_at = 0
+        self._slow_start = None
         self.threshold = max(int(window * BETA * self.segment), MIN_SEGMENTS * self.segment)
         self.window = self.threshold
+
+    def handle_recovered(self, in_flight: int) -> None:
+        """What was lost has arrived; what was held back must not leave all at once (RFC 6582 section 3.2, step 3)."""
+        self.window = min(self.threshold, max(in_flight, self.segment) + self.segment)
 
     def handle_timeout(self, in_flight: int, *, is_first: bool) -> None:
         """Nothing came back: begin anew with one segment.

@@ -77,7 +77,7 @@ class Connection(Socket):
         owes_ack: an acknowledgment leaves, if nothing else does.
         owes_syn: a SYN leaves.
         owes_probe: a keepalive leaves.
-        probe: what the persist timer lets leave, in front of all else.
+        probe: what a timer lets leave, in front of all else: into a closed window, or behind a lost tail.
         window_sequence: of the segment that said the window last.
         window_acknowledgment: its acknowledgment number.
         keepalive: when to ask; None for never.

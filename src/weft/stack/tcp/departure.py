@@ -1,7 +1,7 @@
 """What leaves: the next packet of a connection, made when the host is asked for it.
 
-In this order: a SYN; a probe of a closed window; data and FIN, the lost before the new; a keepalive; an acknowledgment
-alone. All that leaves acknowledges, so that what is owed is paid with whatever goes first.
+In this order: a SYN; a probe of a closed window or of the tail; data and FIN, the lost before the new; a keepalive; an
+acknowledgment alone. All that leaves acknowledges, so that what is owed is paid with whatever goes first.
 
 Source: RFC 9293 sections 3.1, 3.8.6; RFC 7323 section 3.2; RFC 2018 section 4.
 """
@@ -94,7 +94,7 @@ def _data(connection: Connection, run: Run, segment: int, options: bytes, now: i
     parts: list[Buffer] = list(sender.buffer.slices(run.start, end))
     if end == sender.buffer.end and end > run.start:
         flags |= PSH
-    connection.timers.start_if_stopped(Timer.RETRANSMIT, now + sender.round_trip.timeout_ns)
+    connection.timers.start_if_stopped(Timer.RETRANSMIT, now + sender.wait_ns)
     connection.timers.stop(Timer.PERSIST)
     connection.tcp.arm(connection)
     length = end - run.start

@@ -41,6 +41,12 @@ def _retransmit(connection: Connection, now: int) -> None:
     if connection.state in HANDSHAKE:
         _retransmit_syn(connection, now)
         return
+    run = sender.take_tail_probe(now)
+    if run is not None:
+        connection.probe = run.start, run.end
+        connection.timers.start(Timer.RETRANSMIT, now + sender.round_trip.timeout_ns)
+        connection.queue_to_send()
+        return
     if sender.retries >= GIVE_UP_RETRIES:
         connection.end(connection.soft or Failure.TIMED_OUT)
         return

@@ -6,7 +6,8 @@
 | RECOVERY | the other side acknowledges the same three times, or has two segments more behind a hole | see below |
 | LOSS | the retransmission timer ended | see below |
 
-A phase ends when all is acknowledged that was sent before it began.
+A phase ends when all is acknowledged that was sent before it began. What was sent again is lost again if three segments
+that were sent after it have arrived.
 
 The pipe is what is on the way by the best guess: what was sent and neither arrived nor counts as lost, and what of the
 lost was sent again. A peer without selective acknowledgments says only how many segments arrived behind the hole, which
@@ -24,6 +25,8 @@ from typing import Final
 
 from weft.stack.tcp.scoreboard import DUPLICATE_THRESHOLD, Scoreboard
 
+MAX_RESENT: Final = 1024
+"""Runs whose loss is noticed; that of others by the timer."""
 MAX_DUPLICATES: Final = 1 << 20
 
 
@@ -46,9 +49,11 @@ class Recovery:
     """
 
     __slots__ = (
+        "_again",
         "_duplicates",
         "_has_rescued",
         "_lost_below",
+        "_resent",
         "_resent_to",
         "phase",
         "point",
@@ -65,6 +70,10 @@ class Recovery:
         self._lost_below = 0
         self._resent_to = 0
         self._has_rescued = False
+        self._resent: list[tuple[int, int, int]] = []
+        """What was sent again: start, end, and what had been sent for the first time by then."""
+        self._again: list[tuple[int, int]] = []
+        """What of it is lost again."""
 
     def is_quiet(self, una: int) -> bool:
         """Whether nothing is missing, as far as is known.
@@ -88,6 +97,8 @@ class Recovery:
         pipe = self.scoreboard.missing(lost, nxt) + self.scoreboard.missing(una, min(resent, lost))
         if resent > lost:
             pipe += self.scoreboard.missing(lost, min(resent, nxt))
+        for start, end in self._again:
+            pipe -= self.scoreboard.missing(max(start, una), end)
         return max(0, pipe - self._duplicates * segment) if not self.selective else pipe
 
     def note_blocks(self, blocks: Iterable[tuple[int, int]], una: int, nxt: int) -> bool:
@@ -113,6 +124,7 @@ class Recovery:
         """Look for losses; whether a phase of recovery begins with that."""
         if self.selective:
             self._lost_below = max(self._lost_below, self.scoreboard.lost_below(segment))
+            self._look_for_lost_again(una, segment)
             is_lost = self._lost_below > una
         else:
             is_lost = self._duplicates >= DUPLICATE_THRESHOLD
@@ -123,6 +135,17 @@ class Recovery:
         if not self.selective:
             self._lost_below = una + segment
         return True
+
+    def _look_for_lost_again(self, una: int, segment: int) -> None:
+        resent = self._resent
+        highest = self.scoreboard.highest if self.scoreboard else 0
+        while resent:
+            start, end, sent = resent[0]
+            if end > una:
+                if highest < sent + DUPLICATE_THRESHOLD * segment:
+                    return
+                self._again.append((start, end))
+            del resent[0]
 
     def handle_acknowledged(self, una: int, acknowledged: int, segment: int) -> bool:
         """More was acknowledged; whether that ends the phase.
@@ -169,9 +192,17 @@ class Recovery:
         self.point = nxt
         self._resent_to = una
         self._has_rescued = False
+        self._resent.clear()
+        self._again.clear()
 
     def next_lost(self, una: int) -> tuple[int, int] | None:
-        """The first run of bytes that counts as lost and was not sent again; None if there is none."""
+        """The first run of bytes that counts as lost and was not sent again since; None if there is none."""
+        while self._again:
+            start, end = self._again[0]
+            gap = self.scoreboard.gap(max(start, una), end) if end > una else None
+            if gap is not None:
+                return gap
+            del self._again[0]
         start = max(una, self._resent_to)
         return self.scoreboard.gap(start, self._lost_below) if start < self._lost_below else None
 
@@ -189,6 +220,16 @@ class Recovery:
         self._has_rescued = True
         return self.scoreboard.gap(max(una, self.point - segment), self.point)
 
-    def handle_resent(self, end: int) -> None:
-        """Bytes up to there were sent again."""
+    def handle_resent(self, start: int, end: int, nxt: int) -> None:
+        """Bytes were sent again.
+
+        Args:
+            start: the first.
+            end: behind the last.
+            nxt: behind the last byte that was ever sent.
+        """
+        if self._again and self._again[0][0] <= start < self._again[0][1]:
+            self._again[0] = end, self._again[0][1]
         self._resent_to = max(self._resent_to, end)
+        if len(self._resent) < MAX_RESENT:
+            self._resent.append((start, end, nxt))

@@ -11,16 +11,18 @@ leaves as one packet: many segments, as far as both windows allow.
 Small segments wait (Nagle) unless the user wants none of that, and a window of less than a segment is not worth one
 (the silly window), but for half the largest window there ever was, or when nothing else can happen.
 
-Source: RFC 9293 sections 3.7.4, 3.8.6; RFC 1122 section 4.2.3.4.
+Source: RFC 9293 sections 3.7.4, 3.8.6; RFC 1122 section 4.2.3.4; RFC 8985 section 7 (probes of the tail).
 Not done here: headers (departure.py), what is lost (recovery.py), how much may be on the way (congestion.py).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from weft.stack.tcp.congestion import Cubic
 from weft.stack.tcp.recovery import Phase, Recovery
+from weft.stack.tcp.reduction import Reduction
 from weft.stack.tcp.round_trip import RoundTrip
 from weft.stack.tcp.send_buffer import SendBuffer
 
@@ -29,6 +31,10 @@ MAX_SUPER_BYTES: Final = 64_000
 MAX_HEADERS: Final = 40 + 60
 MIN_SUPER_SEGMENT: Final = 256
 """Smaller ones are not taken for those of a super-packet (wire.md section 4)."""
+
+TAIL_SLACK_NS: Final = 2_000_000
+LATEST_ACK_NS: Final = 200_000_000
+"""What a peer may wait with an acknowledgment of a single segment (RFC 8985 section 7.2, WCDelAckT)."""
 
 TIMED_RUNS: Final = 64
 """Runs on the way whose time of sending is kept."""
@@ -64,7 +70,9 @@ class Sender:
     """
 
     __slots__ = (
+        "_has_probed",
         "_is_limited",
+        "_reduction",
         "_resent_at",
         "_resent_below",
         "_sent_at",
@@ -102,6 +110,8 @@ class Sender:
         self._resent_at = 0
         self._sent_at = 0
         self._is_limited = False
+        self._has_probed = False
+        self._reduction: Reduction | None = None
 
     @property
     def end(self) -> int:
@@ -147,6 +157,14 @@ class Sender:
         room = self.cubic.window - recovery.pipe(self.una, nxt, self.segment)
         if recovery.is_quiet(self.una):
             return self._next_new(now, room, segment)
+        run = self._next_in_recovery(now, room, segment)
+        if run is not None and self._reduction is not None:
+            self._reduction.handle_sent(run.end - run.start)
+        return run
+
+    def _next_in_recovery(self, now: int, room: int, segment: int) -> Run | None:
+        """What may leave while something is missing: the lost before the new, and that before what may be lost."""
+        recovery = self.recovery
         lost = recovery.next_lost(self.una)
         # The first one goes whatever is on the way: it is what everything waits for.
         if lost is not None and (room >= self.segment or lost[0] == self.una):
@@ -174,7 +192,7 @@ class Sender:
         most = min(room, _longest(segment))
         if end - start > most:
             end = start + max(segment, most - most % segment)
-        self.recovery.handle_resent(end)
+        self.recovery.handle_resent(start, end, self.nxt)
         self._note_resent(end, now)
         return Run(start, end, is_resent=True)
 
@@ -257,32 +275,64 @@ class Sender:
 
     # What comes back.
 
-    def handle_acknowledged(self, acknowledgment: int, now: int, echo_ns: int | None) -> int:
-        """All bytes before `acknowledgment` have arrived.
+    def handle_acknowledgment(
+        self,
+        acknowledgment: int,
+        blocks: Iterable[tuple[int, int]],
+        now: int,
+        *,
+        echo_ns: int | None = None,
+        is_duplicate: bool = False,
+    ) -> None:
+        """All bytes before `acknowledgment` have arrived, and those in blocks.
 
         Args:
-            acknowledgment: above `una`, and not above what was ever sent.
+            acknowledgment: not below `una`, and not above what was ever sent.
+            blocks: left and right edges.
             now: monotonic ns.
             echo_ns: what the round trip took by the timestamps; None without.
-
-        Returns:
-            How many bytes that are.
+            is_duplicate: it says nothing new, as one does that answers what came behind a hole.
         """
+        recovery = self.recovery
+        sacked = recovery.scoreboard.sacked
         acknowledged = acknowledgment - self.una
-        recovery, cubic = self.recovery, self.cubic
-        self._measure(acknowledgment, now, echo_ns)
+        was = recovery.phase
+        has_ended = acknowledged > 0 and self._advance(acknowledgment, now, echo_ns)
+        if recovery.selective:
+            recovery.note_blocks(blocks, self.una, self.highest)
+        elif is_duplicate:
+            recovery.handle_duplicate()
+        delivered = max(0, acknowledged + recovery.scoreboard.sacked - sacked)
+        if not recovery.selective and is_duplicate:
+            delivered = self.segment
+        has_lost_more = recovery.detect(self.una, self.nxt, self.segment)
+        if recovery.phase is Phase.RECOVERY:
+            if has_lost_more:
+                self.cubic.handle_loss(self.in_flight)
+                self._reduction = Reduction(self.in_flight)
+            goes_well = acknowledged > 0 and not has_lost_more
+            self._reduce(delivered, goes_well=goes_well)
+        elif has_ended and was is Phase.RECOVERY:
+            self.cubic.handle_recovered(self.in_flight)
+        elif acknowledged > 0 and (self._is_limited or was is Phase.LOSS):
+            self.cubic.handle_acknowledged(delivered, now, self.round_trip.smoothed_ns)
+
+    def _advance(self, acknowledgment: int, now: int, echo_ns: int | None) -> bool:
+        """More bytes are acknowledged; whether a phase of recovery ends with them."""
+        acknowledged = acknowledgment - self.una
         self.una = acknowledgment
         self.nxt = max(self.nxt, acknowledgment)
+        self._measure(acknowledgment, now, echo_ns)
         self.retries = 0
+        self._has_probed = False
         self.buffer.release(acknowledgment)
-        was = recovery.phase
-        has_ended = recovery.handle_acknowledged(acknowledgment, acknowledged, self.segment)
-        if was is not Phase.RECOVERY and (self._is_limited or was is Phase.LOSS):
-            cubic.handle_acknowledged(acknowledged, now, self.round_trip.smoothed_ns)
-        elif has_ended:
-            # What was held back must not leave all at once (RFC 6582 section 3.2, step 3).
-            cubic.window = min(cubic.threshold, max(self.nxt - acknowledgment, self.segment) + self.segment)
-        return acknowledged
+        return self.recovery.handle_acknowledged(acknowledgment, acknowledged, self.segment)
+
+    def _reduce(self, delivered: int, *, goes_well: bool) -> None:
+        cubic = self.cubic
+        if self._reduction is not None:
+            pipe = self.recovery.pipe(self.una, self.nxt, self.segment)
+            cubic.window = self._reduction.window(delivered, pipe, cubic.threshold, self.segment, goes_well=goes_well)
 
     def _measure(self, acknowledgment: int, now: int, echo_ns: int | None) -> None:
         """Measure the round trip, of the last run that is all acknowledged."""
@@ -296,6 +346,7 @@ class Sender:
             # What was sent before something else was sent again has waited for that at the other side.
             if end > self._resent_below and at >= self._resent_at:
                 self.round_trip.measure(now - at)
+                self.cubic.handle_round_trip(now - at, acknowledgment, self.nxt)
                 return
         if echo_ns is not None and echo_ns <= now - self._resent_at:
             self.round_trip.measure(echo_ns)
@@ -303,15 +354,45 @@ class Sender:
             # What arrived was sent twice, and nobody knows which of the two it was; but the path carries something.
             self.round_trip.relax()
 
-    def look_for_losses(self) -> bool:
-        """After an acknowledgment: whether a loss came to light with it."""
-        if not self.recovery.detect(self.una, self.nxt, self.segment):
-            return False
-        self.cubic.handle_loss(self.in_flight)
-        return True
+    @property
+    def wait_ns(self) -> int:
+        """How long to wait for an acknowledgment: until the time-out, or until the tail is probed."""
+        timeout_ns = self.round_trip.timeout_ns
+        if not self._may_probe_tail:
+            return timeout_ns
+        wait_ns = 2 * self.round_trip.smoothed_ns + TAIL_SLACK_NS
+        if self.in_flight <= self.segment:
+            wait_ns += LATEST_ACK_NS
+        return min(wait_ns, timeout_ns)
+
+    @property
+    def _may_probe_tail(self) -> bool:
+        recovery = self.recovery
+        is_calm = recovery.selective and recovery.phase is Phase.OPEN and not self.retries
+        return is_calm and not self._has_probed and self.round_trip.smoothed_ns > 0
+
+    def take_tail_probe(self, now: int) -> Run | None:
+        """What asks for an acknowledgment when none comes: the next new segment, or the last one again.
+
+        Returns:
+            None where there is nothing to ask about, or it was asked already: then it is a time-out.
+        """
+        if not self._may_probe_tail or self.nxt <= self.una:
+            return None
+        self._has_probed = True
+        by_window = self.una + self.window - self.nxt
+        length = min(self.segment, self.end - self.nxt, by_window)
+        if length > 0:
+            start = self.nxt
+            self._handle_sent(start + length, now)
+            return Run(start, start + length, is_resent=False)
+        start = max(self.una, self.nxt - self.segment)
+        self._note_resent(self.nxt, now)
+        return Run(start, self.nxt, is_resent=True)
 
     def handle_timeout(self) -> None:
         """The retransmission timer ended."""
+        self._reduction = None
         self.cubic.handle_timeout(self.in_flight, is_first=self.retries == 0)
         self.recovery.handle_timeout(self.una, self.nxt)
         self.round_trip.back_off()
