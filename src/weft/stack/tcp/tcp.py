@@ -17,6 +17,7 @@ from hashlib import blake2s
 from typing import Final
 
 from weft.errors import DecodeError
+from weft.packet.ip import is_one_host
 from weft.packet.protocols import TCP
 from weft.packet.tcp import ACK, RST, SYN, TcpHeader, encode_tcp
 from weft.rates import Rate
@@ -92,6 +93,8 @@ class Tcp:
         Raises:
             StackError: NO_ROUTE, NOT_OURS, IN_USE, NO_PORTS, NO_ROOM.
         """
+        if not is_one_host(remote.address) or remote.address in self.ip.addresses.broadcasts:
+            raise StackError(Failure.NO_ROUTE, f"{remote} is no host")
         path = self.ip.path(remote.address, local.address if local is not None and any(local.address) else None)
         if len(self._connections) >= MAX_CONNECTIONS:
             raise StackError(Failure.NO_ROOM)
