@@ -57,12 +57,15 @@ class Attempt:
             return None
         connection.user = self
         self._ground.driver.wake()
+        self._ground.open.add(self)
         try:
             await self._over
         except BaseException:
             abandon(self._ground, connection)
             raise
-        connection.user = None
+        finally:
+            self._ground.open.discard(self)
+            connection.user = None
         if connection.is_established:
             return connection
         self.errors.append(self._failed(connection.failure or Failure.ABORTED))
@@ -72,6 +75,12 @@ class Attempt:
         """Something happened to the connection."""
         connection = self._connection
         if connection is not None and (connection.is_established or connection.is_closed) and not self._over.done():
+            self._over.set_result(None)
+
+    def end(self) -> None:
+        """The host goes away."""
+        if self._connection is not None and not self._over.done():
+            abandon(self._ground, self._connection)
             self._over.set_result(None)
 
     def _connect(self) -> Connection:

@@ -65,8 +65,10 @@ async def create_connection(
 
     Raises:
         OSError: it is not to be had; `ConnectionRefusedError`, `TimeoutError` and so on.
+        RuntimeError: the node is closed.
         ValueError: arguments that do not go together.
     """
+    ground.check_open()
     tls = _tls(ssl, host, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
     if sock is not None:
         raise ValueError("a socket of the kernel can't be used in the overlay; use loop.create_connection() for it")

@@ -218,8 +218,10 @@ async def create_datagram_endpoint(
 
     Raises:
         OSError: an address can't be had.
+        RuntimeError: the node is closed.
         ValueError: arguments that do not go together.
     """
+    ground.check_open()
     if sock is not None:
         raise ValueError("a socket of the kernel can't be used in the overlay; use the event loop's method for it")
     arguments: dict[str, Any] = {"family": family, "type": socket.SOCK_DGRAM, "proto": proto, "flags": flags}

@@ -47,7 +47,23 @@ class Ground:
         self.resolve = resolve
         self.describe_peer = describe_peer
         self.open: set[Closable] = set()
+        self._is_closed = False
 
     def now(self) -> int:
         """Monotonic ns."""
         return self.driver.clock()
+
+    def check_open(self) -> None:
+        """Refuse what nobody would ever answer.
+
+        Raises:
+            RuntimeError: the host has gone away.
+        """
+        if self._is_closed:
+            raise RuntimeError("the node is closed")
+
+    def close(self) -> None:
+        """The host goes away: all that stands on it ends."""
+        self._is_closed = True
+        for each in list(self.open):
+            each.end()

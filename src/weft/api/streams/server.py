@@ -234,8 +234,10 @@ async def create_server(
 
     Raises:
         OSError: an address can't be had; none is.
+        RuntimeError: the node is closed.
         ValueError: arguments that do not go together.
     """
+    ground.check_open()
     if isinstance(ssl, bool):
         raise TypeError("ssl argument must be an SSLContext or None")
     check_arguments(ssl, ssl_handshake_timeout, ssl_shutdown_timeout)

@@ -90,5 +90,4 @@ class Streams:
 
     def close(self) -> None:
         """The host goes away: close all servers, abort all connections, close all datagram endpoints."""
-        for each in list(self._ground.open):
-            each.end()
+        self._ground.close()
