@@ -21,6 +21,7 @@ from weft.packet.ip import is_one_host
 from weft.packet.protocols import TCP
 from weft.packet.tcp import ACK, RST, SYN, TcpHeader, encode_tcp
 from weft.rates import Rate
+from weft.stack.addresses import is_loopback
 from weft.stack.endpoint import Endpoint
 from weft.stack.failure import Failure, StackError
 from weft.stack.icmp_error import PathError
@@ -93,7 +94,8 @@ class Tcp:
         Raises:
             StackError: NO_ROUTE, NOT_OURS, IN_USE, NO_PORTS, NO_ROOM.
         """
-        if not is_one_host(remote.address) or remote.address in self.ip.addresses.broadcasts:
+        is_host = is_one_host(remote.address) or is_loopback(remote.address)
+        if not is_host or remote.address in self.ip.addresses.broadcasts:
             raise StackError(Failure.NO_ROUTE, f"{remote} is no host")
         path = self.ip.path(remote.address, local.address if local is not None and any(local.address) else None)
         if len(self._connections) >= MAX_CONNECTIONS:

@@ -94,6 +94,17 @@ def test_3_9_1_1_must_46_open_to_what_is_no_host_is_refused(script: Script, addr
     assert script.host.tcp.connections == []
 
 
+@pytest.mark.parametrize("address", [bytes((127, 0, 0, 1)), bytes((10, 7, 0, 1)), bytes(15) + b"\1"])
+def test_open_to_the_host_itself(script: Script, address: bytes) -> None:
+    listener = script.listen()
+    connection = script.host.tcp.connect(Endpoint(address, 80), script.now)
+    for _ in range(4):
+        assert script.host.next_packet(script.now) is None
+        script.host.handle_timer(script.now)
+    assert connection.is_established
+    assert listener.accept() is not None
+
+
 def test_open_from_a_place_that_is_taken_is_refused(script: Script) -> None:
     script.connect(4000)
     script.expect("S", seq=0)

@@ -263,9 +263,7 @@ def test_no_options_are_no_bytes() -> None:
 def test_any_bytes_are_options_or_refused(data: bytes) -> None:
     try:
         options = decode_options(memoryview(data), 0, len(data))
-    except DecodeError as error:
-        assert error.offset is not None
-        assert data[error.offset] > 1
+    except DecodeError:
         return
     assert options.shift is None or options.shift <= MAX_SHIFT
     assert len(options.blocks) <= 4
