@@ -261,6 +261,12 @@ def test_extension_header_cut_off_and_too_many_of_them_are_dropped_without_a_wor
     assert target.host.drops == {"ip: cut off extension header": 2, "ip: too many extension headers": 1}
 
 
+def test_section_4_2_padding_is_passed_over() -> None:
+    target = Target()
+    target.receive(ip6(nh=60) / Raw(b"\x11\0\0\0\0\x01\x01\0") / UDP_DATA, is_partial=True)
+    assert target.data == b"data"
+
+
 def test_option_beyond_its_header_is_told() -> None:
     target = Target()
     assert parameter_problem(target.receive(ip6(nh=60) / Raw(b"\x11\0\x01\x09" + bytes(4)) / UDP_DATA)) == (0, 42)

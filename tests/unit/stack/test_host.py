@@ -23,6 +23,7 @@ def test_way_to_a_destination() -> None:
     host.routes.add(ip_network("192.0.2.0/24"), bytes((10, 8, 0, 1)))
     host.routes.add(ip_network("198.51.100.0/24"), bytes((10, 9, 0, 1)))
     path = host.ip.path
+    assert [host.ip.mtu(destination) for destination in (v4(1), LOOPBACK, v4(2))] == [LOOPBACK_MTU, LOOPBACK_MTU, 1352]
     assert path(v4(2)) == Path(v4(1), 1352, False)
     assert path(v4(1)) == Path(v4(1), LOOPBACK_MTU, True)
     assert path(LOOPBACK) == path(LOOPBACK, bytes(4)) == Path(LOOPBACK, LOOPBACK_MTU, True)

@@ -233,6 +233,7 @@ def test_error_reaches_the_socket_that_it_is_about(message: Packet, error: PathE
         (ip4(src="10.7.0.1", dst="10.7.0.2") / UDP(sport=PORT, dport=53), "error with a bad quote"),
         (Raw(bytes(ip6(src="fc00::1", dst="fc00::2") / UDP(sport=PORT))[:47]), "error with a bad quote"),
         (Raw(b""), "error with a bad quote"),
+        (ip6(src="fc00::1", dst="fc00::2", nh=44) / Raw(b"\x11\0\0\x08" + bytes(20)), "error with a bad quote"),
     ],
 )
 @pytest.mark.parametrize("message", [ICMPv6DestUnreach(code=4), ICMPv6PacketTooBig(mtu=1280)])

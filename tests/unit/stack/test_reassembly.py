@@ -171,6 +171,15 @@ def test_bad_fragment_of_ipv4_is_dropped_without_a_word(packet: Packet) -> None:
     assert target.host.next_timer() is None
 
 
+def test_packet_that_would_be_too_long_for_its_own_header_is_dropped() -> None:
+    # The header of the first fragment is longer than those of the others.
+    target = Target()
+    target.receive(ip4(flags="MF", proto=17, options=[IPOption_RR(routers=["0.0.0.0"] * 9)]) / Raw(bytes(65_472)))
+    target.receive(ip4(frag=65_472 // 8, proto=17) / Raw(bytes(43)))
+    assert target.host.drops == {"ip: bad fragment": 1}
+    assert target.host.next_timer() is None
+
+
 def test_later_fragments_are_believed_about_nothing_but_their_bytes() -> None:
     # RFC 8200 section 4.5: the next header of the first fragment counts.
     target = Target()

@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.stack.wire import Wire, make_host, v4, v6
+from weft.errors import UsageError
 from weft.stack.addresses import ANY_V4, ANY_V6
 from weft.stack.endpoint import Endpoint
 from weft.stack.failure import Failure, StackError
 from weft.stack.udp_socket import RECEIVE_QUEUE_BYTES, UdpSocket
-from weft.testing import MS, Faults
+from weft.testing import MS, Faults, S
 
 BOTH = pytest.mark.parametrize("address", [v4, v6], ids=["v4", "v6"])
 
@@ -147,6 +148,7 @@ def test_port_in_use_is_refused_unless_both_share_it() -> None:
         (None, Endpoint(bytes((192, 0, 2, 1)), 53), Failure.NO_ROUTE),
         (Endpoint(v6(9), 0), Endpoint(v6(2), 53), Failure.NOT_OURS),
         (Endpoint(v6(1), 0), Endpoint(v4(2), 53), Failure.NO_ROUTE),
+        (Endpoint(ANY_V4, 0), Endpoint(v6(2), 53), Failure.NO_ROUTE),
         (None, Endpoint(b"\xff" * 4, 53), Failure.PROHIBITED),
         (Endpoint(bytes((127, 0, 0, 1)), 0), Endpoint(v4(2), 53), Failure.NO_ROUTE),
     ],
@@ -173,6 +175,9 @@ def test_send_that_can_not_be_done_says_why_and_queues_nothing() -> None:
         with pytest.raises(StackError) as refused:
             socket.send(data, remote, 0)
         assert refused.value.failure is failure
+    with pytest.raises(StackError) as refused:
+        host.udp.open(Endpoint(ANY_V4, 0)).send(b"", Endpoint(v6(2), 53), 0)
+    assert refused.value.failure is Failure.NO_ROUTE
     socket.close()
     with pytest.raises(StackError) as refused:
         socket.send(b"", Endpoint(v4(2), 53), 0)
@@ -223,3 +228,105 @@ def test_broadcast_reaches_all_sockets_of_the_port(destination: bytes) -> None:
     client.send(b"who is there", Endpoint(destination, 67), wire.now)
     wire.drive()
     assert all_of(first) == all_of(second) == [b"who is there"]
+
+
+def test_connected_socket_takes_nothing_from_others() -> None:
+    wire = joined()
+    server = wire.right.udp.open(Endpoint(v6(2), 53), Endpoint(v6(1), 1000))
+    client = wire.left.udp.open(Endpoint(ANY_V6, 1001))
+    client.send(b"from another port", server.local, wire.now)
+    wire.drive()
+    assert server.receive() is None
+    assert client.take_failure() == (Failure.REFUSED, server.local)
+
+
+def test_datagrams_to_others_in_between_end_a_train() -> None:
+    wire = joined(whole=True)
+    one, other = (wire.right.udp.open(Endpoint(ANY_V6, port)) for port in (53, 54))
+    client = wire.left.udp.open(Endpoint(ANY_V6, 0))
+    for number in range(6):
+        client.send(bytes(1000), (one if number % 3 else other).local._replace(address=v6(2)), wire.now)
+    wire.drive()
+    assert [crossing.segment for crossing in wire.to_right.sent] == [0, 1000, 0, 1000]
+    assert (len(all_of(one)), len(all_of(other))) == (4, 2)
+
+
+def test_socket_bound_to_a_group_takes_what_is_sent_there_and_sends_from_the_host() -> None:
+    wire = joined()
+    group = b"\xff\x02" + bytes(13) + b"\x77"
+    member = wire.right.udp.open(Endpoint(group, 5353))
+    member.join(group)
+    member.join(group)
+    client = wire.left.udp.open(Endpoint(ANY_V6, 0))
+    client.send(b"to the group", Endpoint(group, 5353), wire.now)
+    client.send(b"to the host", Endpoint(v6(2), 5353), wire.now)
+    wire.drive()
+    data, remote = member.receive()
+    assert data == b"to the group"
+    assert member.receive() is None
+    member.send(b"answer", remote, wire.now)
+    wire.drive()
+    assert client.receive() == (b"answer", Endpoint(v6(2), 5353))
+    member.close()
+    assert group not in wire.right.ip.groups
+
+
+def test_groups_of_a_socket_and_of_a_host_have_bounds() -> None:
+    udp = make_host(1).udp
+    sockets = [udp.open(Endpoint(ANY_V6, 0)) for _ in range(17)]
+    groups = [b"\xff\x05" + number.to_bytes(14, "big") for number in range(2000)]
+    for number in range(1024):
+        sockets[number // 64].join(groups[number])
+    for socket, group in ((sockets[0], groups[1999]), (sockets[16], groups[1999])):
+        with pytest.raises(StackError) as refused:
+            socket.join(group)
+        assert refused.value.failure is Failure.NO_ROOM
+    sockets[16].join(groups[0])
+    with pytest.raises(UsageError):
+        sockets[16].join(v4(1))
+    sockets[16].close()
+    with pytest.raises(StackError):
+        sockets[16].join(groups[0])
+
+
+def test_sockets_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("weft.stack.udp.MAX_SOCKETS", 3)
+    udp = make_host(1).udp
+    sockets = [udp.open(None) for _ in range(3)]
+    with pytest.raises(StackError) as refused:
+        udp.open(None)
+    assert refused.value.failure is Failure.NO_ROOM
+    sockets[0].close()
+    sockets[0].close()
+    udp.open(None)
+
+
+def test_port_to_send_to_must_be_one() -> None:
+    socket = make_host(1).udp.open(None)
+    for port in (0, 65_536):
+        with pytest.raises(UsageError):
+            socket.send(b"", Endpoint(v4(2), port), 0)
+
+
+def test_socket_whose_address_is_taken_away_sends_no_more() -> None:
+    host = make_host(1)
+    socket = host.udp.open(None, Endpoint(v4(2), 53))
+    socket.send(b"data", None, 0)
+    host.addresses.remove(ip_interface("10.7.0.1/24"))
+    with pytest.raises(StackError) as refused:
+        socket.send(b"data", None, 0)
+    assert refused.value.failure is Failure.NO_ROUTE
+    host.addresses.add(ip_interface("10.7.0.9/24"))
+    with pytest.raises(StackError) as refused:
+        socket.send(b"data", None, 0)
+    assert refused.value.failure is Failure.NOT_OURS
+
+
+def test_failures_that_nobody_takes_have_a_bound() -> None:
+    wire = joined()
+    client = wire.left.udp.open(Endpoint(ANY_V6, 0))
+    for port in range(1, 21):
+        client.send(b"", Endpoint(v6(2), port), wire.now)
+        wire.advance(S)
+    failures = list(iter(client.take_failure, None))
+    assert [remote.port for _, remote in failures] == list(range(5, 21))
