@@ -25,6 +25,7 @@ from bench.namespaces import BenchError, exclusive
 from bench.plan import SECTIONS, Plan, make_plan
 from bench.results import Results
 from bench.running import say
+from bench.stack import measure_stack
 from bench.tunnels import measure_tunnels
 
 RUNNERS = (
@@ -32,6 +33,7 @@ RUNNERS = (
     measure_loss,
     measure_floods,
     measure_burden,
+    measure_stack,
     measure_handshakes,
     measure_api_rate,
     measure_daily,
@@ -53,7 +55,7 @@ def parse(arguments: list[str] | None = None) -> tuple[Plan, Path | None]:
     parser.add_argument("--quick", action="store_true", help="a look of one to two minutes, not a verdict")
     parser.add_argument(
         "--only", "--measure", dest="measures", nargs="+", default=[], metavar="NAME",
-        help="measures, by name or its beginning: tcp1, tcp, udp, ping, load, wire, " + ", ".join(SECTIONS),
+        help="measures, by name or its beginning: tcp1, tcp, udp, ping, load, wire, stack, " + ", ".join(SECTIONS),
     )  # fmt: skip
     parser.add_argument("--competitor", dest="competitors", nargs="+", default=[], metavar="NAME")
     parser.add_argument("--link", dest="links", nargs="+", default=[], metavar="NAME", help="plain, single")

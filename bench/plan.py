@@ -14,10 +14,36 @@ from bench.weft_nodes import BURST_PIECES, weft, weft_wireguard_go
 DEBIAN_WIREGUARD_GO = "wireguard-go"
 
 # The figures that need hosts of a kind of their own, beside the measures on a tunnel.
-SECTIONS = ("loss", "floods", "burden", "handshakes", "api", "daily", "idle")
+SECTIONS = (
+    "loss",
+    "floods",
+    "burden",
+    "stack_tcp",
+    "stack_stock",
+    "stack_connections",
+    "stack_trip",
+    "stack_idle",
+    "stack_fair",
+    "stack_nodes",
+    "handshakes",
+    "api",
+    "daily",
+    "idle",
+)
 
 # What `--quick` leaves out unless it is named.
-NOT_QUICK = ("tcp1_reverse", "tcp_both", "udp1200", "udp64", "loss", "floods", "burden", "idle")
+NOT_QUICK = (
+    "tcp1_reverse",
+    "tcp_both",
+    "udp1200",
+    "udp64",
+    "loss",
+    "floods",
+    "burden",
+    "stack_idle",
+    "stack_fair",
+    "idle",
+)
 
 # The only measures on a tunnel, with their links, that these competitors take unless competitors are named.
 UNNAMED = {"python_floor": {("tcp1", "plain"), ("ping", "plain")}}
