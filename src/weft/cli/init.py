@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -11,7 +10,7 @@ import msgspec
 
 from weft.cli.command import Command
 from weft.cli.settings import Settings, pass_settings
-from weft.errors import ConfigError, UsageError
+from weft.errors import UsageError
 
 SECRET_NAME = "network.secret"
 MAX_SECRET_BYTES = 64 * 1024
@@ -53,6 +52,7 @@ def init(settings: Settings, secret: str | None) -> None:
     """Make the key of a node and a commented weft.toml; what is there already is kept as it is."""
     from ipaddress import IPv6Address
 
+    from weft.engine.initial import ensure_initialised
     from weft.io.store import Store
 
     if secret is not None:
@@ -69,37 +69,6 @@ def init(settings: Settings, secret: str | None) -> None:
         click.echo(msgspec.json.encode(made))
     else:
         click.echo(f"{'made' if created else 'kept'} the key of {made.address} in {made.dir}")
-
-
-def ensure_initialised(directory: Path) -> bool:
-    """Make what is missing of key and configuration.
-
-    Returns:
-        Whether a key was made.
-    """
-    import secrets
-
-    from weft.engine.config import FILE_NAME
-    from weft.engine.manual import render_default
-    from weft.identity import generate
-    from weft.io.durable import create_file, make_directory
-    from weft.io.store import Store
-
-    make_directory(directory)
-    store = Store(directory)
-    missing = not store.key_path.exists()
-    if missing:
-        try:
-            store.create_key(generate(secrets.token_bytes))
-        except ConfigError:
-            # Another `weft` was faster; its key is as good.
-            if not store.key_path.exists():
-                raise
-            missing = False
-    if not (directory / FILE_NAME).exists():
-        with suppress(FileExistsError):
-            create_file(directory / FILE_NAME, render_default().encode())
-    return missing
 
 
 def join_network(directory: Path, secret: bytes) -> None:

@@ -62,7 +62,7 @@ def up(settings: Settings, tun: str | None) -> None:
     programs with `weft.Node.attach()` use it, unless `fc00.device` in weft.toml is "tun". Once more changes nothing.
     The daemon logs to daemon.log in the node's directory.
     """
-    from weft.cli.init import ensure_initialised
+    from weft.engine.initial import ensure_initialised
 
     ensure_initialised(settings.directory)
     client = settings.client

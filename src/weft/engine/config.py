@@ -184,6 +184,16 @@ def decode_config(text: str, file: str) -> Config:
     return config
 
 
+def check_config(config: Config) -> None:
+    """Check a configuration that a program has made.
+
+    Raises:
+        UsageError: a value makes no sense; names its key.
+    """
+    for key, message in _faults(config):
+        raise UsageError(f"{key}: {message}")
+
+
 def type_of(name: str) -> Any:
     """The type of the values of a key."""
     section, _, field = name.partition(".")

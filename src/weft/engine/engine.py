@@ -14,6 +14,7 @@ from pathlib import Path
 
 from weft import __version__
 from weft.engine.config import Config
+from weft.engine.driver import Driver
 from weft.engine.lifetime import Lifetime
 from weft.engine.logbook import Logbook
 from weft.engine.metric import Family, Histogram
@@ -27,7 +28,7 @@ from weft.engine.verbs.peers import Peers
 from weft.engine.verbs.settings import Settings
 from weft.engine.verbs.tasks import Tasks
 from weft.engine.verbs.wireguard import Wireguard
-from weft.identity import encode_wireguard_key
+from weft.identity import PeerId, encode_wireguard_key
 from weft.io.ephemeral import Ephemeral
 
 
@@ -96,6 +97,11 @@ class Engine:
         """Whether it does its work, or is at least about to do it again."""
         return self._life.is_healthy
 
+    @property
+    def driver(self) -> Driver | None:
+        """Of the host inside this node; None while its interface is none, or a TUN."""
+        return self._life.interface.driver if self._life.interface is not None else None
+
     async def wait_stopped(self) -> None:
         """Return when the node was asked to end."""
         await self._stopping.wait()
@@ -104,6 +110,19 @@ class Engine:
         """Ask the node to end; returns at once."""
         self._stopping.set()
 
+    @property
+    def peer_id(self) -> PeerId:
+        """Who this node is."""
+        return self._life.identity.peer_id
+
+    def multiaddrs(self, *, loopback: bool = False) -> list[str]:
+        """What others can dial.
+
+        Args:
+            loopback: whether addresses of the loopback interface count where this machine has no others.
+        """
+        return self._life.underlay.multiaddrs(self.peer_id, loopback=loopback)
+
     def info(self) -> Info:
         """Who this node is and where it can be reached."""
         identity = self._life.identity
@@ -111,7 +130,7 @@ class Engine:
             id=str(identity.peer_id),
             address=str(IPv6Address(identity.address)),
             wireguard_public_key=encode_wireguard_key(identity.noise_public),
-            multiaddrs=self._life.underlay.multiaddrs(identity.peer_id),
+            multiaddrs=self.multiaddrs(),
             version=__version__,
             dir=str(self._life.directory or ""),
             pid=os.getpid(),

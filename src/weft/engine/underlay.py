@@ -26,6 +26,7 @@ from weft.multiaddr import Multiaddr
 log = logging.getLogger("weft.engine")
 
 UNSPECIFIED = {"0.0.0.0", "::"}
+LOOPBACK = ["127.0.0.1", "::1"]
 
 _FAMILY_MISSING = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 """A machine without IPv6 is no reason not to start."""
@@ -269,12 +270,18 @@ class Underlay:
     def _is_outside(self, host: str) -> bool:
         return self._network_around(host) is None
 
-    def multiaddrs(self, peer_id: PeerId) -> list[str]:
-        """What others can dial: a listener on all addresses stands for each of this machine."""
+    def multiaddrs(self, peer_id: PeerId, *, loopback: bool = False) -> list[str]:
+        """What others can dial: a listener on all addresses stands for each of this machine.
+
+        Args:
+            peer_id: of this node.
+            loopback: whether it stands for the address of the loopback interface where this machine has no other.
+        """
         found = []
+        addresses = self.addresses or (LOOPBACK if loopback else [])
         for socket in self.sockets:
             host, port = socket.address
-            hosts = [each for each in self.addresses if (":" in each) == socket.is_ipv6 and self._is_outside(each)]
+            hosts = [each for each in addresses if (":" in each) == socket.is_ipv6 and self._is_outside(each)]
             found += [
                 str(Multiaddr.from_endpoint(each, port, peer_id)) for each in (hosts if host in UNSPECIFIED else [host])
             ]

@@ -9,9 +9,10 @@ import types
 from collections.abc import Iterator
 from pathlib import Path
 
-from weft.cli.init import ensure_initialised, join_network
+from weft.cli.init import join_network
 from weft.engine.config import FILE_NAME, load_config, network_psk
 from weft.engine.engine import Engine
+from weft.engine.initial import ensure_initialised
 from weft.identity import encode_wireguard_key
 from weft.io.store import Store
 

@@ -168,6 +168,43 @@ class Peers:
 
     # What it knows of them.
 
+    def at(self, address: bytes) -> PeerStatus | None:
+        """Who has an address of the overlay, 4 or 16 bytes; None if nobody does, or it is not known now."""
+        session = self._life.session
+        peer = session.contacts.routes.lookup(address) if session is not None else None
+        return describe(peer, monotonic_ns()) if peer is not None else None
+
+    def addresses_of(self, name: str) -> builtins.list[bytes]:
+        """The addresses of the peer that is called so, in any case, 4 or 16 bytes each; none if nobody is."""
+        session = self._life.session
+        for peer in session.contacts if session is not None else ():
+            if peer.name is not None and peer.name.lower() == name.lower():
+                return [network.network_address.packed for network in peer.allowed if network.num_addresses == 1]
+        return []
+
+    async def add(self, peer_id: PeerId, endpoints: builtins.list[str], *, name: str | None = None) -> PeerStatus:
+        """Want a weft node, and call it, without waiting for it; endpoints take the place of those it had.
+
+        Args:
+            peer_id: who it is.
+            endpoints: where it may be; without any it has to call.
+            name: what to call it here.
+
+        Raises:
+            UsageError: something can't be so.
+            ConfigError: it could not be saved.
+        """
+        key = peer_id.noise_public_key
+        change = Change(endpoints=endpoints) if name is None else Change(endpoints=endpoints, name=name)
+
+        def plan(contacts: Contacts) -> builtins.list[Step]:
+            record = contacts.record(key) or new_record(key, peer_id, is_weft=True)
+            record = settled(replace(record, key=str(peer_id), standing="wanted"), change)
+            return [Step(key, record, change)]
+
+        (added,) = await self.apply(plan)
+        return added
+
     async def add_wireguard(
         self,
         public_key: str,
