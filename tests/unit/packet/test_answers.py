@@ -10,6 +10,7 @@ from scapy.layers.inet6 import (
     ICMPv6EchoRequest,
     ICMPv6ND_Redirect,
     ICMPv6PacketTooBig,
+    ICMPv6ParamProblem,
     ICMPv6TimeExceeded,
     IPv6,
     IPv6ExtHdrDestOpt,
@@ -22,8 +23,10 @@ from weft.packet.answers import (
     destination_unreachable,
     echo_reply,
     packet_too_big,
+    parameter_problem,
     tcp_reset,
     time_exceeded,
+    unknown_protocol,
 )
 from weft.packet.checksum import verify, verify_ipv4_header
 
@@ -70,6 +73,41 @@ def test_error_about_an_ipv4_packet_equals_scapy_up_to_576_bytes(length: int) ->
     for reason, code in codes.items():
         answer = destination_unreachable(original, reason, ROUTER_V4)
         assert answer == bytes(head / ICMP(type=3, code=code) / quote)
+
+
+def test_reassembly_that_took_too_long_equals_scapy() -> None:
+    first = bytes(IPv6(**V6) / IPv6ExtHdrFragment(m=1, id=7, nh=17) / PAYLOAD[:1000])
+    head = IPv6(src="fc00:1::fe", dst=V6["src"], hlim=64)
+    assert time_exceeded(first, ROUTER_V6, in_reassembly=True) == bytes(head / ICMPv6TimeExceeded(code=1) / first)
+    first = bytes(IP(**V4, flags="MF", proto=17) / PAYLOAD[:1000])
+    head = IP(src="10.0.0.254", dst=V4["src"], ttl=64, id=0, flags="DF")
+    expected = bytes(head / ICMP(type=11, code=1) / first[:548])
+    assert time_exceeded(first, ROUTER_V4, in_reassembly=True) == expected
+
+
+def test_unknown_protocol_and_parameter_problem_equal_scapy() -> None:
+    head = IPv6(src="fc00:1::fe", dst=V6["src"], hlim=64)
+    original = bytes(IPv6(**V6, nh=200) / PAYLOAD)
+    expected = bytes(head / ICMPv6ParamProblem(code=1, ptr=6) / original[:1232])
+    assert unknown_protocol(original, 6, ROUTER_V6) == expected
+    assert parameter_problem(original, 0, 77, ROUTER_V6) == bytes(
+        head / ICMPv6ParamProblem(code=0, ptr=77) / original[:1232]
+    )
+    original = bytes(IP(**V4, proto=200) / PAYLOAD)
+    head = IP(src="10.0.0.254", dst=V4["src"], ttl=64, id=0, flags="DF")
+    assert unknown_protocol(original, 9, ROUTER_V4) == bytes(head / ICMP(type=3, code=2) / original[:548])
+
+
+def test_parameter_problem_answers_a_chain_that_can_not_be_walked_and_many_only_if_told() -> None:
+    cut_off = bytes(IPv6(**V6, nh=60) / b"\x11\x08\0\0")
+    assert destination_unreachable(cut_off, Unreachable.PORT, ROUTER_V6) is None
+    assert parameter_problem(cut_off, 3, 0, ROUTER_V6) is not None
+    to_many = original_v6(dst="ff02::1")
+    assert parameter_problem(to_many, 2, 40, ROUTER_V6) is None
+    assert parameter_problem(to_many, 2, 40, ROUTER_V6, to_many=True) is not None
+    assert parameter_problem(original_v6(src="ff02::1"), 0, 0, ROUTER_V6, to_many=True) is None
+    error = bytes(IPv6(**V6) / IPv6ExtHdrDestOpt() / ICMPv6DestUnreach() / original_v6(b""))
+    assert parameter_problem(error, 2, 42, ROUTER_V6, to_many=True) is None
 
 
 def test_mtu_beyond_16_bits_is_told_over_ipv4_as_the_largest() -> None:

@@ -94,6 +94,32 @@ def test_any_sizes_arrive_in_their_order(sizes: list[int], address: type, whole:
     assert all_of(server) == sent
 
 
+@given(
+    st.lists(st.integers(0, 5000), min_size=1, max_size=20),
+    st.sampled_from([v4, v6]),
+    st.floats(0, 0.5),
+    st.floats(0, 0.5),
+    st.floats(0, 0.5),
+    st.integers(0, 1000),
+)
+def test_whatever_the_wire_does_nothing_arrives_that_was_not_sent(
+    sizes: list[int], address: type, loss: float, reordering: float, duplication: float, seed: int
+) -> None:
+    wire = joined(seed=seed)
+    wire.to_right.faults = Faults(
+        latency_ns=MS, jitter_ns=MS, loss=loss, reordering=reordering, duplication=duplication
+    )
+    server = wire.right.udp.open(Endpoint(ANY_V6, 53))
+    client = wire.left.udp.open(None, Endpoint(address(2), 53))
+    sent = [number.to_bytes(2, "big") * (size // 2) for number, size in enumerate(sizes)]
+    for data in sent:
+        client.send(data, None, wire.now)
+    wire.drive()
+    assert set(all_of(server)) <= set(sent)
+    wire.advance(61 * S)
+    assert wire.right.next_timer() is None, "no fragment is kept for ever"
+
+
 def test_receive_queue_has_a_bound_and_what_does_not_fit_is_counted() -> None:
     wire = joined()
     server = wire.right.udp.open(Endpoint(ANY_V6, 53))
