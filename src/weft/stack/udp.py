@@ -7,8 +7,8 @@
 | an address | datagrams to that address; it may be a multicast group or a broadcast address |
 
 A socket with a remote endpoint takes datagrams of that one only. Of several that a datagram would suit, the most
-particular gets it: one with the remote, then with the address, then of the version; of equals that share a port, the one
-that was opened first. Multicast goes to all sockets that joined the group, broadcast to all that suit.
+particular gets it: one with the remote, then with the address, then of the version; of equals that share a port, the
+one that was opened first. Multicast goes to all sockets that joined the group, broadcast to all that suit.
 
 A super-packet is cut into its datagrams when it comes; datagrams of one size that are sent in a row leave as one
 (`train`). Longer ones than the way takes are fragmented.
