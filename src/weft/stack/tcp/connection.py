@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from weft.stack.endpoint import Endpoint
 from weft.stack.failure import Failure, StackError
+from weft.stack.header import DEFAULT_HOP_LIMIT
 from weft.stack.socket import Socket
 from weft.stack.tcp.receiver import Receiver
 from weft.stack.tcp.sender import Sender
 from weft.stack.tcp.states import HANDSHAKE, TRANSITIONS, WRITABLE, State, Step
 from weft.stack.tcp.timers import (
     FIN_WAIT_NS,
+    GIVE_UP_RETRIES,
     KEEPALIVE_IDLE_S,
     KEEPALIVE_INTERVAL_S,
     KEEPALIVE_PROBES,
@@ -58,6 +60,13 @@ class Connection(Socket):
         is_established: whether the handshake is done; stays so.
         is_closed: nothing more will happen, but what has come may still be taken.
 
+    What its user may set:
+
+    Attributes:
+        hop_limit: of what is sent, or time to live (MUST-49).
+        traffic_class: of what is sent, DSCP and ECN (MUST-48).
+        give_up_retries: time-outs in a row after which it ends (R2, MUST-21).
+
     What only this room uses:
 
     Attributes:
@@ -95,8 +104,10 @@ class Connection(Socket):
         "armed_at",
         "challenged_at",
         "failure",
+        "give_up_retries",
         "has_released",
         "heard_at",
+        "hop_limit",
         "is_closed",
         "is_established",
         "is_queued_to_send",
@@ -122,6 +133,7 @@ class Connection(Socket):
         "tcp",
         "timers",
         "told_to",
+        "traffic_class",
         "unanswered",
         "urgent_until",
         "window_acknowledgment",
@@ -160,6 +172,9 @@ class Connection(Socket):
         self.failure: Failure | None = None
         self.is_established = False
         self.is_closed = False
+        self.hop_limit = DEFAULT_HOP_LIMIT
+        self.traffic_class = 0
+        self.give_up_retries = GIVE_UP_RETRIES
         self.sender = Sender(initial_sequence, self.maximum)
         self.receiver = Receiver(0)
         self.timers = Timers()
@@ -201,7 +216,7 @@ class Connection(Socket):
     def is_urgent(self) -> bool:
         """Whether urgent data is among what was not taken yet."""
         receiver = self.receiver
-        return self.urgent_until > receiver.next - receiver.ready_bytes
+        return self.urgent_until > receiver.next - receiver.has_fin - receiver.ready_bytes
 
     @property
     def unsent_bytes(self) -> int:

@@ -94,9 +94,11 @@ def _data(connection: Connection, run: Run, segment: int, options: bytes, now: i
     parts: list[Buffer] = list(sender.buffer.slices(run.start, end))
     if end == sender.buffer.end and end > run.start:
         flags |= PSH
-    connection.timers.start_if_stopped(Timer.RETRANSMIT, now + sender.wait_ns)
-    connection.timers.stop(Timer.PERSIST)
-    connection.tcp.arm(connection)
+    if sender.in_flight:
+        # What lies behind a closed window is not, and waits for the next probe.
+        connection.timers.start_if_stopped(Timer.RETRANSMIT, now + sender.wait_ns)
+        connection.timers.stop(Timer.PERSIST)
+        connection.tcp.arm(connection)
     length = end - run.start
     is_super = length > segment >= MIN_SUPER_SEGMENT
     return _packet(connection, run.start, flags, options, parts, segment if is_super else 0)
@@ -111,7 +113,7 @@ def _packet(
     connection.told_to = receiver.next
     connection.timers.stop(Timer.ACKNOWLEDGE)
     urgent = sender.urgent - sequence
-    if urgent > 0 and not segment:
+    if urgent > 0:
         flags |= URG
     window = receiver.window()
     return _outgoing(connection, sequence, receiver.next, flags, window, urgent, options, parts, segment)
@@ -141,7 +143,14 @@ def _outgoing(
         min(max(urgent, 0), MAX_URGENT),
     )
     length = HEADER_BYTES + len(options) + sum(map(len, parts))
-    ip = connection.tcp.ip.header(local.address, remote.address, TCP, length)
+    ip = connection.tcp.ip.header(
+        local.address,
+        remote.address,
+        TCP,
+        length,
+        hop_limit=connection.hop_limit,
+        traffic_class=connection.traffic_class,
+    )
     return Outgoing([b"".join((ip, header, options)), *parts], segment, True)
 
 

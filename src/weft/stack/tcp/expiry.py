@@ -13,7 +13,6 @@ from weft.stack.tcp.arrival import set_mtu
 from weft.stack.tcp.connection import Connection
 from weft.stack.tcp.states import HANDSHAKE, State
 from weft.stack.tcp.timers import (
-    GIVE_UP_RETRIES,
     MAX_PERSIST_NS,
     MIN_PERSIST_NS,
     SYN_ANSWER_RETRIES,
@@ -47,7 +46,7 @@ def _retransmit(connection: Connection, now: int) -> None:
         connection.timers.start(Timer.RETRANSMIT, now + sender.round_trip.timeout_ns)
         connection.queue_to_send()
         return
-    if sender.retries >= GIVE_UP_RETRIES:
+    if sender.retries >= connection.give_up_retries:
         connection.end(connection.soft or Failure.TIMED_OUT)
         return
     if sender.retries == BLACK_HOLE_RETRIES:
@@ -77,7 +76,7 @@ def _probe_window(connection: Connection, now: int) -> None:
     sender = connection.sender
     if not sender.is_stuck:
         return
-    if sender.retries >= GIVE_UP_RETRIES:
+    if sender.retries >= connection.give_up_retries:
         connection.end(connection.soft or Failure.TIMED_OUT)
         return
     run = sender.probe(now)

@@ -189,7 +189,7 @@ class Sender:
 
     def _resend(self, gap: tuple[int, int], room: int, segment: int, now: int) -> Run:
         start, end = gap
-        most = min(room, _longest(segment))
+        most = min(room, self._longest(start, segment))
         if end - start > most:
             end = start + max(segment, most - most % segment)
         self.recovery.handle_resent(start, end, self.nxt)
@@ -204,7 +204,7 @@ class Sender:
             return None
         by_window = self.una + self.window - start
         usable = min(by_window, room)
-        longest = _longest(segment)
+        longest = self._longest(start, segment)
         self._is_limited = room < min(pending, by_window)
         length = min(pending, usable, longest)
         if length < pending:
@@ -246,6 +246,13 @@ class Sender:
         self.round_trip.back_off()
         # RFC 5681 section 3.1: the path is not one for a large first window.
         self.cubic.window = self.segment
+
+    def _longest(self, start: int, segment: int) -> int:
+        """The payload of the longest run from there on, bytes; each urgent segment has a pointer of its own."""
+        most = MAX_SUPER_BYTES - MAX_HEADERS
+        if segment < MIN_SUPER_SEGMENT or segment > most or start < self.urgent:
+            return segment
+        return most - most % segment
 
     def _is_worth_waiting(self, length: int, pending: int, longest: int) -> bool:
         """Whether the next acknowledgment, which will come, lets a longer run leave: one costs as much as the other."""
@@ -401,11 +408,3 @@ class Sender:
     def handle_too_big(self) -> None:
         """The path does not take segments as large as the first one was."""
         self.recovery.handle_too_big(self.una, self.nxt)
-
-
-def _longest(segment: int) -> int:
-    """The payload of the longest run, bytes."""
-    most = MAX_SUPER_BYTES - MAX_HEADERS
-    if segment < MIN_SUPER_SEGMENT or segment > most:
-        return segment
-    return most - most % segment

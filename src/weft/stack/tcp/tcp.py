@@ -275,7 +275,14 @@ class Tcp:
             RST | ACK,
             0,
         )
-        self.ip.send(connection.local.address, connection.remote.address, TCP, [encode_tcp(header)])
+        self.ip.send(
+            connection.local.address,
+            connection.remote.address,
+            TCP,
+            [encode_tcp(header)],
+            hop_limit=connection.hop_limit,
+            traffic_class=connection.traffic_class,
+        )
 
     def refuse(self, local: Endpoint, remote: Endpoint, segment: Segment, now: int) -> None:
         """Answer a segment that is for nothing here by a reset, unless it is one (RFC 9293 section 3.10.7.1)."""

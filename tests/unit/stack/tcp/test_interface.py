@@ -257,3 +257,30 @@ def test_many_connections_send_in_turn(script: Script) -> None:
     assert sent[:3] == [1, 2, 3]
     assert sorted(sent[3:]) == sorted(sent[:3] * (len(sent) // 3 - 1))
     assert sent[3:6] == [1, 2, 3]
+
+
+def test_3_9_1_9_must_48_traffic_class_may_be_said(script: Script) -> None:
+    script.accepted().traffic_class = 0xB8
+    script.send(b"x")
+    assert script.expect("P.", seq=1, ack=1, data=b"x").packet[1] == 0xB8
+    script.abort()
+    assert script.expect("R.", seq=2, ack=1).packet[1] == 0xB8
+
+
+def test_3_9_1_9_traffic_class_of_ipv6() -> None:
+    with Script(version=6) as script:
+        script.accepted().traffic_class = 0xB8
+        script.send(b"x")
+        assert script.expect("P.", seq=1, ack=1, data=b"x").packet[:2] == b"\x6b\x80"
+
+
+def test_3_9_2_must_49_time_to_live_may_be_said(script: Script) -> None:
+    connection = script.accepted()
+    script.send(b"x")
+    assert script.expect("P.", seq=1, ack=1, data=b"x").packet[8] == 64
+    connection.hop_limit = 3
+    connection.set_no_delay(True)
+    script.send(b"y")
+    assert script.expect("P.", seq=2, ack=1, data=b"y").packet[8] == 3
+    script.abort()
+    assert script.expect("R.", seq=3, ack=1).packet[8] == 3
