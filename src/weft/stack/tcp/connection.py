@@ -353,6 +353,7 @@ class Connection(Socket):
             self.state = State.CLOSED
         self.timers.stop_all()
         self.sender.buffer.release(self.sender.buffer.end)
+        self.receiver.forget_holes()
         self.owes_ack = self.owes_syn = self.owes_probe = False
         self.probe = None
         self.tcp.forget(self)

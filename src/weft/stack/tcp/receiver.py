@@ -193,6 +193,10 @@ class Receiver:
         del starts[:number], pieces[:number]
         self._blocks = [block for block in self._blocks if block[1] > self.next]
 
+    def forget_holes(self) -> None:
+        """Nothing more will come: what came behind a hole is of no use."""
+        self._starts, self._pieces, self._blocks = [], [], []
+
     def take(self, limit: int | None) -> list[bytes]:
         """Take data in order away.
 

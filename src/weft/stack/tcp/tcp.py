@@ -414,8 +414,10 @@ class Tcp:
             if wait.is_ended_again_by(segment):
                 wait = wait.begun_anew(now)
                 self._keep_wait(key, wait)
-            # What was the last acknowledgment may have been lost.
-            self._acknowledge_late(wait, now)
+            # What was the last acknowledgment may have been lost. What only acknowledges may come from a connection that
+            # is over as well, and the two would answer each other for as long as they are kept.
+            if segment.length or segment.sequence != wait.next_expected & MASK:
+                self._acknowledge_late(wait, now)
         return False
 
     def _keep_wait(self, key: bytes, wait: TimeWait) -> None:

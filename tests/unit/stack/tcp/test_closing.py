@@ -186,12 +186,20 @@ def test_3_10_7_4_fin_that_comes_again_begins_time_wait_anew(script: Script) -> 
     script.inject("F.", seq=1, ack=2)
     script.expect(".", seq=2, ack=2)
     script.advance_quietly(59_999)
-    script.inject(".", seq=2, ack=2)
+    script.inject(".", seq=1, ack=2)
     script.expect(".", seq=2, ack=2)
     script.advance_quietly(1)
     assert script.host.next_timer() is None
     script.inject(".", seq=2, ack=2)
     script.expect("R", seq=2)
+
+
+def test_acknowledgment_in_time_wait_is_not_answered_or_two_of_them_would_talk_for_ever(script: Script) -> None:
+    closed_first(script)
+    script.inject("F.", seq=1, ack=2)
+    script.expect(".", seq=2, ack=2)
+    script.inject(".", seq=2, ack=2)
+    script.expect_nothing()
 
 
 @pytest.mark.parametrize("seq", [2, 3, 0])
