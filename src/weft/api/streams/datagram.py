@@ -90,15 +90,11 @@ class UdpTransport(OverlayTransport, asyncio.DatagramTransport):
         """
         if not isinstance(data, bytes | bytearray | memoryview):
             raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
-        if self._remote is not None and addr is not None and tuple(addr) != sockaddr_of(self._remote):
-            raise ValueError(f"Invalid address: must be None or {sockaddr_of(self._remote)}")
         if self._is_closing:
             self._is_lost_for_writing()
             return
         try:
-            remote = self._remote if addr is None or self._remote is not None else endpoint_of(addr)
-            if remote is None:
-                raise OSError(errno.EDESTADDRREQ, os.strerror(errno.EDESTADDRREQ))
+            remote = self._destination(addr)
         except OSError as error:
             self._tell_error(error)
             return
@@ -122,6 +118,20 @@ class UdpTransport(OverlayTransport, asyncio.DatagramTransport):
 
     def _attach(self) -> None:
         self._udp.user = self
+
+    def _destination(self, addr: Any) -> Endpoint:
+        """Where a datagram goes; an `OSError` says what is wrong with that."""
+        fixed = self._remote
+        if addr is None and fixed is not None:
+            return fixed
+        if addr is None:
+            raise OSError(errno.EDESTADDRREQ, os.strerror(errno.EDESTADDRREQ))
+        remote = endpoint_of(addr)
+        if fixed is not None and remote != fixed:
+            raise ValueError(f"Invalid address: must be None or {sockaddr_of(fixed)}")
+        if not remote.port:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return remote
 
     def _send(self, data: Data, remote: Endpoint) -> None:
         try:

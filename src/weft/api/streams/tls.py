@@ -22,9 +22,16 @@ READ_BYTES: Final = 64 * 1024
 
 
 class TlsProtocol(SSLProtocol):
-    """asyncio's, with a buffer of a quarter of the size: it is allocated for each connection."""
+    """asyncio's, with a buffer of a quarter of the size, for it is allocated for each connection."""
 
     max_size: ClassVar[int] = READ_BYTES
+
+    def _set_app_protocol(self, app_protocol: asyncio.BaseProtocol) -> None:
+        super()._set_app_protocol(app_protocol)
+        if isinstance(app_protocol, asyncio.BufferedProtocol):
+            # asyncio decrypts into slices of the buffer, and those of a bytearray are copies.
+            get_buffer = app_protocol.get_buffer
+            self._app_protocol_get_buffer = lambda sizehint: memoryview(get_buffer(sizehint))
 
 
 @dataclass(frozen=True, slots=True)

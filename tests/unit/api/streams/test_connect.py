@@ -162,7 +162,9 @@ class TestFailure:
         await serve(right)
         local = (left.ipv6, 5000)
         transport, _ = await left.streams.create_connection(Recorder, right.ipv6, 80, local_addr=local)
-        with pytest.raises(OSError, match="error while attempting to bind on address .*: address already in use") as caught:
+        with pytest.raises(
+            OSError, match="error while attempting to bind on address .*: address already in use"
+        ) as caught:
             await left.streams.create_connection(Recorder, right.ipv6, 80, local_addr=local)
         assert caught.value.errno == errno.EADDRINUSE
         transport.close()

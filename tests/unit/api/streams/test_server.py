@@ -64,7 +64,9 @@ class TestAddresses:
 
     async def test_port_that_is_taken(self, right: Node) -> None:
         await right.streams.create_server(Recorder, right.ipv6, 80)
-        with pytest.raises(OSError, match="error while attempting to bind on address .*: address already in use") as caught:
+        with pytest.raises(
+            OSError, match="error while attempting to bind on address .*: address already in use"
+        ) as caught:
             await right.streams.create_server(Recorder, right.ipv6, 80)
         assert caught.value.errno == errno.EADDRINUSE
 
@@ -243,9 +245,7 @@ class TestServing:
 
     async def test_many_at_once_are_all_served(self, left: Node, right: Node) -> None:
         server = await right.streams.create_server(Recorder, None, 80)
-        ends = await asyncio.gather(
-            *(left.streams.create_connection(Recorder, right.ipv6, 80) for _ in range(200))
-        )
+        ends = await asyncio.gather(*(left.streams.create_connection(Recorder, right.ipv6, 80) for _ in range(200)))
         await until(lambda: len(server._connections) == 200)
         for transport, _ in ends:
             transport.close()
