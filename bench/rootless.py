@@ -14,8 +14,9 @@ from bench.competitors import (
     bring_up,
 )
 from bench.mitmproxy import installed
-from bench.namespaces import BenchError, Namespace, Pair
+from bench.namespaces import Namespace, Pair
 from bench.programs import Program
+from bench.waiting import until
 from bench.weft_nodes import Weft, WeftNode
 from weft.io.store import State, Store, StoredPeer
 
@@ -60,16 +61,19 @@ class Ends(Tunnel):
 
 
 def underlay(program: Program, address: str) -> str:
-    """The multiaddr of a node that leads to that address of the underlay.
+    """The multiaddr of a node that leads to that address of the underlay, once it knows of it.
 
     Raises:
-        BenchError: it has none.
+        BenchError: it does not.
     """
-    everything = program.tell("who")["multiaddrs"]
-    for multiaddr in everything:
-        if multiaddr.startswith(f"/ip4/{address}/"):
-            return str(multiaddr)
-    raise BenchError(f"the node has no multiaddr at {address}, only {everything}")
+    found: list[str] = []
+
+    def is_known() -> bool:
+        found[:] = [each for each in program.tell("who")["multiaddrs"] if each.startswith(f"/ip4/{address}/")]
+        return bool(found)
+
+    until(is_known, f"the node knows that it is at {address}", program.process)
+    return found[0]
 
 
 class Rootless(Ends):
