@@ -163,7 +163,7 @@ class TestFailure:
         local = (left.ipv6, 5000)
         transport, _ = await left.streams.create_connection(Recorder, right.ipv6, 80, local_addr=local)
         with pytest.raises(
-            OSError, match="error while attempting to bind on address .*: address already in use"
+            OSError, match=r"error while attempting to bind on address .*: address already in use"
         ) as caught:
             await left.streams.create_connection(Recorder, right.ipv6, 80, local_addr=local)
         assert caught.value.errno == errno.EADDRINUSE
@@ -175,7 +175,7 @@ class TestFailure:
         assert caught.value.errno == errno.EADDRNOTAVAIL
 
     async def test_no_local_address_of_that_family(self, left: Node, right: Node) -> None:
-        with pytest.raises(OSError, match="no matching local address with family=.*AF_INET6.* found"):
+        with pytest.raises(OSError, match=r"no matching local address with family=.*AF_INET6.* found"):
             await left.streams.create_connection(Recorder, right.ipv6, 80, local_addr=(left.ipv4, 0))
 
     async def test_fault_of_the_factory_leaves_no_connection(self, left: Node, right: Node) -> None:

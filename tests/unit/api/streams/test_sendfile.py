@@ -43,8 +43,7 @@ async def test_file_is_sent_between_other_data(left: Node, right: Node, file: Pa
     with file.open("rb") as opened:
         assert await asyncio.get_running_loop().sendfile(transport, opened) == 512_000
     transport.write(b"after")
-    expected = b"before" + file.read_bytes() + b"after"
-    await until(lambda: served.data == expected)
+    await until(lambda: served.data == b"before" + file.read_bytes() + b"after")
     transport.close()
 
 

@@ -65,7 +65,7 @@ class TestAddresses:
     async def test_port_that_is_taken(self, right: Node) -> None:
         await right.streams.create_server(Recorder, right.ipv6, 80)
         with pytest.raises(
-            OSError, match="error while attempting to bind on address .*: address already in use"
+            OSError, match=r"error while attempting to bind on address .*: address already in use"
         ) as caught:
             await right.streams.create_server(Recorder, right.ipv6, 80)
         assert caught.value.errno == errno.EADDRINUSE
