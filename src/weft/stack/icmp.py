@@ -47,8 +47,8 @@ class TcpErrors(Protocol):
     def is_on_the_way(self, local: Endpoint, remote: Endpoint, sequence: int) -> bool:
         """Whether a quoted segment was sent and is not acknowledged."""
 
-    def receive_error(self, error: PathError, local: Endpoint, remote: Endpoint, sequence: int, now: int) -> None:
-        """An error quotes a segment."""
+    def receive_error(self, error: PathError, local: Endpoint, remote: Endpoint) -> None:
+        """An error quotes a segment that is on the way."""
 
 
 class UdpErrors(Protocol):
@@ -250,7 +250,7 @@ class Icmp:
         if quote.protocol == TCP:
             sequence = int.from_bytes(transport[4:8], "big")
             if self._tcp.is_on_the_way(local, remote, sequence):
-                self._tcp.receive_error(self._heed_mtu(error, quote, now), local, remote, sequence, now)
+                self._tcp.receive_error(self._heed_mtu(error, quote, now), local, remote)
                 return
         elif quote.protocol == UDP and self._udp.has_socket(local, remote):
             self._udp.receive_error(self._heed_mtu(error, quote, now), local, remote, now)

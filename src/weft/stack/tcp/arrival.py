@@ -50,18 +50,13 @@ def receive(connection: Connection, segment: Segment, now: int) -> None:
         _receive_synchronized(connection, segment, now)
 
 
-def receive_error(connection: Connection, error: PathError, sequence: int, now: int) -> None:
-    """Take what an ICMP message says of a segment of ours, if that is on the way.
+def receive_error(connection: Connection, error: PathError) -> None:
+    """Take what an ICMP message says of a segment that is on the way.
 
     Args:
         connection: not closed.
         error: what became of the segment.
-        sequence: of the segment, 32 bits.
-        now: monotonic ns.
     """
-    if not is_on_the_way(connection, sequence):
-        connection.tcp.drops["tcp: error about nothing that is on the way"] += 1
-        return
     if error.failure is Failure.TOO_LONG:
         set_mtu(connection, connection.tcp.ip.mtu(connection.remote.address))
     elif connection.state in HANDSHAKE:
@@ -119,7 +114,7 @@ def apply_options(connection: Connection, options: Options, now: int) -> None:
     else:
         connection.recent, connection.recent_at = options.timestamps[0], now
     set_mtu(connection, connection.mtu)
-    sender.cubic.handle_peer_known(sender.segment)
+    sender.cubic.handle_peer_known(sender.segment, has_lost=bool(sender.retries))
 
 
 def _receive_in_syn_sent(connection: Connection, segment: Segment, now: int) -> None:
@@ -156,8 +151,7 @@ def establish(connection: Connection, now: int) -> None:
     """The handshake is done."""
     connection.is_established = True
     connection.heard_at = now
-    if connection.sender.retries:
-        connection.sender.retries = 0
+    if connection.sender.round_trip.back_offs:
         connection.sender.round_trip.handle_lost_syn()
     if connection.sender.fin is not None:
         connection.step(Step.CLOSE)

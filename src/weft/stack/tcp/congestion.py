@@ -76,10 +76,9 @@ class Cubic:
         self.segment = segment
         self.window = max(self.window, segment)
 
-    def handle_peer_known(self, segment: int) -> None:
-        """The handshake says how large segments may be: the initial window is of those, unless it was cut."""
-        if self.window > self.segment:
-            self.window = initial_window(segment)
+    def handle_peer_known(self, segment: int, *, has_lost: bool) -> None:
+        """The handshake says how large segments may be: the initial window is of those, or one if a SYN was lost."""
+        self.window = segment if has_lost else initial_window(segment)
 
     def handle_acknowledged(self, acknowledged: int, now: int, round_trip_ns: int) -> None:
         """Grow, because the window was full and so many bytes of it arrived."""

@@ -96,7 +96,9 @@ def _keep_alive(connection: Connection, now: int) -> None:
     keepalive = connection.keepalive
     if keepalive is None:
         return
-    quiet_until = connection.heard_at + int(keepalive.idle_s * S)
+    sender = connection.sender
+    is_asking = sender.in_flight > 0 or sender.is_stuck
+    quiet_until = (now if is_asking else connection.heard_at) + int(keepalive.idle_s * S)
     if now < quiet_until:
         connection.timers.start(Timer.KEEPALIVE, quiet_until)
         return

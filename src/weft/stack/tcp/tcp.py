@@ -171,19 +171,17 @@ class Tcp:
         else:
             self._receive_for_listener(listener, key, local, remote, decoded, now)
 
-    def receive_error(self, error: PathError, local: Endpoint, remote: Endpoint, sequence: int, now: int) -> None:
-        """Take what an ICMP message says of a segment.
+    def receive_error(self, error: PathError, local: Endpoint, remote: Endpoint) -> None:
+        """Take what an ICMP message says of a segment that is on the way.
 
         Args:
             error: what became of it.
             local: our end.
             remote: the other end.
-            sequence: of the segment, 32 bits.
-            now: monotonic ns.
         """
         known = self._connections.get(_key(local, remote))
         if isinstance(known, Connection):
-            arrival.receive_error(known, error, sequence, now)
+            arrival.receive_error(known, error)
 
     def is_on_the_way(self, local: Endpoint, remote: Endpoint, sequence: int) -> bool:
         """Whether a segment that an ICMP message quotes was sent and is not acknowledged.
@@ -414,8 +412,8 @@ class Tcp:
             if wait.is_ended_again_by(segment):
                 wait = wait.begun_anew(now)
                 self._keep_wait(key, wait)
-            # What was the last acknowledgment may have been lost. What only acknowledges may come from a connection that
-            # is over as well, and the two would answer each other for as long as they are kept.
+            # What was the last acknowledgment may have been lost. What only acknowledges may come from one that is over
+            # as well, and the two would answer each other for as long as they are kept.
             if segment.length or segment.sequence != wait.next_expected & MASK:
                 self._acknowledge_late(wait, now)
         return False
