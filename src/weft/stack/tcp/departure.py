@@ -42,7 +42,10 @@ def next_packet(connection: Connection, now: int) -> Outgoing | None:
     segment = sender.segment - len(options) + (0 if connection.offset is None else 12)
     if connection.probe is not None:
         (start, end), connection.probe = connection.probe, None
-        return _data(connection, Run(start, end, is_resent=True), segment, options, now)
+        # It may have waited for its turn so long that it is acknowledged.
+        start = max(start, sender.una)
+        if start < end:
+            return _data(connection, Run(start, end, is_resent=True), segment, options, now)
     if connection.state in SENDING:
         run = sender.next_run(now, segment)
         if run is not None:
