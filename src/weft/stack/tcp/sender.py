@@ -154,6 +154,8 @@ class Sender:
             segment: payload bytes of a full segment with the options of now.
         """
         recovery, nxt = self.recovery, self.nxt
+        if nxt == self.una and self._sent_at and now - self._sent_at > self.round_trip.timeout_ns:
+            self.cubic.handle_idle()
         room = self.cubic.window - recovery.pipe(self.una, nxt, self.segment)
         if recovery.is_quiet(self.una):
             return self._next_new(now, room, segment)
@@ -219,8 +221,6 @@ class Sender:
             length -= length % segment
             if not length:
                 return None
-        if start == self.una and now - self._sent_at > self.round_trip.timeout_ns and self._sent_at:
-            self.cubic.handle_idle()
         self._handle_sent(start + length, now)
         return Run(start, start + length, is_resent=False)
 
