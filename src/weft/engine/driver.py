@@ -83,7 +83,7 @@ class Driver:
                     log.exception("a user of a socket failed")
         else:
             self.wake()
-        if self.transmit():
+        if self.transmit() or self.host.has_events:
             self.wake()
         self._arm()
 

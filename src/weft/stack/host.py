@@ -119,6 +119,11 @@ class Host:
                 return outgoing
         return None
 
+    @property
+    def has_events(self) -> bool:
+        """Whether `next_event` gives a socket."""
+        return bool(self._events)
+
     def next_event(self) -> Socket | None:
         """Take the next socket to which something happened; None if there is none."""
         if not self._events:

@@ -92,7 +92,12 @@ class OverlayTransport(transports._FlowControlMixin):
         """Give the protocol what comes."""
         if self._is_paused and not self._is_closing:
             self._is_paused = False
-            self._loop.call_soon(self._look, context=self._context)
+            self._loop.call_soon(self._look_again, context=self._context)
+
+    def _look_again(self) -> None:
+        self._look()
+        # What was taken opens the window, for which the other side may wait.
+        self._ground.driver.wake()
 
     def abort(self) -> None:
         """End at once; what was not sent yet is lost."""

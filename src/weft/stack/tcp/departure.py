@@ -102,6 +102,9 @@ def _data(connection: Connection, run: Run, segment: int, options: bytes, now: i
         connection.timers.start_if_stopped(Timer.RETRANSMIT, now + sender.wait_ns)
         connection.timers.stop(Timer.PERSIST)
         connection.tcp.arm(connection)
+    if not run.is_resent:
+        # There is room for more now, before it is acknowledged.
+        connection.notify()
     length = end - run.start
     is_super = length > segment >= MIN_SUPER_SEGMENT
     return _packet(connection, run.start, flags, options, parts, segment if is_super else 0)
