@@ -10,15 +10,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from weft.stack.host import Host
+    from weft.stack.tcp.connection import Connection
 
 log = logging.getLogger("weft.engine")
 
 EVENTS_IN_A_TURN = 256
 """Sockets that are looked at in one turn, so that timers and the API get theirs."""
+LINGER_STEP_S: Final = 0.01
+LINGER_STEPS: Final = 200
+"""How long what was written before its connection was closed may take to arrive, when the host goes: 2 s."""
 
 
 def rest() -> bool:
@@ -55,6 +59,19 @@ class Driver:
         if not self._is_awake and not self._is_closed:
             self._is_awake = True
             self._loop.call_soon(self._turn)
+
+    async def end(self) -> None:
+        """End what programs have open, while the other side can still be told; what they have closed arrives first."""
+        for _ in range(LINGER_STEPS):
+            if not any(map(_is_leaving, self.host.tcp.connections)):
+                break
+            await asyncio.sleep(LINGER_STEP_S)
+        for connection in self.host.tcp.connections:
+            connection.abort(self.clock())
+        self.wake()
+        # One turn to send that, and another for whoever used the connections to see it.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
     def close(self) -> None:
         """Drive the host no longer."""
@@ -100,3 +117,9 @@ class Driver:
     def _handle_timer(self) -> None:
         self._timer = self._timer_at = None
         self.wake()
+
+
+def _is_leaving(connection: Connection) -> bool:
+    """Whether a program has closed a connection and not all of it has arrived yet."""
+    is_closed = connection.has_released and not connection.is_closed
+    return is_closed and connection.is_established and bool(connection.unsent_bytes or connection.unacknowledged_bytes)

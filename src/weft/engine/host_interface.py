@@ -10,7 +10,6 @@ Not done here: the host itself (stack/host.py), its turns on the loop (driver.py
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from ipaddress import IPv6Address, ip_interface
@@ -29,11 +28,6 @@ from weft.io.netlink import InterfaceAddress
 from weft.packet import ipv4, ipv6
 from weft.packet.protocols import TCP
 from weft.stack.host import Host
-from weft.stack.tcp.connection import Connection
-
-LINGER_STEP_S: Final = 0.01
-LINGER_STEPS: Final = 200
-"""How long what was written before its connection was closed may take to arrive, when the interface goes: 2 s."""
 
 
 class HostDevice:
@@ -170,16 +164,7 @@ class HostInterface:
 
     async def end(self) -> None:
         """End what programs have open, while the other side can still be told; what they have closed arrives first."""
-        for _ in range(LINGER_STEPS):
-            if not any(map(_is_leaving, self.host.tcp.connections)):
-                break
-            await asyncio.sleep(LINGER_STEP_S)
-        for connection in self.host.tcp.connections:
-            connection.abort(self.driver.clock())
-        self.driver.wake()
-        # One turn for the driver to send that, and another for whoever used the connections to see it.
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await self.driver.end()
 
     async def close(self) -> None:
         """Drive the host no longer."""
@@ -195,12 +180,6 @@ class HostInterface:
             mtu=self.mtu,
             offloads=self.device.offloads,
         )
-
-
-def _is_leaving(connection: Connection) -> bool:
-    """Whether a program has closed a connection and not all of it has arrived yet."""
-    is_closed = connection.has_released and not connection.is_closed
-    return is_closed and connection.is_established and bool(connection.unsent_bytes or connection.unacknowledged_bytes)
 
 
 def _joined(parts: Sequence[Buffer]) -> memoryview:
