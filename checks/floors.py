@@ -17,8 +17,8 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(("noise", "paths", "mesh", "stack", "switch", "swarm", "ledger", "firewall"), 1),
     "io": 2,
     "engine": 3,
-    **dict.fromkeys(("api", "netd", "clients", "testing"), 4),
-    **dict.fromkeys(("cli", "web"), 5),
+    **dict.fromkeys(("api", "netd", "clients"), 4),
+    **dict.fromkeys(("cli", "web", "testing"), 5),
 }
 
 # Rooms of one floor do not import each other, but for what everybody stands on.

@@ -27,6 +27,7 @@ class Fate(StrEnum):
     NOT_TRANSLATED = "not translated"
     UNREACHABLE = "unreachable"
     NO_SUCH_PORT = "no such port"
+    CUT_OFF = "cut off"
     TAKEN = "taken off the wire"
 
 
@@ -66,10 +67,13 @@ class Trace:
     Args:
         start: the time that the printed times count from, monotonic nanoseconds.
         entries: how many are kept, the newest.
+
+    Attributes:
+        start: as it was given.
     """
 
     def __init__(self, start: int = 0, entries: int = ENTRIES) -> None:
-        self._start = start
+        self.start = start
         self._entries: deque[Entry] = deque(maxlen=entries)
         self._added = 0
 
@@ -82,7 +86,7 @@ class Trace:
     def __str__(self) -> str:
         """The last entries, one on a line, and how many of each fate there are in all that is kept."""
         shown = list(self._entries)[-PRINTED:]
-        lines = [entry.line(self._start) for entry in shown]
+        lines = [entry.line(self.start) for entry in shown]
         if hidden := self._added - len(shown):
             lines.insert(0, f"… {hidden} earlier datagrams")
         fates = Counter(entry.fate for entry in self._entries)
