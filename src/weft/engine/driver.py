@@ -67,7 +67,9 @@ class Driver:
                 break
             await asyncio.sleep(LINGER_STEP_S)
         for connection in self.host.tcp.connections:
-            connection.abort(self.clock())
+            # What is closed and has arrived needs no more, and a reset could cost the other side what it has not read.
+            if not connection.has_released or _is_leaving(connection):
+                connection.abort(self.clock())
         self.wake()
         # One turn to send that, and another for whoever used the connections to see it.
         await asyncio.sleep(0)
