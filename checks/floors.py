@@ -29,6 +29,8 @@ SIDEWAYS = {
     ("packet", "errors"),
     ("burst", "errors"),
     ("burst", "packet"),
+    # A node offers what stands on its streams: `node.http()` and the like, which import it when they are called.
+    ("api", "clients"),
 }
 
 IMPURE = frozenset(

@@ -115,6 +115,7 @@ class Node(Overlay):
             self._running = engine
             self._sockets = self._make_sockets(engine)
             stack.callback(self._sockets.close)
+            stack.push_async_callback(self._end_served)
             self._stack = stack.pop_all()
         return self
 

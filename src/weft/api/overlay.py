@@ -9,14 +9,19 @@ Not done here: the sockets (streams/, kernel.py); looking up names.
 from __future__ import annotations
 
 import asyncio
-import ssl
+import ssl as ssl_module
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from weft.errors import DecodeError, UsageError
 from weft.identity import PeerId
 from weft.multiaddr import decode_multiaddr
+
+if TYPE_CHECKING:
+    import httpx2
+
+    from weft.clients.serving import AppServer
 
 Host = str | bytes | IPv4Address | IPv6Address | PeerId | object | None
 
@@ -56,7 +61,7 @@ class Sockets(Protocol):
         self,
         transport: asyncio.BaseTransport,
         protocol: asyncio.BaseProtocol,
-        sslcontext: ssl.SSLContext,
+        sslcontext: ssl_module.SSLContext,
         **arguments: Any,
     ) -> asyncio.Transport:
         """Go on with TLS."""
@@ -73,6 +78,7 @@ class Overlay:
     """
 
     _sockets: Sockets | None = None
+    _served: tuple[AppServer, ...] = ()
 
     @property
     def _open(self) -> Sockets:
@@ -136,11 +142,44 @@ class Overlay:
         self,
         transport: asyncio.BaseTransport,
         protocol: asyncio.BaseProtocol,
-        sslcontext: ssl.SSLContext,
+        sslcontext: ssl_module.SSLContext,
         **arguments: Any,
     ) -> asyncio.Transport:
         """Go on with TLS over a transport; see `loop.start_tls`."""
         return await self._open.start_tls(transport, protocol, sslcontext, **arguments)
+
+    # What stands on them.
+
+    def http(self, **arguments: Any) -> httpx2.AsyncClient:
+        """An HTTP client whose connections are in the network, for `async with`; needs `weft[http]`.
+
+        Args:
+            **arguments: of `httpx2.AsyncClient`; see `weft.clients.http.http_client`.
+        """
+        from weft.clients.extras import extra
+
+        with extra("http"):
+            from weft.clients.http import http_client
+        return http_client(self, **arguments)
+
+    async def serve_app(
+        self, app: Any, port: int, host: Host = None, *, ssl: ssl_module.SSLContext | None = None
+    ) -> AppServer:
+        """Serve an application of aiohttp or of ASGI, WebSockets included; see `weft.clients.serving.serve_app`.
+
+        It ends with `close` and `wait_closed` or at the end of `async with`, and with the node at the latest.
+        """
+        from weft.clients.serving import serve_app
+
+        server = await serve_app(self, app, port, host, ssl=ssl)
+        self._served = (*(each for each in self._served if not each.is_closed), server)
+        return server
+
+    async def _end_served(self) -> None:
+        """End what is served, in order."""
+        for server in self._served:
+            server.close()
+        await asyncio.gather(*(server.wait_closed() for server in self._served))
 
 
 def host_of(peer: Host) -> str | bytes | None:

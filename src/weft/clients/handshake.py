@@ -1,0 +1,139 @@
+"""A TLS handshake, to look at: what was agreed on, who is at the other end, and why that is to be believed or not.
+
+A first connection verifies, as any program would. If that fails, a second one does not, and shows what there is to see.
+
+A server of TLS 1.3 that wants a certificate of its client refuses it only after the client takes the handshake for
+done. So a refusal is waited for as long as the handshake took, within `REFUSAL_S`.
+
+Source: RFC 8446 section 4.4.2 and appendix E.1.2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import Struct
+
+from weft.clients.certificates import Certificate, chain_of, decode_certificate, why_not_trusted
+from weft.clients.failures import reason_of
+from weft.clients.network import Network
+
+REFUSAL_S: Final = (0.05, 1.0)
+"""At least and at most."""
+
+
+class Handshake(Struct, frozen=True, kw_only=True):
+    """What a TLS handshake told."""
+
+    schema: int = 1
+    host: str
+    """As it was asked for."""
+    port: int
+    address: str
+    """Where that led."""
+    name: str
+    """That its certificate has to be for."""
+    version: str
+    """`TLSv1.3` or `TLSv1.2`."""
+    cipher: str
+    """The suite, such as `TLS_AES_256_GCM_SHA384`."""
+    alpn: str | None
+    """The protocol that was agreed on, of those that were offered."""
+    trusted: bool
+    reason: str
+    """Why it is trusted or not, in one line."""
+    refusal: str | None = None
+    """Why the server ended the connection after the handshake, if it did: perhaps it wants a certificate."""
+    chain: list[Certificate]
+    """Its certificate and those that vouch for it: up to a root if it is trusted, else as they were sent."""
+
+
+async def look(
+    network: Network, host: str, port: int, make_context: Callable[[bool], ssl.SSLContext], *, name: str | None = None
+) -> Handshake:
+    """Shake hands with a server, and say nothing more.
+
+    Args:
+        network: where it is.
+        host: its name, address or peer id.
+        port: TCP.
+        make_context: makes a client's context that verifies, or does not.
+        name: whose certificate is expected; None for the host's.
+
+    Raises:
+        OSError: it is not there, or there is no TLS.
+    """
+    expected = name or host
+    try:
+        return await _shake(network, host, port, make_context(True), expected, None)
+    except ssl.SSLCertVerificationError as error:
+        return await _shake(network, host, port, make_context(False), expected, error)
+
+
+class _Listening(asyncio.Protocol):
+    """Waits to be refused."""
+
+    def __init__(self) -> None:
+        self.lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.lost.done():
+            self.lost.set_result(exc)
+
+
+async def _shake(
+    network: Network,
+    host: str,
+    port: int,
+    context: ssl.SSLContext,
+    name: str,
+    untrusted: ssl.SSLCertVerificationError | None,
+) -> Handshake:
+    began = asyncio.get_running_loop().time()
+    protocol = _Listening()
+    transport, _ = await network.create_connection(lambda: protocol, host, port, ssl=context, server_hostname=name)
+    try:
+        took_s = asyncio.get_running_loop().time() - began
+        at_least_s, at_most_s = REFUSAL_S
+        await asyncio.wait([protocol.lost], timeout=min(max(took_s, at_least_s), at_most_s))
+        return _told(host, port, name, transport, untrusted, _refusal(protocol))
+    finally:
+        transport.abort()
+
+
+def _refusal(protocol: _Listening) -> str | None:
+    error = protocol.lost.result() if protocol.lost.done() else None
+    return reason_of(error) if error is not None else None
+
+
+def _told(
+    host: str,
+    port: int,
+    name: str,
+    transport: asyncio.Transport,
+    untrusted: ssl.SSLCertVerificationError | None,
+    refusal: str | None,
+) -> Handshake:
+    tls: ssl.SSLObject = transport.get_extra_info("ssl_object")
+    cipher, alpn = tls.cipher(), tls.selected_alpn_protocol()
+    chain = [decode_certificate(each) for each in chain_of(tls, verified=untrusted is None)]
+    if untrusted is not None:
+        reason = why_not_trusted(untrusted, chain, name)
+    else:
+        reason = f"it is for {name}, and {chain[-1].title} vouches for it" if len(chain) > 1 else "it is known here"
+    return Handshake(
+        host=host,
+        port=port,
+        address=transport.get_extra_info("peername")[0],
+        name=name,
+        version=tls.version() or "",
+        cipher=cipher[0] if cipher is not None else "",
+        alpn=alpn,
+        trusted=untrusted is None,
+        reason=reason,
+        refusal=refusal,
+        chain=chain,
+    )
