@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -81,8 +82,10 @@ class Program:
     def stop(self) -> None:
         """End it, and reap it."""
         for pipe in (self.process.stdin, self.process.stdout):
+            # What could not be written to one that has ended is of no use any more.
             if pipe is not None:
-                pipe.close()
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
         try:
             self.process.wait(timeout=END_S)
         except subprocess.TimeoutExpired:

@@ -95,7 +95,7 @@ def measure_stack(plan: Plan, results: Results, scratch: Path) -> None:
     for section, turns in TURNS.items():
         if section in plan.sections:
             take_turns(plan, results, scratch, section, turns)
-    for section, measure in (("stack_idle", keep), ("stack_fair", share)):
+    for section, measure in ALONE.items():
         if section in plan.sections:
             say(f"-- {section}")
             with running({"weft_rootless": Rootless}, LINK, scratch, results, section) as tunnels:
@@ -165,6 +165,10 @@ def fairness(counts: list[int], seconds: float) -> dict[str, float]:
         "stack_fair_least": min(counts) / mean,
         "stack_fair_most": max(counts) / mean,
     }
+
+
+# What nobody else is measured with, once, on nodes that have done nothing else.
+ALONE: dict[str, Callable[[Tunnel], dict[str, float]]] = {"stack_idle": keep, "stack_fair": share}
 
 
 def measure_nodes(results: Results, scratch: Path) -> None:
