@@ -116,8 +116,11 @@ class Recovery:
         return is_new
 
     def handle_duplicate(self) -> None:
-        """An acknowledgment said nothing but that a segment has arrived behind a hole."""
-        if not self.selective and self._duplicates < MAX_DUPLICATES:
+        """An acknowledgment said nothing but that a segment has arrived behind a hole.
+
+        After a time-out it may be one that counts as lost already, and so is not in the pipe.
+        """
+        if not self.selective and self.phase is not Phase.LOSS and self._duplicates < MAX_DUPLICATES:
             self._duplicates += 1
 
     def detect(self, una: int, nxt: int, segment: int) -> bool:

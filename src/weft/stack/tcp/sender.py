@@ -174,7 +174,8 @@ class Sender:
         if lost is not None or room < self.segment:
             return None
         run = self._next_new(now, room, segment)
-        if run is not None:
+        if run is not None or min(self.end, self.una + self.window) - self.nxt >= segment:
+            # There is new data: it leaves now, or in a longer run with the next acknowledgment.
             return run
         doubtful = recovery.next_doubtful(self.una, segment)
         if doubtful is not None:

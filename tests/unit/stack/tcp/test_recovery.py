@@ -1,0 +1,381 @@
+"""What is lost and sent again (RFC 5681 section 3.2; RFC 6582, 2018, 6675, 3042, 6937; RFC 8985 section 7)."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.stack.tcp.script import Script
+from weft.stack.tcp.recovery import Phase, Recovery
+from weft.stack.tcp.states import State
+
+
+def flight(script: Script, size: int = 10_000, *, sack: bool = False) -> None:
+    """So many bytes are on the way, as far as the window takes them."""
+    script.accepted(sack=sack)
+    script.connection.set_no_delay(True)
+    script.send(size)
+    script.expect("P.", seq=1, ack=1, length=size, segment=1000)
+
+
+def phase(script: Script) -> Phase:
+    return script.connection.sender.recovery.phase
+
+
+def window(script: Script) -> int:
+    return script.connection.sender.cubic.window
+
+
+# Without selective acknowledgments: NewReno.
+
+
+def test_rfc_5681_3_2_three_duplicates_send_the_first_segment_again(script: Script) -> None:
+    flight(script)
+    script.inject(".", seq=1, ack=1)
+    script.inject(".", seq=1, ack=1)
+    assert phase(script) is Phase.OPEN
+    script.inject(".", seq=1, ack=1)
+    script.expect(".", seq=1, ack=1, length=1000)
+    assert phase(script) is Phase.RECOVERY
+    assert script.connection.sender.cubic.threshold == 7000
+    script.inject(".", seq=1, ack=10_001)
+    assert phase(script) is Phase.OPEN
+    script.advance_quietly(100_000)
+
+
+@pytest.mark.parametrize("kind", ["data", "window", "fin", "nothing on the way"])
+def test_rfc_5681_2_what_is_no_duplicate(script: Script, kind: str) -> None:
+    if kind == "nothing on the way":
+        script.accepted()
+        for _ in range(5):
+            script.inject(".", seq=1, ack=1)
+        assert phase(script) is Phase.OPEN
+        assert window(script) == 10_000
+        return
+    flight(script)
+    for number in range(5):
+        if kind == "data":
+            script.inject("P.", seq=1 + 10 * number, ack=1, data=10)
+        elif kind == "window":
+            script.inject(".", seq=1, ack=1, window=60_000 - number)
+        else:
+            script.inject("F.", seq=100, ack=1)
+        script.take_all()
+    assert phase(script) is Phase.OPEN
+
+
+def test_rfc_5681_3_2_each_further_duplicate_lets_new_data_leave(script: Script) -> None:
+    flight(script)
+    script.send(20_000)
+    for _ in range(3):
+        script.inject(".", seq=1, ack=1)
+    script.expect(".", seq=1, ack=1, length=1000)
+    # 11 segments less 3 were on the way, and the window is 7.
+    script.inject(".", seq=1, ack=1)
+    script.inject(".", seq=1, ack=1)
+    script.inject(".", seq=1, ack=1)
+    # A run of three, for one costs as much as the other.
+    script.expect(".", seq=10_001, ack=1, length=3000)
+    for _ in range(3):
+        script.inject(".", seq=1, ack=1)
+    script.expect(".", seq=13_001, ack=1, length=3000)
+
+
+def test_rfc_6582_3_2_partial_acknowledgment_sends_the_next_hole(script: Script) -> None:
+    flight(script)
+    for _ in range(3):
+        script.inject(".", seq=1, ack=1)
+    script.expect(".", seq=1, ack=1, length=1000)
+    script.inject(".", seq=1, ack=3001)
+    script.expect(".", seq=3001, ack=1, length=1000)
+    script.inject(".", seq=1, ack=7001)
+    script.expect(".", seq=7001, ack=1, length=1000)
+    assert phase(script) is Phase.RECOVERY
+    script.inject(".", seq=1, ack=10_001)
+    assert phase(script) is Phase.OPEN
+    # min(threshold, max(in flight, segment) + segment)
+    assert window(script) == 2000
+
+
+def test_rfc_6582_3_2_duplicates_below_the_recovery_point_begin_nothing(script: Script) -> None:
+    """After a time-out what comes back may be answers to copies."""
+    flight(script)
+    script.expect(".", seq=1, ack=1, length=1000, after=200)
+    for _ in range(5):
+        script.inject(".", seq=1, ack=1)
+    assert phase(script) is Phase.LOSS
+    script.inject(".", seq=1, ack=10_001)
+    assert phase(script) is Phase.OPEN
+
+
+def test_rfc_5681_3_1_time_out_begins_anew_with_one_segment(script: Script) -> None:
+    flight(script)
+    script.expect(".", seq=1, ack=1, length=1000, after=200)
+    assert (phase(script), window(script)) == (Phase.LOSS, 1000)
+    assert script.connection.sender.cubic.threshold == 7000
+    script.expect(".", seq=1, ack=1, length=1000, after=400)
+    assert script.connection.sender.cubic.threshold == 7000
+    script.inject(".", seq=1, ack=1001)
+    script.expect(".", seq=1001, ack=1, length=2000, segment=1000)
+    script.inject(".", seq=1, ack=3001)
+    script.expect(".", seq=3001, ack=1, length=4000)
+    script.inject(".", seq=1, ack=7001)
+    script.expect("P.", seq=7001, ack=1, length=3000)
+    script.inject(".", seq=1, ack=10_001)
+    assert phase(script) is Phase.OPEN
+
+
+def test_time_out_during_recovery_forgets_it(script: Script) -> None:
+    flight(script)
+    for _ in range(3):
+        script.inject(".", seq=1, ack=1)
+    script.expect(".", seq=1, ack=1, length=1000)
+    script.expect(".", seq=1, ack=1, length=1000, after=200)
+    assert (phase(script), window(script)) == (Phase.LOSS, 1000)
+
+
+def test_rfc_3042_small_windows_send_new_data_for_duplicates(script: Script) -> None:
+    script.accepted()
+    script.connection.set_no_delay(True)
+    script.connection.sender.cubic.window = 3000
+    script.send(9000)
+    script.expect(".", seq=1, ack=1, length=3000, segment=1000)
+    script.inject(".", seq=1, ack=1)
+    script.expect(".", seq=3001, ack=1, length=1000)
+    script.inject(".", seq=1, ack=1)
+    script.expect(".", seq=4001, ack=1, length=1000)
+    script.inject(".", seq=1, ack=1)
+    script.expect(".", seq=1, ack=1, length=1000)
+
+
+def test_fin_is_recovered_as_data_is(script: Script) -> None:
+    flight(script, 3000)
+    script.shutdown()
+    script.expect("F.", seq=3001, ack=1)
+    script.inject(".", seq=1, ack=2001)
+    script.expect("P.", seq=2001, ack=1, length=1000, after=200)
+    script.inject(".", seq=1, ack=3001)
+    script.expect("F.", seq=3001, ack=1)
+    script.inject(".", seq=1, ack=3002)
+    assert script.state is State.FIN_WAIT_2
+
+
+# With them.
+
+
+def test_rfc_6675_5_three_segments_behind_a_hole_make_it_lost(script: Script) -> None:
+    flight(script, sack=True)
+    script.inject(".", seq=1, ack=1, blocks=((1001, 2001),))
+    script.inject(".", seq=1, ack=1, blocks=((1001, 3001),))
+    assert phase(script) is Phase.OPEN
+    script.inject(".", seq=1, ack=1, blocks=((1001, 4001),))
+    script.expect(".", seq=1, ack=1, length=1000)
+    assert phase(script) is Phase.RECOVERY
+    assert script.connection.sender.cubic.threshold == 7000
+    script.inject(".", seq=1, ack=10_001)
+    assert phase(script) is Phase.OPEN
+
+
+def test_rfc_6675_5_one_acknowledgment_may_tell_enough(script: Script) -> None:
+    flight(script, sack=True)
+    script.inject(".", seq=1, ack=1, blocks=((1001, 6001),))
+    script.expect(".", seq=1, ack=1, length=1000)
+    # There is room for more, and nothing new.
+    script.expect("P.", seq=9001, ack=1, length=1000)
+
+
+def test_rfc_6675_4_three_pieces_make_what_is_before_lost(script: Script) -> None:
+    flight(script, sack=True)
+    script.inject(".", seq=1, ack=1, blocks=((5001, 5002), (3001, 3002)))
+    script.inject(".", seq=1, ack=1, blocks=((7001, 7002), (5001, 5002), (3001, 3002)))
+    (sent, *_) = script.take_all()
+    assert (sent.seq, sent.data[:1]) == (1, b"\0")
+
+
+def test_rfc_6675_5_1_several_holes_are_filled_in_order(script: Script) -> None:
+    flight(script, sack=True)
+    script.inject(".", seq=1, ack=1, blocks=((1001, 2001), (3001, 4001)))
+    # In all, three segments: before the last of them both holes count.
+    script.inject(".", seq=1, ack=1, blocks=((5001, 8001), (3001, 4001), (1001, 2001)))
+    sent = [(each.seq, each.length) for each in script.take_all()]
+    assert sent[0] == (1, 1000)
+    script.inject(".", seq=1, ack=2001, blocks=((5001, 8001), (3001, 4001)))
+    sent += [(each.seq, each.length) for each in script.take_all()]
+    script.inject(".", seq=1, ack=4001, blocks=((5001, 10_001),))
+    sent += [(each.seq, each.length) for each in script.take_all()]
+    assert sent[:3] == [(1, 1000), (2001, 1000), (4001, 1000)]
+    script.inject(".", seq=1, ack=10_001)
+    assert phase(script) is Phase.OPEN
+
+
+def test_rfc_6675_new_data_leaves_when_nothing_lost_is_left(script: Script) -> None:
+    flight(script, sack=True)
+    script.send(20_000)
+    script.inject(".", seq=1, ack=1, blocks=((1001, 4001),))
+    script.expect(".", seq=1, ack=1, length=1000)
+    sent = []
+    for end in range(5001, 11_001, 1000):
+        script.inject(".", seq=1, ack=1, blocks=((1001, end),))
+        sent += [(each.seq, each.length) for each in script.take_all()]
+    # In proportion: seven tenths of what is delivered, and none of it twice.
+    assert sent == [(10_001, 3000), (13_001, 3000)]
+
+
+def test_rfc_6675_4_rule_4_last_segment_is_sent_once_more_when_there_is_nothing_else(script: Script) -> None:
+    flight(script, sack=True)
+    script.inject(".", seq=1, ack=1, blocks=((1001, 4001),))
+    script.expect(".", seq=1, ack=1, length=1000)
+    script.inject(".", seq=1, ack=1, blocks=((1001, 5001),))
+    script.expect("P.", seq=9001, ack=1, length=1000)
+    # Once.
+    script.inject(".", seq=1, ack=1, blocks=((1001, 6001),))
+    script.inject(".", seq=1, ack=1, blocks=((1001, 7001),))
+    script.inject(".", seq=1, ack=1, blocks=((1001, 10_001),))
+
+
+def test_rfc_2018_8_time_out_trusts_blocks_no_more_than_the_acknowledgment_does(script: Script) -> None:
+    """What is covered by blocks is not sent again, until the other side shows that it has thrown it away."""
+    flight(script, sack=True)
+    script.inject(".", seq=1, ack=1, blocks=((1001, 3001),))
+    # The tail is probed for first.
+    script.advance(2.001)
+    script.expect("P.", seq=9001, ack=1, length=1000)
+    script.advance(200)
+    (sent,) = script.take_all()
+    assert (sent.seq, sent.length) == (1, 1000)
+    # It acknowledges less than it said it had (reneging): the rest comes again.
+    script.inject(".", seq=1, ack=1001)
+    (sent,) = script.take_all()
+    assert sent.seq == 1001
+    assert not script.connection.sender.recovery.scoreboard
+
+
+@pytest.mark.parametrize(
+    "block", [(0, 1000), (1, 2), (10_000, 10_002), (5000, 5000), (6000, 5000), (1 << 31, (1 << 31) + 5), (-10, -5)]
+)
+def test_rfc_2018_blocks_that_make_no_sense_are_nothing(script: Script, block: tuple[int, int]) -> None:
+    flight(script, sack=True)
+    for _ in range(5):
+        script.inject(".", seq=1, ack=1, blocks=(block,))
+    assert not script.connection.sender.recovery.scoreboard
+    assert phase(script) is Phase.OPEN
+
+
+def test_blocks_of_a_peer_that_did_not_agree_are_nothing(script: Script) -> None:
+    flight(script)
+    script.inject(".", seq=1, ack=1, blocks=((1001, 9001),))
+    assert not script.connection.sender.recovery.scoreboard
+
+
+def test_retransmission_that_is_lost_is_noticed(script: Script) -> None:
+    flight(script, sack=True)
+    script.send(20_000)
+    script.inject(".", seq=1, ack=1, blocks=((1001, 4001),))
+    script.expect(".", seq=1, ack=1, length=1000)
+    again = []
+    for end in range(5001, 16_001, 1000):
+        end = min(end, script.connection.sender.nxt - script.connection.sender.una + 1)
+        script.inject(".", seq=1, ack=1, blocks=((1001, end),))
+        again += [end for each in script.take_all() if each.seq == 1]
+    # Three segments that left after it have arrived.
+    assert again == [13_001]
+
+
+def test_rfc_8985_7_tail_is_probed_with_the_last_segment(script: Script) -> None:
+    flight(script, 3000, sack=True)
+    script.advance(1.999)
+    script.expect_nothing()
+    script.advance(0.002)
+    script.expect("P.", seq=2001, ack=1, length=1000)
+    assert phase(script) is Phase.OPEN
+    assert window(script) == 10_000
+    script.inject(".", seq=1, ack=1, blocks=((2001, 3001),))
+    script.advance(200)
+    script.expect(".", seq=1, ack=1, length=1000)
+    assert phase(script) is Phase.LOSS
+
+
+def test_rfc_8985_7_or_with_new_data_if_there_is_any(script: Script) -> None:
+    script.accepted(sack=True)
+    script.connection.set_no_delay(True)
+    script.send(12_000)
+    script.expect(".", seq=1, ack=1, length=10_000)
+    script.advance(2.001)
+    script.expect(".", seq=10_001, ack=1, length=1000)
+
+
+def test_rfc_8985_7_single_segment_waits_for_a_late_acknowledgment(script: Script) -> None:
+    script.accepted(sack=True)
+    script.send(b"abc")
+    script.expect("P.", seq=1, ack=1, data=b"abc")
+    # No earlier than the time-out.
+    script.expect("P.", seq=1, ack=1, data=b"abc", after=200)
+
+
+def test_rfc_8985_7_not_without_selective_acknowledgments(script: Script) -> None:
+    flight(script, 3000)
+    script.expect(".", seq=1, ack=1, length=1000, after=200)
+
+
+def test_peer_that_acknowledges_every_byte_by_itself_costs_little(script: Script) -> None:
+    flight(script, sack=True)
+    for at in range(3, 9000, 2):
+        script.deliver(script.packet(".", seq=1, ack=1, blocks=((at, at + 1),)))
+    script.flush()
+    assert len(script.connection.sender.recovery.scoreboard._starts) == 256
+    script.take_all()
+    script.inject(".", seq=1, ack=10_001)
+    script.take_all()
+    assert phase(script) is Phase.OPEN
+
+
+# The pipe.
+
+
+def test_pipe_is_what_was_sent_and_neither_arrived_nor_is_lost() -> None:
+    recovery = Recovery()
+    recovery.selective = True
+    assert recovery.pipe(0, 10_000, 1000) == 10_000
+    recovery.note_blocks([(1000, 3000)], 0, 10_000)
+    assert recovery.pipe(0, 10_000, 1000) == 8000
+    recovery.note_blocks([(5000, 6000)], 0, 10_000)
+    assert recovery.detect(0, 10_000, 1000)
+    # 0 to 1000 is lost; 3000 to 5000 is not, with one segment behind it.
+    assert recovery.pipe(0, 10_000, 1000) == 6000
+    assert recovery.next_lost(0) == (0, 1000)
+    recovery.handle_resent(0, 1000, 10_000)
+    assert recovery.pipe(0, 10_000, 1000) == 7000
+    assert recovery.next_lost(0) is None
+    assert recovery.next_doubtful(0, 1500) == (3000, 4500)
+    recovery.note_blocks([(6000, 8000)], 0, 10_000)
+    assert not recovery.detect(0, 10_000, 1000)
+    assert recovery.next_lost(0) == (3000, 5000)
+    assert recovery.pipe(0, 10_000, 1000) == 3000
+    recovery.handle_resent(3000, 5000, 10_000)
+    assert recovery.pipe(0, 10_000, 1000) == 5000
+
+
+def test_pipe_without_blocks_counts_duplicates() -> None:
+    recovery = Recovery()
+    for _ in range(3):
+        assert not recovery.detect(0, 10_000, 1000)
+        recovery.handle_duplicate()
+    assert recovery.pipe(0, 10_000, 1000) == 7000
+    assert recovery.detect(0, 10_000, 1000)
+    assert recovery.pipe(0, 10_000, 1000) == 6000
+    recovery.handle_resent(0, 1000, 10_000)
+    assert recovery.pipe(0, 10_000, 1000) == 7000
+    for _ in range(20):
+        recovery.handle_duplicate()
+    assert recovery.pipe(0, 10_000, 1000) == 0
+
+
+def test_too_big_is_lost_but_no_phase() -> None:
+    recovery = Recovery()
+    recovery.handle_too_big(0, 5000)
+    assert recovery.phase is Phase.OPEN
+    assert recovery.next_lost(0) == (0, 5000)
+    recovery.handle_resent(0, 3000, 5000)
+    assert recovery.next_lost(0) == (3000, 5000)
+    assert not recovery.is_quiet(0)
+    recovery.handle_acknowledged(5000, 5000, 500)
+    assert recovery.is_quiet(5000)
