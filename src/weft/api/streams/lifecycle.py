@@ -157,7 +157,7 @@ class OverlayTransport(transports._FlowControlMixin):
             self._report("protocol.connection_made() failed", error)
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
-        self._look()
+        self._look_again()
 
     def _pause_if_full(self) -> None:
         if not self._protocol_paused and self.get_write_buffer_size() > self._high_water:

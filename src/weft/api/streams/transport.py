@@ -1,17 +1,19 @@
 """A connection of the stack as `asyncio.Transport`.
 
-What is written is at once the stack's, and what it has not sent yet is the write buffer. What comes is taken from the
-stack only while the protocol reads, so that otherwise the window closes and the other side stops.
+What is written is at once the stack's. Of what it has not sent yet, `SEND_BUFFER_BYTES` are what a kernel would hold
+for a socket, and the rest is the write buffer, which the marks are about; so a protocol pauses when it would over a
+kernel, and the stack has enough to send in large bursts. What comes is taken from the stack only while the protocol
+reads, so that otherwise the window closes and the other side stops.
 
 | what happens | what the protocol sees |
 |---|---|
 | data came | `data_received`, or `get_buffer` and `buffer_updated` |
 | the other side has no more to send, and all of it was taken | `eof_received`; false closes the transport |
-| `close` | nothing more comes; when all that was written has been sent once, `connection_lost(None)` |
+| `close` | nothing more comes; when the write buffer is empty, `connection_lost(None)` |
 | `abort` | `connection_lost(None)`; the other side gets a RST if it would take a part for the whole, else a FIN |
 | the connection failed | what came before it, if the protocol reads; then `connection_lost(error)` |
 
-What was sent once and is lost on the way is sent again after the protocol's end, as a kernel does.
+What was written before a `close` is sent, and sent again if it is lost, after the protocol's end too, as by a kernel.
 
 Source: `asyncio.selector_events`, RFC 9293 section 3.10.
 """
@@ -38,7 +40,9 @@ if TYPE_CHECKING:
     from weft.api.streams.server import Server
 
 Data = bytes | bytearray | memoryview
+BUFFERS: Final = (bytes, bytearray, memoryview)
 
+SEND_BUFFER_BYTES: Final = 192 * 1024
 READ_BYTES: Final = 256 * 1024
 """What is taken from the stack at a time."""
 SMALL_BYTES: Final = 16 * 1024
@@ -91,8 +95,8 @@ class TcpTransport(OverlayTransport):
         super().set_protocol(protocol)
 
     def get_write_buffer_size(self) -> int:
-        """Bytes that were written and never sent."""
-        return 0 if self._losses else self._connection.unsent_bytes
+        """Bytes that were written, and that a kernel would not have taken yet."""
+        return 0 if self._losses else max(0, self._connection.unsent_bytes - SEND_BUFFER_BYTES)
 
     def write(self, data: Data) -> None:
         """Send data.
@@ -101,7 +105,7 @@ class TcpTransport(OverlayTransport):
             RuntimeError: after `write_eof`.
             TypeError: it is no buffer.
         """
-        if not isinstance(data, bytes | bytearray | memoryview):
+        if not isinstance(data, BUFFERS):
             raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
         if self._is_end_written:
             raise RuntimeError("Cannot call write() after write_eof()")
@@ -124,17 +128,18 @@ class TcpTransport(OverlayTransport):
             self._ground.driver.wake()
 
     def close(self) -> None:
-        """End when all that was written has been sent; nothing more is read."""
+        """End when the write buffer is empty; nothing more is read."""
         if self._is_closing:
             return
         self._is_closing = True
         self._chunks = None
-        if self._connection.unsent_bytes:
-            # The FIN goes with the last data; the socket itself is closed behind it.
+        if self.get_write_buffer_size():
+            # The FIN will go with the last data.
             self._connection.shutdown(self._ground.now())
-            self._ground.driver.wake()
         else:
+            self._connection.close(self._ground.now())
             self._lose(None)
+        self._ground.driver.wake()
 
     def end(self) -> None:
         """The host goes away: both sides are told so."""
@@ -171,7 +176,7 @@ class TcpTransport(OverlayTransport):
             self._fatal_error(error_of(failure))
             return
         self._resume_if_drained()
-        if self._is_closing and not self._losses and not connection.unsent_bytes:
+        if self._is_closing and not self._losses and not self.get_write_buffer_size():
             self._lose(None)
 
     def _has_data(self) -> bool:

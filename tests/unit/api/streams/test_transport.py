@@ -17,7 +17,7 @@ import pytest
 
 from tests.unit.api.streams.fake_connection import FakeConnection, make_ground, settle
 from tests.unit.api.streams.recorders import BufferedRecorder, Recorder
-from weft.api.streams.transport import READ_BYTES, TcpTransport
+from weft.api.streams.transport import READ_BYTES, SEND_BUFFER_BYTES, TcpTransport
 from weft.stack.failure import Failure
 from weft.stack.tcp.connection import Keepalive
 
@@ -416,6 +416,8 @@ class TestFlowControl:
         transport, protocol, connection = await make()
         low, high = transport.get_write_buffer_limits()
         assert (low, high) == (16 * 1024, 64 * 1024)
+        transport.write(bytes(SEND_BUFFER_BYTES))
+        assert transport.get_write_buffer_size() == 0
         transport.write(bytes(high))
         assert protocol.events == ["made"]
         assert transport.get_write_buffer_size() == high
@@ -423,9 +425,9 @@ class TestFlowControl:
         assert protocol.events == ["made", "pause"]
         transport.write(b"x")
         assert protocol.events == ["made", "pause"]
-        connection.drain(low + 1)
+        connection.drain(SEND_BUFFER_BYTES + low + 1)
         assert protocol.events == ["made", "pause"]
-        connection.drain(low)
+        connection.drain(SEND_BUFFER_BYTES + low)
         assert protocol.events == ["made", "pause", "resume"]
         connection.drain(0)
         assert protocol.events == ["made", "pause", "resume"]
@@ -453,16 +455,18 @@ class TestFlowControl:
 
     async def test_lower_limit_pauses_at_once(self) -> None:
         transport, protocol, _ = await make()
-        transport.write(b"12345")
+        transport.write(bytes(SEND_BUFFER_BYTES + 5))
         transport.set_write_buffer_limits(high=4)
         assert protocol.events == ["made", "pause"]
 
-    async def test_limit_of_zero_pauses_with_any_data(self) -> None:
+    async def test_limit_of_zero_pauses_with_any_data_that_a_kernel_would_not_take(self) -> None:
         transport, protocol, connection = await make()
         transport.set_write_buffer_limits(high=0)
+        transport.write(bytes(SEND_BUFFER_BYTES))
+        assert protocol.events == ["made"]
         transport.write(b"1")
         assert protocol.events == ["made", "pause"]
-        connection.drain()
+        connection.drain(SEND_BUFFER_BYTES)
         assert protocol.events == ["made", "pause", "resume"]
 
     async def test_fault_in_pause_writing_is_reported(self, complaints: Complaints) -> None:
@@ -474,7 +478,7 @@ class TestFlowControl:
                 raise LookupError("resume")
 
         transport, _, connection = await make(Faulty())
-        transport.write(bytes(100_000))
+        transport.write(bytes(300_000))
         connection.drain()
         assert [complaint["message"] for complaint in complaints] == [
             "protocol.pause_writing() failed",
@@ -487,10 +491,10 @@ class TestFlowControl:
             def resume_writing(self) -> None:
                 super().resume_writing()
                 if self.events.count("resume") < 3:
-                    self.transport.write(bytes(100_000))
+                    self.transport.write(bytes(300_000))
 
         transport, protocol, connection = await make(Eager())
-        transport.write(bytes(100_000))
+        transport.write(bytes(300_000))
         for _ in range(3):
             connection.drain()
         assert protocol.events == ["made", *["pause", "resume"] * 3]
@@ -509,14 +513,23 @@ class TestClose:
         assert connection.user is None
         assert transport.get_protocol() is None
 
-    async def test_close_waits_for_what_was_written(self) -> None:
+    async def test_close_leaves_to_the_stack_what_a_kernel_would_have_taken(self) -> None:
         transport, protocol, connection = await make()
-        transport.write(b"data")
+        transport.write(bytes(SEND_BUFFER_BYTES))
+        transport.close()
+        assert connection.calls[-1] == "close"
+        await settle()
+        assert protocol.events == ["made", "lost"]
+        assert "abort" not in connection.calls
+
+    async def test_close_waits_for_the_write_buffer(self) -> None:
+        transport, protocol, connection = await make()
+        transport.write(bytes(SEND_BUFFER_BYTES + 1))
         transport.close()
         await settle()
         assert protocol.events == ["made"]
         assert connection.calls[-1] == "shutdown"
-        connection.drain()
+        connection.drain(SEND_BUFFER_BYTES)
         await settle()
         assert protocol.events == ["made", "lost"]
         assert connection.calls[-1] == "close"
@@ -533,7 +546,7 @@ class TestClose:
 
     async def test_failure_while_closing_is_told(self) -> None:
         transport, protocol, connection = await make()
-        transport.write(b"data")
+        transport.write(bytes(SEND_BUFFER_BYTES + 1))
         transport.close()
         connection.fail(Failure.TIMED_OUT)
         await settle()
@@ -557,7 +570,7 @@ class TestClose:
 
     async def test_abort_while_closing_ends_it(self) -> None:
         transport, protocol, connection = await make()
-        transport.write(b"data")
+        transport.write(bytes(SEND_BUFFER_BYTES + 1))
         transport.close()
         transport.abort()
         await settle()
@@ -832,7 +845,7 @@ class TestExtraInfo:
     async def test_repr_says_what_it_is(self) -> None:
         transport, _, _ = await make()
         assert repr(transport) == "<TcpTransport [fc00::1]:1000 -> [fc00::2]:80 open write=0>"
-        transport.write(b"data")
+        transport.write(bytes(SEND_BUFFER_BYTES + 4))
         transport.close()
         assert repr(transport) == "<TcpTransport [fc00::1]:1000 -> [fc00::2]:80 closing write=4>"
         transport.abort()
