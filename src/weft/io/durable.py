@@ -114,7 +114,7 @@ class DirectoryLock:
         with _system_errors(path, "locked"):
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
             try:
-                if not _try_lock(self._descriptor):
+                if not try_lock(self._descriptor):
                     holder = os.read(self._descriptor, 20).decode("ascii", "replace").strip() or "unknown"
                     message = f"another weft uses this directory (process {holder}); stop it or choose another one"
                     raise ConfigError(message, file=str(path.parent))
@@ -185,8 +185,15 @@ def _sweep(directory: Path) -> None:
             leftover.unlink()
 
 
-def _try_lock(descriptor: int) -> bool:
-    """Lock the file for this process, or tell that another has done so."""
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file for this process until it is closed, or tell that another has done so.
+
+    Args:
+        descriptor: of the file; for reading and writing.
+
+    Returns:
+        Whether it is locked now.
+    """
     if sys.platform == "win32":
         import msvcrt
 

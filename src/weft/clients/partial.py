@@ -1,0 +1,174 @@
+"""A file that arrives bit by bit, and is there only once it is whole.
+
+    FILE.part       what came so far
+    FILE.part.json  of what it is a part: where it is from, and how one can tell that it is still the same there
+
+The next attempt goes on with them, be it in this run or a later one; both are gone when the file is whole, or nothing
+came. While one process has them, another is refused. What is written is in the file at once, so that an end of any kind
+leaves what had come.
+
+What is there and no file, such as a pipe, gets what comes at once, and nothing can be taken back.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Protocol, Self
+
+import msgspec
+
+from weft.errors import UsageError
+from weft.io.durable import try_lock
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """Of what a part is a part."""
+
+    source: str
+    """Where it is from."""
+    version: str = ""
+    """What is the same there as long as the file is; empty if there is nothing to tell it by."""
+    size_bytes: int | None = None
+    """Of the whole; None if that is not known."""
+
+
+class Sink(Protocol):
+    """Where a file goes that arrives bit by bit.
+
+    Attributes:
+        origin: of what it is a part.
+        size_bytes: of the part.
+    """
+
+    origin: Origin
+    size_bytes: int
+
+    def begin(self, origin: Origin) -> None:
+        """Forget what came, and begin anew.
+
+        Raises:
+            OSError: it can't be forgotten any more, or written.
+        """
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes."""
+
+
+class Partial:
+    """A file on a disk.
+
+    Args:
+        target: its place.
+        source: where it is from; what came from elsewhere is no part of it.
+
+    Raises:
+        OSError: it can't be written there.
+        UsageError: another process is about it.
+    """
+
+    def __init__(self, target: Path, source: str) -> None:
+        # A link stays, and what it leads to is written.
+        self._target = Path(os.path.realpath(target))
+        self._part = self._target.with_name(f"{self._target.name}.part")
+        self._note = self._target.with_name(f"{self._target.name}.part.json")
+        self._descriptor = os.open(self._part, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        with ExitStack() as stack:
+            stack.callback(self._close)
+            if not try_lock(self._descriptor):
+                raise UsageError(f"{target}: another weft is writing it")
+            self.size_bytes = os.lseek(self._descriptor, 0, os.SEEK_END)
+            self.origin = self._read_origin()
+            if self.origin.source != source or not self.origin.version:
+                self.begin(Origin(source=source))
+            stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def target(self) -> Path:
+        """Its place."""
+        return self._target
+
+    def begin(self, origin: Origin) -> None:
+        """Forget what came, and begin anew."""
+        # First the note, so that what comes is never taken for a part of what it is not.
+        with suppress(FileNotFoundError):
+            self._note.unlink()
+        os.ftruncate(self._descriptor, 0)
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        self.size_bytes, self.origin = 0, origin
+        if origin.version:
+            self._note.write_bytes(msgspec.json.encode(origin))
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes."""
+        rest = memoryview(data)
+        try:
+            while rest:
+                written = os.write(self._descriptor, rest)
+                self.size_bytes += written
+                rest = rest[written:]
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._part)) from error
+
+    def finish(self) -> None:
+        """It is whole: put it into its place."""
+        os.fsync(self._descriptor)
+        # Some systems move no file that is open.
+        self._close()
+        os.replace(self._part, self._target)
+        with suppress(FileNotFoundError):
+            self._note.unlink()
+
+    def close(self) -> None:
+        """Let go of it; what came stays, if anything did and it can be gone on with."""
+        if self._descriptor >= 0:
+            if not self.size_bytes or not self.origin.version:
+                for path in (self._part, self._note):
+                    with suppress(FileNotFoundError):
+                        path.unlink()
+            self._close()
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        os.close(descriptor)
+
+    def _read_origin(self) -> Origin:
+        with suppress(OSError, msgspec.DecodeError):
+            return msgspec.json.decode(self._note.read_bytes(), type=Origin)
+        return Origin(source="")
+
+
+class Pipe:
+    """What is no file, such as the standard output.
+
+    Args:
+        file: takes what comes at once.
+        source: where that is from.
+    """
+
+    def __init__(self, file: BinaryIO, source: str) -> None:
+        self._file = file
+        self.size_bytes = 0
+        self.origin = Origin(source=source)
+
+    def begin(self, origin: Origin) -> None:
+        """Begin; it can't be done anew."""
+        if self.size_bytes:
+            raise OSError("it broke off and can't be gone on with, and what came has been handed on already")
+        self.origin = origin
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes."""
+        self._file.write(data)
+        self._file.flush()
+        self.size_bytes += len(data)
