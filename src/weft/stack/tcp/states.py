@@ -40,6 +40,9 @@ class State(Enum):
     LAST_ACK = "LAST-ACK"
     TIME_WAIT = "TIME-WAIT"
 
+    # That of `Enum` is a function in Python, and states are looked up several times for each packet.
+    __hash__ = object.__hash__
+
 
 class Step(Enum):
     """What happens to it; the table above says when."""
@@ -53,6 +56,8 @@ class Step(Enum):
     RECEIVE_ACK_OF_FIN = auto()
     EXPIRE = auto()
     END = auto()
+
+    __hash__ = object.__hash__
 
 
 TRANSITIONS: Final[dict[tuple[State, Step], State]] = {
