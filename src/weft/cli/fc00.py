@@ -167,11 +167,18 @@ def _rules(rules: tuple[str, ...], peer: str | None) -> ChangePorts:
 @fc00.command(result=fc00_api.PORTS, examples=("weft fc00 ports", "weft fc00 ports --json | jq -r '.allow[]'"))
 @pass_settings
 def ports(settings: Settings) -> None:
-    """Show what the firewall lets in."""
+    """Show what others may reach.
+
+    With a TUN that is what the rules allow; with the stack, what programs listen on.
+    """
     settings.answer(fc00_api.PORTS, None, _show_ports)
 
 
 def _show_ports(ports: Ports) -> None:
+    if ports.listening is not None:
+        table((f"open {place}", "to everybody") for place in ports.listening)
+        click.echo("all else that comes in is refused; the rules count with a TUN only")
+        return
     rest = {"reject": "rejected", "drop": "dropped"}[ports.refuse]
     rows = []
     for rule in ports.allow:

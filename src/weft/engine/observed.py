@@ -43,7 +43,7 @@ class TraceStep(Struct, frozen=True, kw_only=True):
     """One thing that was looked at, and what was found."""
 
     stage: str
-    """`source`, `start`, `flow`, `fragment`, `rule`, `interface`; `route`, `session`, `path`, `size`."""
+    """`source`, `start`, `flow`, `fragment`, `rule`, `interface`, `stack`; `route`, `session`, `path`, `size`."""
     text: str
 
 

@@ -66,6 +66,9 @@ class Ports(Struct, frozen=True, kw_only=True):
     schema: int = SCHEMA
     allow: list[str]
     """Rules such as `/tcp/80`, `/udp/0` (all ports), `/icmp`, `/tcp/22/from/KEY` (one peer), in their order."""
+    listening: list[str] | None = None
+    """With the stack: what programs listen on, such as `/tcp/80`, or `/tcp/80/at/10.7.0.1` where that is one address of
+    several. There, that and not the rules is what others reach; null otherwise."""
     peers: dict[str, str] = {}
     """What the peers are called whose keys are in the rules, by key."""
     refuse: Literal["reject", "drop"]

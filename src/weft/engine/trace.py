@@ -7,6 +7,8 @@ as the datapath reads them.
 |---|---|
 | in | whether the source belongs to the peer, what the firewall does, whether there is an interface |
 | out | whose the destination is, what the firewall does, whether there is a session, how the packet fits the path |
+
+In a node with the stack it is not the firewall that decides, but whether the host has a program that listens.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from weft.engine.contacts import Contacts
 from weft.engine.observed import Outcome, Packet, Trace, TraceStep
@@ -35,6 +37,9 @@ from weft.packet.describe import FLAG_LETTERS, describe
 from weft.packet.ip import encode_packet
 from weft.packet.protocols import ICMP, ICMPV6, TCP, UDP
 from weft.paths.mtu import BASE_MTU
+
+if TYPE_CHECKING:
+    from weft.stack.host import Host
 
 Address = IPv4Address | IPv6Address
 
@@ -92,19 +97,28 @@ class Tracer:
 
     Args:
         contacts: its peers.
-        firewall: of the node.
+        firewall: in front of its interface.
         own: its addresses, the one in fc00::/8 first.
         has_interface: whether there is one.
+        host: behind it, if it is inside this node.
         now: monotonic ns.
     """
 
     def __init__(
-        self, contacts: Contacts, firewall: Firewall, own: Sequence[Address], *, has_interface: bool, now: int
+        self,
+        contacts: Contacts,
+        firewall: Firewall,
+        own: Sequence[Address],
+        *,
+        has_interface: bool,
+        now: int,
+        host: Host | None = None,
     ) -> None:
         self._contacts = contacts
         self._firewall = firewall
         self._own = own
         self._has_interface = has_interface
+        self._host = host
         self._now = now
 
     def trace_in(self, packet: Packet, peer: str) -> Trace:
@@ -133,6 +147,8 @@ class Tracer:
         elif verdict is Verdict.ACCEPT and not self._has_interface:
             draft.add("interface", "there is none to hand it to; `weft fc00 start` makes it")
             draft.end("drop", "there is no interface")
+        elif self._host is not None:
+            self._ask_host(self._host, draft)
         return draft.finished()
 
     def trace_out(self, packet: Packet) -> Trace:
@@ -163,6 +179,15 @@ class Tracer:
             draft.end("drop", draft.reason)
         return draft.finished()
 
+    def _ask_host(self, host: Host, draft: _Draft) -> None:
+        from weft.engine.host_ports import taker
+
+        found = taker(host, draft.data)
+        draft.add("stack", found or "nobody listens there; to listen is what lets others in, whatever the rules are")
+        if found is None:
+            draft.end("reject", "nobody listens there")
+            draft.answer = rejection_of(draft.data)
+
     def _titles(self) -> dict[str, str]:
         """What the peers are called whose keys are in the rules."""
         keys = {rule.source for rule in self._firewall.rules() if rule.source is not None}
@@ -184,7 +209,8 @@ class Tracer:
                 draft.verdict = "local"
                 return
         if destination in self._own:
-            draft.add("route", f"{destination} is this machine itself, whose system delivers that without weft")
+            deliverer = "whose system delivers that without weft" if self._host is None else "whose stack delivers that"
+            draft.add("route", f"{destination} is this node itself, {deliverer}")
             draft.verdict = "local"
             return
         draft.add("route", f"no peer has {destination}; `weft peer list` shows what they have")

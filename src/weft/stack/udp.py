@@ -68,6 +68,11 @@ class Udp:
         self._by_port: dict[int, list[UdpSocket]] = {}
         self._count = 0
 
+    @property
+    def sockets(self) -> list[UdpSocket]:
+        """All of them."""
+        return [socket for sockets in self._by_port.values() for socket in sockets]
+
     def open(
         self,
         local: Endpoint | None,

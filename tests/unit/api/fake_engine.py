@@ -175,7 +175,8 @@ class FakeFc00:
         return self.ports()
 
     def ports(self) -> Ports:
-        return Ports(allow=self.rules, peers=self.names, refuse="reject")
+        listening = ["/tcp/80", "/icmp"] if self.interface.device == "stack" else None
+        return Ports(allow=self.rules, listening=listening, peers=self.names, refuse="reject")
 
 
 class FakeLogs:

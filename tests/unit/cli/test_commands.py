@@ -224,6 +224,15 @@ def test_stack_is_asked_for(weft: Terminal, node: FakeEngine) -> None:
     assert "up the stack" in weft("status").out
 
 
+def test_ports_of_a_stack_are_those_that_programs_listen_on(weft: Terminal, node: FakeEngine) -> None:
+    weft("fc00", "start", "--stack")
+    assert weft("fc00", "ports").out == (
+        "open /tcp/80  to everybody\n"
+        "open /icmp    to everybody\n"
+        "all else that comes in is refused; the rules count with a TUN only\n"
+    )
+
+
 @pytest.fixture
 def no_rights(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command may make no interface either."""

@@ -121,9 +121,18 @@ class Fc00:
         rules = self._life.firewall.rules()
         return Ports(
             allow=[encode_rule(rule) for rule in rules],
+            listening=self._listening(),
             peers=self._titles({rule.source for rule in rules if rule.source is not None}),
             refuse=self._life.config.fc00.refuse,
         )
+
+    def _listening(self) -> list[str] | None:
+        driver = self._life.interface.driver if self._life.interface is not None else None
+        if driver is None:
+            return None
+        from weft.engine.host_ports import listening
+
+        return listening(driver.host)
 
     def _titles(self, keys: Iterable[bytes]) -> dict[str, str]:
         session = self._life.session

@@ -41,11 +41,15 @@ class Packets:
 
     def _tracer(self) -> Tracer:
         life = self._life
+        interface = life.interface
+        driver = interface.driver if interface is not None else None
+        firewall = interface.firewall if interface is not None else None
         own = [IPv6Address(life.identity.address), *(each.ip for each in life.config.fc00.interface_addresses)]
         return Tracer(
             life.running.contacts,
-            life.firewall,
+            firewall or life.firewall,
             own,
-            has_interface=life.interface is not None,
+            has_interface=interface is not None,
+            host=driver.host if driver is not None else None,
             now=monotonic_ns(),
         )
