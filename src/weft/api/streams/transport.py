@@ -142,7 +142,12 @@ class TcpTransport(OverlayTransport):
         self._ground.driver.wake()
 
     def end(self) -> None:
-        """The host goes away: both sides are told so."""
+        """The host goes away: both sides are told so; of what was closed before, the rest still goes its way."""
+        if self._is_closing:
+            self._connection.close(self._ground.now())
+            if not self._losses:
+                self._lose(None)
+            return
         self._connection.abort(self._ground.now())
         super().end()
 

@@ -604,6 +604,19 @@ class TestClose:
         assert isinstance(protocol.error, ConnectionAbortedError)
         assert "abort" in connection.calls
 
+    @pytest.mark.parametrize("is_sent", [False, True])
+    async def test_host_that_goes_away_lets_what_was_closed_before_leave(self, *, is_sent: bool) -> None:
+        transport, protocol, connection = await make()
+        transport.write(b"last words")
+        if is_sent:
+            connection.drain()
+        transport.close()
+        transport.end()
+        await settle()
+        assert protocol.error is None
+        assert connection.calls[-1] == "close"
+        assert "abort" not in connection.calls
+
 
 class TestFailure:
     @pytest.mark.parametrize(
