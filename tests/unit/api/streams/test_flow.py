@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
 
 from tests.unit.api.streams.joined import Node
 from tests.unit.api.streams.recorders import turns, until
+from weft.api.streams import transport
 
 MUCH = 1 << 20
 
@@ -28,12 +30,14 @@ async def ends(left: Node, right: Node) -> AsyncIterator[tuple[Streams, Streams]
 
 
 async def test_writer_goes_on_when_all_has_left_though_nothing_is_acknowledged(
-    left: Node, ends: tuple[Streams, Streams]
+    left: Node, ends: tuple[Streams, Streams], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(transport, "SEND_BUFFER_BYTES", 0)
     (_, writer), _ = ends
     writer.transport.set_write_buffer_limits(high=0)
     left.is_cut = True
     writer.write(bytes(1000))
+    assert writer.transport.get_write_buffer_size() == 1000
     drained = asyncio.ensure_future(writer.drain())
     await turns(5)
     assert drained.done()

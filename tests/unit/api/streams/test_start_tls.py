@@ -179,6 +179,25 @@ class TestTransports:
         await protocol.lost
         await served[0].lost
 
+    async def test_failure_of_tls_within_tls_is_told(self, left: Node, right: Node) -> None:
+        served: list[Recorder] = []
+
+        def make() -> Recorder:
+            served.append(Recorder())
+            return served[-1]
+
+        await right.streams.create_server(make, None, 443, ssl=server_context())
+        outer, protocol = await left.streams.create_connection(Recorder, "right", 443, ssl=client_context())
+        await until(lambda: served and served[0].transport)
+        upgrading = asyncio.create_task(
+            right.streams.start_tls(served[0].transport, served[0], server_context(), server_side=True)
+        )
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await left.streams.start_tls(outer, protocol, client_context(), server_hostname="elsewhere.example.org")
+        with pytest.raises(OSError):  # noqa: PT011 - an alert or a reset
+            await upgrading
+        await until(lambda: not left.host.tcp.connections and not right.host.tcp.connections)
+
     async def test_cancelled_closes(self, left: Node, right: Node) -> None:
         served: list[Recorder] = []
 

@@ -249,10 +249,11 @@ class TestBrokenHandshake:
         assert served.made[0].events == []
 
     async def test_server_that_speaks_no_tls(self, left: Node, right: Node) -> None:
-        def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.write(b"220 welcome to no TLS\r\n" * 10)
+        class Greeting(Recorder):
+            def connection_made(self, transport: Any) -> None:
+                transport.write(b"220 welcome to no TLS\r\n" * 10)
 
-        await right.streams.start_server(greet, None, 443)
+        await right.streams.create_server(Greeting, None, 443)
         with pytest.raises(ssl.SSLError):
             await left.streams.create_connection(Recorder, "right", 443, ssl=client_context())
 
