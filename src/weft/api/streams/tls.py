@@ -22,7 +22,7 @@ READ_BYTES: Final = 64 * 1024
 
 
 class TlsProtocol(SSLProtocol):
-    """asyncio's, without two of its faults, and with a smaller buffer, for it is allocated for each connection."""
+    """asyncio's, without three of its faults, and with a smaller buffer, for it is allocated for each connection."""
 
     max_size: ClassVar[int] = READ_BYTES
 
@@ -34,13 +34,15 @@ class TlsProtocol(SSLProtocol):
             self._app_protocol_get_buffer = lambda sizehint: memoryview(get_buffer(sizehint))
 
     def _fatal_error(self, exc: BaseException, message: str = "Fatal error on transport") -> None:
-        transport, outgoing = self._transport, self._outgoing  # type: ignore[attr-defined]
-        if self._state is SSLProtocolState.UNWRAPPED and outgoing.pending and transport is not None:  # type: ignore[attr-defined]
+        transport: Any = self._transport
+        outgoing: ssl.MemoryBIO = self._outgoing  # type: ignore[attr-defined]
+        is_refusal = self._state is SSLProtocolState.UNWRAPPED  # type: ignore[attr-defined]
+        if is_refusal and outgoing.pending and transport is not None:
             # asyncio aborts, and with that drops the alert that tells the other side why there will be no TLS.
             transport.write(outgoing.read())
             transport.close()
             self._transport = None
-        super()._fatal_error(exc, message)  # type: ignore[misc]
+        super()._fatal_error(exc, message)
 
     def _abort(self, exc: BaseException | None = None) -> None:
         # That of Python 3.11 takes no error, so that a failure of TLS within TLS ends in a `TypeError`.
