@@ -28,6 +28,7 @@ from weft.api.streams.tls import Tls, check_arguments
 from weft.api.streams.transport import TcpTransport
 from weft.stack.endpoint import Endpoint
 from weft.stack.failure import StackError
+from weft.stack.tcp.connection import Keepalive
 
 if TYPE_CHECKING:
     from weft.api.streams.ground import Ground
@@ -48,15 +49,22 @@ class Server(asyncio.AbstractServer):
         listeners: nobody uses them yet.
         protocol_factory: makes the protocol of each connection.
         tls: what is spoken over each; None for nothing.
+        keepalive: when a silent peer is asked whether it is there; None for never.
     """
 
     def __init__(
-        self, ground: Ground, listeners: list[Listener], protocol_factory: ProtocolFactory, tls: Tls | None
+        self,
+        ground: Ground,
+        listeners: list[Listener],
+        protocol_factory: ProtocolFactory,
+        tls: Tls | None,
+        keepalive: Keepalive | None,
     ) -> None:
         self._ground = ground
         self._listeners: list[Listener] | None = listeners
         self._protocol_factory = protocol_factory
         self._tls = tls
+        self._keepalive = keepalive
         self._context: Context = copy_context()
         self._connections: set[TcpTransport] = set()
         self._waiters: list[asyncio.Future[None]] | None = []
@@ -86,7 +94,7 @@ class Server(asyncio.AbstractServer):
         await asyncio.sleep(0)
 
     async def serve_forever(self) -> None:
-        """Take connections until cancelled; then close.
+        """Take connections until cancelled; then close, the connections too.
 
         Raises:
             RuntimeError: it is closed, or somebody else has called this.
@@ -102,6 +110,7 @@ class Server(asyncio.AbstractServer):
         except asyncio.CancelledError:
             try:
                 self.close()
+                self.close_clients()
                 await self.wait_closed()
             finally:
                 raise
@@ -178,6 +187,8 @@ class Server(asyncio.AbstractServer):
             message = "Error on transport creation for incoming connection"
             ground.loop.call_exception_handler({"message": message, "exception": error})
             return
+        if self._keepalive is not None:
+            connection.set_keepalive(self._keepalive, ground.now())
         TcpTransport(ground, connection, protocol, server=self, context=self._context.copy())
 
     def _attach(self, transport: TcpTransport) -> None:
@@ -249,7 +260,8 @@ async def create_server(
     tls = None
     if ssl is not None:
         tls = Tls(ssl, True, None, ssl_handshake_timeout, ssl_shutdown_timeout)
-    server = Server(ground, _listen(ground, endpoints, backlog), protocol_factory, tls)
+    keepalive = Keepalive() if keep_alive else None
+    server = Server(ground, _listen(ground, endpoints, backlog), protocol_factory, tls, keepalive)
     if start_serving:
         await server.start_serving()
     return server

@@ -47,7 +47,7 @@ class TcpOptions:
         self._clock = clock
         self._values: dict[Option, int] = {
             NO_DELAY: 1,
-            KEEP_ALIVE: 0,
+            KEEP_ALIVE: int(connection.keepalive is not None),
             _IDLE: KEEPALIVE_IDLE_S,
             _INTERVAL: KEEPALIVE_INTERVAL_S,
             _PROBES: KEEPALIVE_PROBES,

@@ -50,6 +50,7 @@ class FakeConnection:
         self.failure: Failure | None = None
         self.is_established = True
         self.is_closed = False
+        self.keepalive: Any = None
         self.has_end = False
         self.incoming: list[bytes] = []
         self.sent = bytearray()

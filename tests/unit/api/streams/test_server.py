@@ -88,6 +88,16 @@ class TestAddresses:
             server.close()
             await server.wait_closed()
 
+    @pytest.mark.parametrize("keep_alive", [None, True])
+    async def test_silent_clients_are_asked_on_demand(self, left: Node, right: Node, keep_alive: Any) -> None:
+        server = await right.streams.create_server(Recorder, None, 80, keep_alive=keep_alive)
+        transport, _ = await left.streams.create_connection(Recorder, right.ipv6, 80)
+        await until(lambda: server._connections)
+        (served,) = server._connections
+        sock = served.get_extra_info("socket")
+        assert bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)) is bool(keep_alive)
+        transport.close()
+
     async def test_reuse_flags_are_taken(self, right: Node) -> None:
         await right.streams.create_server(Recorder, None, 80, reuse_address=True, reuse_port=True)
 
@@ -156,6 +166,17 @@ class TestServing:
             await server.serve_forever()
         with pytest.raises(ConnectionRefusedError):
             await left.streams.create_connection(Recorder, right.ipv6, 80)
+
+    async def test_serve_forever_closes_its_connections_too(self, left: Node, right: Node) -> None:
+        server = await right.streams.create_server(Recorder, None, 80)
+        task = asyncio.create_task(server.serve_forever())
+        _, protocol = await left.streams.create_connection(Recorder, right.ipv6, 80)
+        await until(lambda: server._connections)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert isinstance(protocol, Recorder)
+        assert await protocol.lost is None
 
     async def test_close_ends_serve_forever(self, right: Node) -> None:
         server = await right.streams.create_server(Recorder, None, 80)
