@@ -66,6 +66,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._selector = self  # whom asyncio asks to wait
         self._was_called = threading.Event()
         self._threads = 0
+        self._at_close: list[Callable[[], object]] = []
         self._note_instant()
 
     def time(self) -> float:
@@ -88,6 +89,19 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 with suppress(Exception, asyncio.CancelledError):
                     super().run_until_complete(task)
             raise
+
+    def call_at_close(self, callback: Callable[[], object]) -> None:
+        """Call back when the loop is about to close, for what can't outlive it."""
+        self._at_close.append(callback)
+
+    def close(self) -> None:
+        """End; nothing can run any more."""
+        if self._at_close:
+            while self._at_close:
+                self._at_close.pop()()
+            # Whoever had something open is told of its end in the next turn.
+            self.run_until_complete(asyncio.sleep(0))
+        super().close()
 
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*Arguments], T], *args: *Arguments

@@ -284,11 +284,13 @@ class SimulatedNetwork:
         self._file.write(encode_file_header(MAX_PACKET_BYTES))
 
     def end(self) -> None:
-        """End the world at once, without waiting until those who have something open have seen it."""
+        """End the world at once, without waiting until those who have something open have seen it.
+
+        It ends with its loop in any case.
+        """
         self._close_file()
-        if self._loop is not None and not self._loop.is_closed():
-            for node in self.nodes:
-                node._end()
+        for node in self.nodes:
+            node._end()
         self._nodes.clear()
         self._owners.clear()
 
@@ -301,6 +303,7 @@ class SimulatedNetwork:
                     "weft.testing.fixtures, or another that makes a VirtualLoop"
                 )
             self._loop = loop
+            loop.call_at_close(self.end)
             self.trace.start = loop.clock.now
         return self._loop
 

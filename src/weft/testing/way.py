@@ -133,8 +133,8 @@ class Way:
 
     def send(self, crossing: Crossing) -> None:
         """Put what a host gave on its way."""
-        whole = not _hits_single_packets(self.faults) if self._whole is None else self._whole
-        for each in [crossing] if whole and self.loses is None else singles(crossing):
+        whole = self._passes_whole(crossing) if self._whole is None else self._whole
+        for each in [crossing] if whole else singles(crossing):
             self._put(each)
 
     def inject(self, packet: bytes, segment: int = 0, *, is_partial: bool = False) -> None:
@@ -148,6 +148,12 @@ class Way:
             entry.fate = Fate.TAKEN
         self._flying.clear()
         return taken
+
+    def _passes_whole(self, crossing: Crossing) -> bool:
+        """Whether a super-packet and its segments would fare alike."""
+        faults = self.faults
+        hits = faults.loss or faults.reordering or faults.duplication or faults.rate_bps or self.loses is not None
+        return not hits and (_largest(crossing) or 0) <= faults.mtu_bytes
 
     def _put(self, crossing: Crossing) -> None:
         packet = crossing.packet
@@ -207,11 +213,6 @@ def singles(crossing: Crossing) -> list[Crossing]:
     assert not any(completed[transport + FIELD[protocol] : transport + FIELD[protocol] + 2]), "checksum field is zero"
     complete(completed, transport, protocol)
     return [Crossing(bytes(completed))]
-
-
-def _hits_single_packets(faults: Faults) -> bool:
-    """Whether a super-packet and its segments would fare differently."""
-    return bool(faults.loss or faults.reordering or faults.duplication or faults.rate_bps)
 
 
 def _largest(crossing: Crossing) -> int | None:
