@@ -21,7 +21,7 @@ from weft.burst.header import DATA_OVERHEAD_BYTES
 from weft.engine.peer import Endpoint, Peer
 from weft.io.recvmmsg import arrival_interface, local_address
 from weft.io.routes import route_to
-from weft.io.udp import link_mtu
+from weft.io.udp import UdpSocket, link_mtu
 from weft.mesh.probe import MIN_PING_BYTES, Answered, Lost, Prober
 from weft.paths.mtu import PathMtu
 from weft.paths.path import IP_UDP_BYTES
@@ -197,6 +197,18 @@ class Proving:
         peer.refresh()
         self._search_mtu(peer, now)
         self._attendant.attend(peer)
+
+    def handle_socket_changed(self, peer: Peer, socket: UdpSocket, now: int) -> None:
+        """Another socket of ours leads to where a peer is, which is trusted as far as before.
+
+        Who is to prove it may still hear at once where this node is now: what may go there is not forgotten.
+        """
+        endpoint = peer.path.endpoint
+        assert isinstance(endpoint, Endpoint)
+        # Our address there may not be the other socket's, so it is left to the system.
+        peer.path.endpoint = Endpoint(socket, endpoint.address)
+        peer.proving = None
+        self.handle_way_changed(peer, now)
 
     def leave(self, peer: Peer) -> None:
         """Nothing may go to the endpoint of a peer any more."""

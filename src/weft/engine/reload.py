@@ -163,11 +163,8 @@ class Reloading:
             session.proving.leave(peer)
             self._life.dialler.call(peer)
             return
-        was_proven, now = peer.path.is_proven, self._life.terms.clock()
-        # Our address there may not be the other socket's, so it is left to the system.
-        session.proving.move(peer, Endpoint(other, endpoint.address), proven=was_proven)
-        if was_proven:
-            session.proving.prove(peer, now)
+        now = self._life.terms.clock()
+        session.proving.handle_socket_changed(peer, other, now)
         if peer.tunnel.is_up(now):
             session.ask_for_sign(peer)
         self._life.dialler.doubt(peer)

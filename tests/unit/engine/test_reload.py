@@ -181,6 +181,31 @@ def test_session_goes_on_when_the_port_changes(run: Run) -> None:
     run(test)
 
 
+def test_peer_hears_of_the_new_port_where_it_has_just_moved_to_and_is_still_to_answer(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(nodes: Nodes) -> None:
+        (alice, settings), (bob, settings_of_bob) = await begin(nodes, "alice"), await begin(nodes, "bob")
+        await nodes.connect(alice, bob)
+        peer = peer_of(bob, alice)
+        with monkeypatch.context() as patch:
+            # As if her answers were lost.
+            patch.setattr(bob.running.proving, "prove", lambda peer, now: None)
+            await settings.set("peer.listen", [f"/ip4/127.0.0.1/udp/{free_port()}"])
+            await asyncio.sleep(0.1)
+            assert isinstance(peer.path.endpoint, Endpoint)
+            assert [peer.path.endpoint.address[1]] == ports(alice)
+            assert not peer.path.is_proven
+        await settings_of_bob.set("peer.listen", [f"/ip4/127.0.0.1/udp/{free_port()}"])
+        assert not peer.path.is_proven
+        await asyncio.sleep(0.5)
+        assert peer.path.is_proven
+        assert await ping(alice, bob)
+        assert await ping(bob, alice)
+
+    run(test)
+
+
 def test_listener_takes_the_port_of_the_one_that_it_replaces(run: Run) -> None:
     async def test(nodes: Nodes) -> None:
         alice, settings = await begin(nodes)
