@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from tests.system.lab import Interface, Lab
 from tests.system.node import EVERYTHING, Node, Pair, connected_pair
-from tests.system.traffic import flowing, transfer, wait_until_all_go_on
+from tests.system.traffic import flowing, socket_of, transfer, wait_until_all_go_on
 from tests.system.waiting import until
 
 pytestmark = pytest.mark.system
@@ -85,10 +86,9 @@ def test_bad_file_and_busy_port_change_nothing_and_are_named(pair: Pair) -> None
     os.kill(alice.info.pid, signal.SIGHUP)
     until(lambda: f"the configuration stays as it is: {message}" in log_of(alice), "the log says why")
     config.write_text(good)
-    with alice.host.start("socat", "-u", "UDP4-RECV:4000", "OPEN:/dev/null").popen as rival:
-        until(lambda: ":4000 " in alice.host.run("ss", "-Hlun"), "the port is in use")
+    with socket_of(alice.host, "0.0.0.0", socket.SOCK_DGRAM) as rival:
+        rival.bind(("0.0.0.0", 4000))
         failed = alice.outcome("config", "set", "peer.listen", "/ip4/0.0.0.0/udp/5000,/ip4/0.0.0.0/udp/4000")
-        rival.kill()
     assert (failed.code, failed.err) == (1, "weft: can't listen on UDP 0.0.0.0:4000: Address already in use\n")
     assert config.read_text() == good
     assert alice.status().listeners == listeners

@@ -396,6 +396,8 @@ def test_another_resolver_is_asked_at_once_and_all_addresses_of_a_name_are_tried
             resolve_by("127.0.0.3")
             pair.alice.weft("peer", "connect", target)
             pair.alice.down()
+            # He would call her where she was, if his network changed just when she went.
+            pair.bob.weft("peer", "remove", pair.alice.id)
             resolve_by("127.0.0.2")
             pair.alice.up("/icmp")
             time.sleep(1.2)
