@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -69,7 +68,7 @@ class Histories(RuleBasedStateMachine):
             self.do(which + turn, lambda user: user.say(size), span // count)
 
     @precondition(lambda self: self.world.conversations)
-    @rule(which=st.integers(0, 7), limit=st.sampled_from((None, 0, 1, 900, 5000)), span=SPANS)
+    @rule(which=st.integers(0, 7), limit=st.sampled_from((None, 0, 100, 900, 5000)), span=SPANS)
     def read(self, which: int, limit: int | None, span: int) -> None:
         def change(user: User) -> None:
             user.limit = limit
