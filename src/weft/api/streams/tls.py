@@ -26,12 +26,28 @@ class TlsProtocol(SSLProtocol):
 
     max_size: ClassVar[int] = READ_BYTES
 
-    def _set_app_protocol(self, app_protocol: asyncio.BaseProtocol) -> None:
-        super()._set_app_protocol(app_protocol)
-        if isinstance(app_protocol, asyncio.BufferedProtocol):
-            # asyncio decrypts into slices of the buffer, and those of a bytearray are copies.
-            get_buffer = app_protocol.get_buffer
-            self._app_protocol_get_buffer = lambda sizehint: memoryview(get_buffer(sizehint))
+    def _do_read__buffered(self) -> None:
+        # asyncio decrypts into slices of the buffer, and those of a bytearray are copies.
+        parts: Any = self
+        filled, is_over = 0, False
+        with memoryview(parts._app_protocol_get_buffer(parts._get_read_buffer_size())) as buffer:
+            if not buffer:
+                raise RuntimeError("get_buffer() returned an empty buffer")
+            try:
+                while filled < len(buffer) and not is_over:
+                    count = parts._sslobj.read(len(buffer) - filled, buffer[filled:])
+                    filled += count
+                    is_over = not count
+            except (ssl.SSLWantReadError, ssl.SSLSyscallError):
+                pass
+            else:
+                if not is_over:
+                    self._loop.call_soon(parts._do_read)
+        if filled:
+            parts._app_protocol_buffer_updated(filled)
+        if is_over:
+            parts._call_eof_received()
+            self._start_shutdown()
 
     def _fatal_error(self, exc: BaseException, message: str = "Fatal error on transport") -> None:
         transport: Any = self._transport

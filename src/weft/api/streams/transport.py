@@ -193,7 +193,7 @@ class TcpTransport(OverlayTransport):
             if not self._chunks:
                 self._chunks = self._take()
             if self._is_buffered:
-                self._fill(self._chunks)
+                self._fill_buffer(self._chunks)
             else:
                 data = self._chunks.popleft()
                 self._tell("data_received", data if type(data) is bytes else bytes(data))
@@ -209,21 +209,14 @@ class TcpTransport(OverlayTransport):
             return deque((b"".join(chunks),))
         return deque(chunks)
 
-    def _fill(self, chunks: deque[Data]) -> None:
+    def _fill_buffer(self, chunks: deque[Data]) -> None:
         """Copy into the protocol's buffer what it has room for."""
         try:
-            buffer = memoryview(self._protocol.get_buffer(-1)).cast("B")
-            if not buffer:
+            # It must be free again when the protocol is told, for that may cut it.
+            with memoryview(self._protocol.get_buffer(-1)) as given, given.cast("B") as buffer:
+                filled = _fill(buffer, chunks)
+            if not filled:
                 raise RuntimeError("get_buffer() returned an empty buffer")
-            filled = 0
-            while chunks and filled < len(buffer):
-                chunk = chunks.popleft()
-                room = len(buffer) - filled
-                if len(chunk) > room:
-                    chunks.appendleft(memoryview(chunk)[room:])
-                    chunk = memoryview(chunk)[:room]
-                buffer[filled : filled + len(chunk)] = chunk
-                filled += len(chunk)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
@@ -256,3 +249,17 @@ class TcpTransport(OverlayTransport):
         if self._server is not None:
             self._server._detach(self)
             self._server = None
+
+
+def _fill(buffer: memoryview, chunks: deque[Data]) -> int:
+    """Move into a buffer what it has room for; returns how much that is."""
+    filled = 0
+    while chunks and filled < len(buffer):
+        chunk = chunks.popleft()
+        room = len(buffer) - filled
+        if len(chunk) > room:
+            chunks.appendleft(memoryview(chunk)[room:])
+            chunk = memoryview(chunk)[:room]
+        buffer[filled : filled + len(chunk)] = chunk
+        filled += len(chunk)
+    return filled

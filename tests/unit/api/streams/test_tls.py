@@ -459,6 +459,37 @@ class TestFlowControl:
         transport.close()
         await protocol.lost
 
+    async def test_buffer_may_be_cut_when_it_is_filled(self, left: Node, right: Node) -> None:
+        class Cutting(BufferedRecorder):
+            def get_buffer(self, sizehint: int) -> Any:
+                self.buffer = bytearray(500)
+                return self.buffer
+
+            def buffer_updated(self, nbytes: int) -> None:
+                del self.buffer[nbytes:]
+                self.data += self.buffer
+
+        served = Noting(Cutting)
+        await serve(right, served)
+        transport, _ = await left.streams.create_connection(Recorder, "right", 443, ssl=client_context())
+        data = os.urandom(10_000)
+        transport.write(data)
+        await until(lambda: served.made and served.made[0].data == data)
+        transport.close()
+        await served.made[0].lost
+        assert served.made[0].events == ["made", "eof", "lost"]
+
+    async def test_buffer_that_takes_nothing_ends_the_connection(
+        self, left: Node, right: Node, complaints: list[dict[str, Any]]
+    ) -> None:
+        served = Noting(lambda: BufferedRecorder(0))
+        await serve(right, served)
+        transport, _ = await left.streams.create_connection(Recorder, "right", 443, ssl=client_context())
+        transport.write(b"data")
+        await until(lambda: served.made)
+        assert isinstance(await served.made[0].lost, RuntimeError)
+        assert len(complaints) == 1
+
     async def test_protocols_of_both_kinds_take_turns(self, left: Node, right: Node) -> None:
         served = Noting()
         await serve(right, served)

@@ -714,6 +714,20 @@ class TestBuffered:
         connection.bring(b"0123456789")
         assert protocol.data == b"0123456789"
 
+    async def test_buffer_may_be_cut_when_it_is_filled(self) -> None:
+        class Cutting(BufferedRecorder):
+            def get_buffer(self, sizehint: int) -> Any:
+                self.buffer = bytearray(8)
+                return self.buffer
+
+            def buffer_updated(self, nbytes: int) -> None:
+                del self.buffer[nbytes:]
+                self.data += self.buffer
+
+        _, protocol, connection = await make(Cutting())
+        connection.bring(b"0123456789")
+        assert protocol.data == b"0123456789"
+
     async def test_pause_amid_data_holds_the_rest_back(self) -> None:
         class Fussy(BufferedRecorder):
             def buffer_updated(self, nbytes: int) -> None:
