@@ -108,7 +108,7 @@ def why_not_trusted(error: ssl.SSLCertVerificationError, chain: Sequence[Certifi
         name: that was expected.
     """
     code = getattr(error, "verify_code", None)
-    words = getattr(error, "verify_message", None) or error.reason or "it could not be verified"
+    words = getattr(error, "verify_message", None) or getattr(error, "reason", None) or "it could not be verified"
     explain = _REASONS.get(code) if code is not None and chain else None
     return explain(chain, name) if explain is not None else words.replace("_", " ").lower()
 

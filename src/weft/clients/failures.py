@@ -6,6 +6,7 @@
 | `ssl.SSLError` of an alert         | that the other side refused, and its reason       |
 | `ssl.SSLError` otherwise           | OpenSSL's reason; there may be no TLS at all      |
 | `OSError` with a number            | the system's words for the number                 |
+| `OSError` of several attempts      | the same for each                                 |
 | a time-out                         | no answer                                         |
 | any other                          | its own words, or its kind                        |
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import ssl
 from typing import Final
@@ -23,6 +25,8 @@ from typing import Final
 _NO_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
 _ENDED: Final = frozenset({"UNEXPECTED_EOF_WHILE_READING"})
 _ALERT: Final = "ALERT_"
+_NUMBER: Final = re.compile(r"\[Errno (\d+)\]")
+"""asyncio writes these into the one error that it raises for several."""
 
 
 def reason_of(error: BaseException) -> str:
@@ -39,6 +43,8 @@ def reason_of(error: BaseException) -> str:
             return "no answer"
         case OSError(errno=number) if number is not None:
             return os.strerror(number).lower()
+        case OSError() if numbers := dict.fromkeys(_NUMBER.findall(str(root))):
+            return ", ".join(os.strerror(int(number)).lower() for number in numbers)
         case _:
             return str(root) or type(root).__name__
 
@@ -58,7 +64,7 @@ def _of_tls(error: ssl.SSLError) -> str:
     if reason in _NO_TLS:
         return "what answers there does not speak TLS"
     if reason in _ENDED:
-        return "the other side ended the connection in the middle of the handshake"
+        return "the other side ended the connection in the middle of it"
     words = reason.replace("_", " ").lower() or (error.strerror or str(error))
     if _ALERT in reason:
         return f"the other side refused: {words.partition('alert ')[2]}"

@@ -92,16 +92,32 @@ async def _shake(
     name: str,
     untrusted: ssl.SSLCertVerificationError | None,
 ) -> Handshake:
-    began = asyncio.get_running_loop().time()
-    protocol = _Listening()
-    transport, _ = await network.create_connection(lambda: protocol, host, port, ssl=context, server_hostname=name)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    transport, protocol = await network.create_connection(_Listening, host, port, ssl=context, server_hostname=name)
+    assert isinstance(protocol, _Listening)
     try:
-        took_s = asyncio.get_running_loop().time() - began
+        # Once the connection is lost nothing of it is known any more.
+        tls, address = transport.get_extra_info("ssl_object"), transport.get_extra_info("peername")[0]
         at_least_s, at_most_s = REFUSAL_S
-        await asyncio.wait([protocol.lost], timeout=min(max(took_s, at_least_s), at_most_s))
-        return _told(host, port, name, transport, untrusted, _refusal(protocol))
+        await asyncio.wait([protocol.lost], timeout=min(max(loop.time() - began, at_least_s), at_most_s))
     finally:
         transport.abort()
+    cipher, alpn = tls.cipher(), tls.selected_alpn_protocol()
+    chain = [decode_certificate(each) for each in chain_of(tls, verified=untrusted is None)]
+    return Handshake(
+        host=host,
+        port=port,
+        address=address,
+        name=name,
+        version=tls.version() or "",
+        cipher=cipher[0] if cipher is not None else "",
+        alpn=alpn,
+        trusted=untrusted is None,
+        reason=_why_trusted(chain, name) if untrusted is None else why_not_trusted(untrusted, chain, name),
+        refusal=_refusal(protocol),
+        chain=chain,
+    )
 
 
 def _refusal(protocol: _Listening) -> str | None:
@@ -109,31 +125,7 @@ def _refusal(protocol: _Listening) -> str | None:
     return reason_of(error) if error is not None else None
 
 
-def _told(
-    host: str,
-    port: int,
-    name: str,
-    transport: asyncio.Transport,
-    untrusted: ssl.SSLCertVerificationError | None,
-    refusal: str | None,
-) -> Handshake:
-    tls: ssl.SSLObject = transport.get_extra_info("ssl_object")
-    cipher, alpn = tls.cipher(), tls.selected_alpn_protocol()
-    chain = [decode_certificate(each) for each in chain_of(tls, verified=untrusted is None)]
-    if untrusted is not None:
-        reason = why_not_trusted(untrusted, chain, name)
-    else:
-        reason = f"it is for {name}, and {chain[-1].title} vouches for it" if len(chain) > 1 else "it is known here"
-    return Handshake(
-        host=host,
-        port=port,
-        address=transport.get_extra_info("peername")[0],
-        name=name,
-        version=tls.version() or "",
-        cipher=cipher[0] if cipher is not None else "",
-        alpn=alpn,
-        trusted=untrusted is None,
-        reason=reason,
-        refusal=refusal,
-        chain=chain,
-    )
+def _why_trusted(chain: list[Certificate], name: str) -> str:
+    if len(chain) < 2:
+        return "it is known here"
+    return f"it is for {name}, and {chain[-1].title} vouches for it"

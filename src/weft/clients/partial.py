@@ -64,6 +64,11 @@ class Partial:
         target: its place.
         source: where it is from; what came from elsewhere is no part of it.
 
+    Attributes:
+        origin: of what it is a part.
+        size_bytes: of the part.
+        resumed_from_bytes: what of it was there before, of an earlier attempt.
+
     Raises:
         OSError: it can't be written there.
         UsageError: another process is about it.
@@ -79,7 +84,7 @@ class Partial:
             stack.callback(self._close)
             if not try_lock(self._descriptor):
                 raise UsageError(f"{target}: another weft is writing it")
-            self.size_bytes = os.lseek(self._descriptor, 0, os.SEEK_END)
+            self.size_bytes = self.resumed_from_bytes = os.lseek(self._descriptor, 0, os.SEEK_END)
             self.origin = self._read_origin()
             if self.origin.source != source or not self.origin.version:
                 self.begin(Origin(source=source))
@@ -94,9 +99,9 @@ class Partial:
         self.close()
 
     @property
-    def target(self) -> Path:
-        """Its place."""
-        return self._target
+    def is_kept(self) -> bool:
+        """Whether there is something that one can go on with later."""
+        return bool(self.size_bytes and self.origin.version)
 
     def begin(self, origin: Origin) -> None:
         """Forget what came, and begin anew."""
@@ -105,7 +110,8 @@ class Partial:
             self._note.unlink()
         os.ftruncate(self._descriptor, 0)
         os.lseek(self._descriptor, 0, os.SEEK_SET)
-        self.size_bytes, self.origin = 0, origin
+        self.size_bytes = self.resumed_from_bytes = 0
+        self.origin = origin
         if origin.version:
             self._note.write_bytes(msgspec.json.encode(origin))
 
@@ -132,7 +138,7 @@ class Partial:
     def close(self) -> None:
         """Let go of it; what came stays, if anything did and it can be gone on with."""
         if self._descriptor >= 0:
-            if not self.size_bytes or not self.origin.version:
+            if not self.is_kept:
                 for path in (self._part, self._note):
                     with suppress(FileNotFoundError):
                         path.unlink()
