@@ -10,7 +10,8 @@ import pytest
 
 from tests.system.lab import Host, Lab, TwoHosts
 from weft.errors import UsageError
-from weft.io.netlink import Netlink, local_addresses
+from weft.io.addresses import local_addresses
+from weft.io.netlink import Netlink
 from weft.testing.device import Device, inside_namespace
 
 pytestmark = pytest.mark.system

@@ -38,9 +38,9 @@ from weft.engine.world import World
 from weft.errors import TransportError, UsageError, WeftError
 from weft.firewall.firewall import Firewall
 from weft.firewall.rules import encode_rule
+from weft.io.addresses import local_addresses
 from weft.io.clock import monotonic_ns, random_bytes, wall_ns
 from weft.io.ephemeral import Ephemeral
-from weft.io.netlink import local_addresses
 from weft.io.store import State
 from weft.io.tun import Tun
 from weft.io.udp import UdpSocket

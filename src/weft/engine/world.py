@@ -37,9 +37,9 @@ from weft.engine.events import Events
 from weft.engine.peer import Endpoint, Peer
 from weft.engine.session import Session
 from weft.engine.underlay import Underlay
+from weft.io.addresses import local_addresses
 from weft.io.changes import Change, watch_changes
 from weft.io.clock import HAS_BOOT_CLOCK, monotonic_ns
-from weft.io.netlink import local_addresses
 from weft.io.routes import Route, route_to
 from weft.io.udp import link_mtu
 from weft.multiaddr import Multiaddr

@@ -19,11 +19,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from enum import Flag
 from struct import Struct, error
 from typing import Final
+
+from weft.io import rtnetlink
 
 log = logging.getLogger("weft.io")
 
@@ -42,20 +44,12 @@ _GROUPS = 0x1 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 0x40000
 """RTMGRP_LINK, RTMGRP_IPV4_IFADDR, _ROUTE and _RULE, RTMGRP_IPV6_IFADDR, _ROUTE and _RULE"""
 _NOTIFICATION_BYTES = 65_536
 
-_HEADER = Struct("=IHHII")
-_LINK = Struct("=BxHiII")
-_ADDRESS = Struct("=BBBBI")
 _ROUTE = Struct("=8BI")
-_ATTRIBUTE = Struct("=HH")
 _INDEX = Struct("=i")
-_NEW_LINK, _DEL_LINK, _NEW_ADDRESS, _DEL_ADDRESS, _NEW_ROUTE, _DEL_ROUTE = 16, 17, 20, 21, 24, 25
-_NEW = frozenset({_NEW_LINK, _NEW_ADDRESS, _NEW_ROUTE})
+_NEW = frozenset({rtnetlink.NEW_LINK, rtnetlink.NEW_ADDRESS, rtnetlink.NEW_ROUTE})
 
-_IFLA_IFNAME, _IFLA_MTU = 3, 4
-_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 _RTA_OIF, _RTA_CACHEINFO = 4, 12
-_IFF_UP_RUNNING_LOWER_UP = 0x1 | 0x40 | 0x10000
-_IFA_F_UNUSABLE = 0x20 | 0x08 | 0x40  # deprecated, duplicate, tentative
+_UP_RUNNING_LOWER_UP = rtnetlink.IFF_UP | rtnetlink.IFF_RUNNING | rtnetlink.IFF_LOWER_UP
 _RTNH_F_DEAD_LINKDOWN = 0x1 | 0x10
 _RTM_F_CLONED = 0x200
 
@@ -87,7 +81,7 @@ class Notifications:
         """Read one notification, which may have several messages; one that can't be read is a change too."""
         change = Change.NOTHING
         try:
-            for kind, body in _messages(data):
+            for kind, body in rtnetlink.messages(data):
                 change |= self._read(kind, body)
         except error:
             change |= Change.UNDERLAY
@@ -98,18 +92,18 @@ class Notifications:
         self._known.clear()
 
     def _read(self, kind: int, body: bytes) -> Change:
-        if kind in {_NEW_LINK, _DEL_LINK}:
+        if kind in {rtnetlink.NEW_LINK, rtnetlink.DEL_LINK}:
             index, key, state = self._read_link(kind, body)
-        elif kind in {_NEW_ADDRESS, _DEL_ADDRESS}:
+        elif kind in {rtnetlink.NEW_ADDRESS, rtnetlink.DEL_ADDRESS}:
             index, key, state = _read_address(body)
-        elif kind in {_NEW_ROUTE, _DEL_ROUTE}:
+        elif kind in {rtnetlink.NEW_ROUTE, rtnetlink.DEL_ROUTE}:
             index, key, state = _read_route(body)
         else:
             return Change.UNDERLAY
         if not key:
             return Change.NOTHING
         change = Change.OVERLAY if index in self._ours else Change.UNDERLAY
-        if kind == _DEL_LINK:
+        if kind == rtnetlink.DEL_LINK:
             self._ours.discard(index)
         if kind not in _NEW:
             self._known.pop(key, None)
@@ -122,51 +116,30 @@ class Notifications:
         return change
 
     def _read_link(self, kind: int, body: bytes) -> tuple[int, bytes, int]:
-        family, _, index, flags, _ = _LINK.unpack_from(body)
+        family, _, index, flags, _ = rtnetlink.LINK.unpack_from(body)
         if family != socket.AF_UNSPEC:  # what a bridge says of its ports
             return index, b"", 0
-        attributes = dict(_attributes(body, _LINK.size))
-        name = attributes.get(_IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="replace")
-        if kind == _NEW_LINK and self._is_ours(name):
+        attributes = dict(rtnetlink.attributes(body, rtnetlink.LINK.size))
+        name = attributes.get(rtnetlink.IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="replace")
+        if kind == rtnetlink.NEW_LINK and self._is_ours(name):
             self._ours.add(index)
-        mtu = int.from_bytes(attributes.get(_IFLA_MTU, b""), "little")
-        return index, b"link%d" % index, flags & _IFF_UP_RUNNING_LOWER_UP | mtu << 32
+        mtu = int.from_bytes(attributes.get(rtnetlink.IFLA_MTU, b""), "little")
+        return index, b"link%d" % index, flags & _UP_RUNNING_LOWER_UP | mtu << 32
 
 
 def _read_address(body: bytes) -> tuple[int, bytes, int]:
-    family, length, flags, _, index = _ADDRESS.unpack_from(body)
-    attributes = dict(_attributes(body, _ADDRESS.size))
-    address = attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS, b"")
-    flags |= int.from_bytes(attributes.get(_IFA_FLAGS, b"")[:1], "little")
-    return index, b"address%d,%d,%d," % (family, length, index) + address, flags & _IFA_F_UNUSABLE
+    family, length, *_ = rtnetlink.ADDRESS.unpack_from(body)
+    index, address, flags = rtnetlink.address_of(body)
+    return index, b"address%d,%d,%d," % (family, length, index) + address, flags & rtnetlink.IFA_F_UNUSABLE
 
 
 def _read_route(body: bytes) -> tuple[int, bytes, int]:
     *numbers, flags = _ROUTE.unpack_from(body)
     if flags & _RTM_F_CLONED:  # what the kernel has learned about one destination
         return 0, b"", 0
-    attributes = {kind: content for kind, content in _attributes(body, _ROUTE.size) if kind != _RTA_CACHEINFO}
+    attributes = {kind: content for kind, content in rtnetlink.attributes(body, _ROUTE.size) if kind != _RTA_CACHEINFO}
     index = _INDEX.unpack(attributes[_RTA_OIF])[0] if _RTA_OIF in attributes else 0
     return index, b"route" + bytes(numbers) + repr(attributes).encode(), flags & _RTNH_F_DEAD_LINKDOWN
-
-
-def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    at = 0
-    while at < len(data):
-        length, kind, *_ = _HEADER.unpack_from(data, at)
-        if length < _HEADER.size:
-            raise error("a message without a length")
-        yield kind, data[at + _HEADER.size : at + length]
-        at += length + -length % 4
-
-
-def _attributes(body: bytes, at: int) -> Iterator[tuple[int, bytes]]:
-    while at + _ATTRIBUTE.size <= len(body):
-        length, kind = _ATTRIBUTE.unpack_from(body, at)
-        if length < _ATTRIBUTE.size:
-            return
-        yield kind & 0x3FFF, body[at + _ATTRIBUTE.size : at + length]
-        at += length + -length % 4
 
 
 async def watch_changes(handle_change: Callable[[Change], Awaitable[None]], is_ours: Callable[[str], bool]) -> None:

@@ -15,18 +15,20 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from ipaddress import IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from weft.errors import TransportError, UsageError
+from weft.io.loop_thread import LoopThread
 from weft.io.routes import route_to
 
 log = logging.getLogger("weft.io")
 
+T = TypeVar("T")
 Prefix = IPv4Network | IPv6Network
 InterfaceAddress = IPv4Interface | IPv6Interface
 """An address with the length of its prefix."""
@@ -38,13 +40,9 @@ TX_QUEUE_PACKETS: Final = 1_000
 """What waits for this process on the TUN: as on an Ethernet interface. The kernel gives a TUN 500."""
 
 _ADDR_GEN_MODE_NONE = 1
-_IFF_UP, _IFF_RUNNING = 0x1, 0x40
-_UNUSABLE_FLAGS = 0x20 | 0x08 | 0x40  # deprecated, duplicate, tentative
 _LOCAL_TABLE = 255
 _UNICAST = 1
 _GONE = frozenset({errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENOENT})
-# Nothing is sent there (RFC 5737, RFC 3849): connecting a UDP socket only asks for the route.
-_ANYWHERE: Final = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 
 
 class Netlink:
@@ -58,10 +56,18 @@ class Netlink:
 
     def __init__(self) -> None:
         self._iproute: Any = None
+        self._elsewhere: LoopThread | None = None
         self._added: list[tuple[str, dict[str, Any]]] = []
 
     async def __aenter__(self) -> Self:
-        self._iproute = await _pyroute2().AsyncIPRoute().__aenter__()
+        package = _pyroute2()
+        if not isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop):
+            self._elsewhere = LoopThread()
+        try:
+            self._iproute = await self._run(_entered(package))
+        except BaseException:
+            self._close_loop()
+            raise
         return self
 
     async def __aexit__(
@@ -71,7 +77,8 @@ class Netlink:
             while self._added:
                 await self._remove(*self._added[-1])
         finally:
-            await self._iproute.__aexit__(kind, error, traceback)
+            await self._run(self._iproute.__aexit__(kind, error, traceback))
+            self._close_loop()
 
     async def configure_interface(
         self,
@@ -229,12 +236,28 @@ class Netlink:
         return str(link.get("ifname"))
 
     async def _ask(self, table: str, command: str, **spec: Any) -> list[Any]:
-        # pyroute2's own error is no OSError.
-        try:
+        async def ask() -> list[Any]:
             answer = await getattr(self._iproute, table)(command, **spec)
             return [item async for item in answer] if command == "dump" else list(answer)
+
+        # pyroute2's own error is no OSError.
+        try:
+            return await self._run(ask())
         except _pyroute2().NetlinkError as error:
             raise OSError(error.code, os.strerror(error.code)) from None
+
+    async def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do something on the loop that pyroute2 runs on."""
+        return await (work if self._elsewhere is None else self._elsewhere.run(work))
+
+    def _close_loop(self) -> None:
+        if self._elsewhere is not None:
+            self._elsewhere.close()
+
+
+async def _entered(package: Any) -> Any:
+    # Made there too, for it takes the loop that runs.
+    return await package.AsyncIPRoute().__aenter__()
 
 
 def _index(ifname: str) -> int:
@@ -265,59 +288,6 @@ def _switch_ipv6_on(ifname: str) -> None:
 
 class _NoSuchInterface(UsageError):  # noqa: N818 - for this file: a caller sees a UsageError
     pass
-
-
-async def local_addresses() -> list[str]:
-    """Return this machine's own addresses that are worth telling others, IPv4 first.
-
-    Unicast addresses of interfaces that are up: no loopback, none of fc00::/8, link-local ones only where there is no
-    other. With pyroute2 all of them; elsewhere those from which the system would talk to the Internet and those that
-    its own name has.
-    """
-    try:
-        found = [address async for address in _addresses_by_netlink()]
-    except (UsageError, OSError):
-        # In a thread, for the look-up of the own name may ask a server that does not answer.
-        found = await asyncio.to_thread(list, _addresses_by_socket())
-    return suitable(found)
-
-
-def suitable(addresses: Iterable[str]) -> list[str]:
-    """Choose those addresses that others can reach; see `local_addresses`.
-
-    Args:
-        addresses: as text, an IPv6 one perhaps with its zone (`fe80::1%eth0`), which only a link-local one keeps.
-    """
-    values = {ip_address(address.partition("%")[0]): address for address in addresses}
-    unicast = [
-        value
-        for value in sorted(values, key=lambda value: (value.version, int(value)))
-        if not (value.is_loopback or value.is_unspecified or value.is_multicast)
-        and not (isinstance(value, IPv6Address) and (value in OVERLAY or value.ipv4_mapped))
-    ]
-    return [str(value) for value in unicast if not value.is_link_local] or [values[value] for value in unicast]
-
-
-async def _addresses_by_netlink() -> AsyncIterator[str]:
-    async with Netlink() as netlink:
-        usable = {
-            link.get("index"): link.get("ifname")
-            for link in await netlink._ask("link", "dump")
-            if link.get("flags") & _IFF_UP and link.get("flags") & _IFF_RUNNING
-        }
-        for address in await netlink._ask("addr", "dump"):
-            if address.get("index") in usable and not (address.get("flags") or 0) & _UNUSABLE_FLAGS:
-                found = address.get("local") or address.get("address")
-                yield f"{found}%{usable[address.get('index')]}" if ":" in found else found
-
-
-def _addresses_by_socket() -> Iterable[str]:
-    for family, destination in _ANYWHERE:
-        with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((destination, 9))
-            yield probe.getsockname()[0]
-    with suppress(OSError):
-        yield from (str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None))
 
 
 @asynccontextmanager
