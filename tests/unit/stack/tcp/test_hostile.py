@@ -62,6 +62,7 @@ def listening(script: Script) -> None:
     script.listen()
 
 
+EXAMPLES = settings.default.max_examples if settings.default is not None else 100
 SITUATIONS = [established, syn_sent, syn_received, fin_wait, close_wait, time_wait, listening]
 MAY_CHANGE = {"heard_at", "challenged_at", "owes_ack", "is_queued_to_send", "armed_at", "unanswered", "_is_queued"}
 
@@ -131,7 +132,7 @@ def test_blind_segments_change_nothing(script: Script, situation: Callable[[Scri
 
 @pytest.mark.parametrize("situation", SITUATIONS)
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=EXAMPLES // 2)
 def test_any_segment_is_survived(situation: Callable[[Script], None], data: st.DataObject) -> None:
     """Close to what counts: numbers near the right ones, any flags, any options, any payload."""
     script = Script()
@@ -190,7 +191,7 @@ def check(tcp: Tcp) -> None:
 
 @pytest.mark.parametrize("situation", SITUATIONS)
 @given(message=st.binary(max_size=80), is_partial=st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=EXAMPLES // 2)
 def test_any_bytes_for_tcp_are_survived(
     situation: Callable[[Script], None], message: bytes, *, is_partial: bool
 ) -> None:
@@ -206,7 +207,6 @@ def test_any_bytes_for_tcp_are_survived(
 
 
 @given(packet=st.binary(max_size=120), segment=st.integers(0, 2000), is_partial=st.booleans())
-@settings(max_examples=200, deadline=None)
 def test_any_bytes_are_survived(packet: bytes, segment: int, *, is_partial: bool) -> None:
     script = Script()
     script.listen()
