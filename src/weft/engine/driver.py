@@ -82,11 +82,20 @@ class Driver:
             self._timer.cancel()
 
     def _turn(self) -> None:
-        self._is_awake = False
         if self._is_closed:
             return
-        host = self.host
-        now = self.clock()
+        try:
+            self._look_around()
+        finally:
+            # What the users have done until now is seen to in this turn.
+            self._is_awake = False
+        if self.transmit() or self.host.has_events:
+            self.wake()
+        self._arm()
+
+    def _look_around(self) -> None:
+        """Do what is due, and tell the users of sockets what happened."""
+        host, now = self.host, self.clock()
         at = host.next_timer()
         if at is not None and at <= now:
             host.handle_timer(now)
@@ -100,11 +109,6 @@ class Driver:
                 except Exception:
                     # One user's fault is no reason to stop serving the others.
                     log.exception("a user of a socket failed")
-        else:
-            self.wake()
-        if self.transmit() or self.host.has_events:
-            self.wake()
-        self._arm()
 
     def _arm(self) -> None:
         at = self.host.next_timer()
