@@ -77,21 +77,34 @@ class Mutant(NamedTuple):
     line: int
     what: str
     """Before and after."""
-    tree: ast.Module
+    source: str
+    """Of the module, unchanged."""
+    node: int
+    """Which node of it is changed."""
+    change: int
+    """Which of the changes of the node it is."""
+
+    def tree(self) -> ast.Module:
+        """The module with the change."""
+        tree = ast.parse(self.source)
+        node = next(each for number, each in enumerate(_walk(tree)) if number == self.node)
+        list(_changes(node))[self.change][1](node)
+        return ast.fix_missing_locations(tree)
 
 
 def mutants_of(source: str, module: str) -> Iterator[Mutant]:
     """All mutants of a module, in the order of its lines."""
-    pristine = ast.parse(source)
-    for number, node in enumerate(_walk(pristine)):
-        for what, change in _changes(node):
-            tree = copy.deepcopy(pristine)
-            target = next(each for index, each in enumerate(_walk(tree)) if index == number)
-            before = ast.unparse(target).splitlines()[0]
-            change(target)
-            after = ast.unparse(target).splitlines()[0]
-            shown = f"{what}: {before}" if what == "without" else f"{before} -> {after}"
-            yield Mutant(module, getattr(node, "lineno", 0), shown, ast.fix_missing_locations(tree))
+    for number, node in enumerate(_walk(ast.parse(source))):
+        before = ast.unparse(node).splitlines()[:1]
+        for index, (removed, change) in enumerate(_changes(node)):
+            line = getattr(node if removed is None else removed, "lineno", 0)
+            if removed is None:
+                changed = copy.deepcopy(node)
+                change(changed)
+                what = f"{before[0]} -> {ast.unparse(changed).splitlines()[0]}"
+            else:
+                what = f"without {ast.unparse(removed)}"
+            yield Mutant(module, line, what, source, number, index)
 
 
 def _walk(node: ast.AST) -> Iterator[ast.AST]:
@@ -124,28 +137,29 @@ def _means_nothing(node: ast.AST) -> bool:
     return False
 
 
-def _changes(node: ast.AST) -> Iterator[tuple[str, Change]]:
+def _changes(node: ast.AST) -> Iterator[tuple[ast.stmt | None, Change]]:
+    """What can be done to a node, with the statement that is removed thereby, if one is."""
     match node:
         case ast.Compare(ops=[op]):
             for other in COMPARISONS[type(op)]:
-                yield "compare", _setter("ops", [other()])
+                yield None, _setter("ops", [other()])
         case ast.BinOp(op=op) | ast.AugAssign(op=op) if type(op) in OPERATORS:
-            yield "operator", _setter("op", OPERATORS[type(op)]())
+            yield None, _setter("op", OPERATORS[type(op)]())
         case ast.BoolOp(op=op):
-            yield "boolean", _setter("op", ast.Or() if isinstance(op, ast.And) else ast.And())
+            yield None, _setter("op", ast.Or() if isinstance(op, ast.And) else ast.And())
         case ast.Constant(value=bool() as value):
-            yield "constant", _setter("value", not value)
+            yield None, _setter("value", not value)
         case ast.Constant(value=int() | float() as value):
-            yield "constant", _setter("value", value + 1)
-            yield "constant", _setter("value", value - 1)
+            yield None, _setter("value", value + 1)
+            yield None, _setter("value", value - 1)
     if isinstance(node, ast.If | ast.While | ast.IfExp) and not isinstance(node.test, ast.Compare):
-        yield "condition", _setter("test", ast.UnaryOp(ast.Not(), node.test))
+        yield None, _setter("test", ast.UnaryOp(ast.Not(), node.test))
     for field in ("body", "orelse"):
         block = getattr(node, field, None)
         if isinstance(block, list):
             for index, statement in enumerate(block):
                 if _is_removable(statement):
-                    yield "without", _remover(field, index)
+                    yield statement, _remover(field, index)
 
 
 def _is_removable(statement: ast.stmt) -> bool:
@@ -196,7 +210,7 @@ class _Finder(MetaPathFinder):
     ) -> ModuleSpec | None:
         if fullname != self._mutant.module:
             return None
-        return ModuleSpec(fullname, _Loader(self._mutant.tree, self._path), origin=self._path)
+        return ModuleSpec(fullname, _Loader(self._mutant.tree(), self._path), origin=self._path)
 
 
 class Outcome(NamedTuple):

@@ -234,6 +234,33 @@ def test_3_6_1_what_may_be_old_does_not_reopen_time_wait(script: Script, flags: 
     script.expect(".", seq=2, ack=2)
 
 
+@pytest.mark.parametrize("flags", ["", "P", "U", "F", "SR", "R"])
+def test_3_6_1_what_is_no_syn_does_not_end_time_wait(script: Script, flags: str) -> None:
+    closed_first(script)
+    script.inject("F.", seq=1, ack=2)
+    script.expect(".", seq=2, ack=2)
+    script.inject(flags, seq=1000)
+    script.take_all()
+    script.inject("F.", seq=1, ack=2)
+    script.expect(".", seq=2, ack=2)
+
+
+@pytest.mark.parametrize(("flags", "seq", "data"), [(".", 2, b""), ("P.", 1, b"x"), ("F.", 0, b""), ("F.", 2, b"")])
+def test_3_10_7_4_only_the_fin_begins_time_wait_anew(script: Script, flags: str, seq: int, data: bytes) -> None:
+    closed_first(script)
+    script.inject("F.", seq=1, ack=2)
+    script.expect(".", seq=2, ack=2)
+    until = script.now + 60_000_000_000
+    assert script.host.next_timer() == until
+    script.advance(1000)
+    script.inject(flags, seq=seq, ack=2, data=data)
+    script.take_all()
+    script.advance(58_999)
+    assert script.host.next_timer() == until
+    script.advance(1)
+    assert script.host.next_timer() is None
+
+
 def test_3_6_1_time_wait_of_a_port_that_nobody_listens_on_stays(script: Script) -> None:
     closed_first(script)
     script.listener.close(script.now)
@@ -244,7 +271,15 @@ def test_3_6_1_time_wait_of_a_port_that_nobody_listens_on_stays(script: Script) 
 
 
 @pytest.mark.parametrize(
-    ("timestamp", "seq", "reopens"), [(101, 1, True), (99, 1000, False), (100, 3, True), (100, 2, False)]
+    ("timestamp", "seq", "reopens"),
+    [
+        (101, 1, True),
+        (99, 1000, False),
+        (100, 3, True),
+        (100, 2, False),
+        (99 + (1 << 31), 1, True),
+        (100 + (1 << 31), 1000, False),
+    ],
 )
 def test_3_6_1_shld_4_timestamps_tell_whether_a_syn_is_new(
     script: Script, timestamp: int, seq: int, *, reopens: bool

@@ -222,11 +222,12 @@ def test_other_segments_leave_the_window_in_bytes() -> None:
 
 def test_rfc_6582_3_2_end_of_recovery_lets_no_burst_leave() -> None:
     cubic = after_loss(100)
-    cubic.handle_recovered(3000)
-    assert cubic.window == 4000
+    cubic.handle_recovered(30_000)
+    assert cubic.window == 31_000
+    # What an initial window may be is no burst.
     cubic = after_loss(100)
     cubic.handle_recovered(0)
-    assert cubic.window == 2000
+    assert cubic.window == 11_000
     cubic = after_loss(100)
     cubic.handle_recovered(90_000)
     assert cubic.window == 70_000

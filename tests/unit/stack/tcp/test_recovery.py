@@ -92,8 +92,8 @@ def test_rfc_6582_3_2_partial_acknowledgment_sends_the_next_hole(script: Script)
     assert phase(script) is Phase.RECOVERY
     script.inject(".", seq=1, ack=10_001)
     assert phase(script) is Phase.OPEN
-    # min(threshold, max(in flight, segment) + segment)
-    assert window(script) == 2000
+    # min(threshold, max(in flight, initial window) + segment)
+    assert window(script) == 7000
 
 
 def test_rfc_6582_3_2_duplicates_below_the_recovery_point_begin_nothing(script: Script) -> None:
