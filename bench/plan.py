@@ -20,6 +20,7 @@ SECTIONS = (
     "burden",
     "stack_tcp",
     "stack_stock",
+    "stack_fast",
     "stack_connections",
     "stack_trip",
     "stack_idle",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 from bench.competitors import (
     INNER_V6_A,
@@ -121,49 +123,110 @@ class Loopback(Ends):
         self.b.tell("serve", host=LOOPBACK)
 
 
-class FromStock(Ends):
-    """wireguard-go on side a, with a sender over the kernel's sockets."""
+class Sender(Protocol):
+    """WireGuard with a TUN on side a.
 
-    def start_stock(self) -> WireguardEnd:
-        """Bring it up without a peer."""
-        stock = WireguardEnd(self.pair.a, DEBIAN_WIREGUARD_GO, self.scratch)
-        self.processes.append(stock.start())
-        bring_up(stock.host, stock.device, f"{INNER_V6_A}/{HOST_PREFIX}")
-        self.inner_a = INNER_V6_A
-        self.a = self.program(self.pair.a, "socket_ends")
-        return stock
+    Attributes:
+        key: its own, in base64.
+        inner: its address in the tunnel.
+    """
 
-    def lead(self, stock: WireguardEnd, key: str, inner: str) -> None:
-        """Let it reach the other side."""
-        self.inner_b = inner
-        stock.add_peer(key, f"{inner}/{HOST_PREFIX}", f"{self.pair.address_b}:{OUTER_PORT}")
-        stock.host.run("ip", "route", "add", f"{inner}/{HOST_PREFIX}", "dev", stock.device)
+    key: str
+    inner: str
+
+    def lead(self, key: str, inner: str) -> None:
+        """Let it reach the other side, by its key and its address in the tunnel."""
 
 
-class StockToRootless(FromStock):
-    """A rootless weft node receives from it."""
+class WireguardGoSender:
+    """wireguard-go; it can't send as fast as a rootless host may receive."""
+
+    inner = INNER_V6_A
+
+    def __init__(self, tunnel: Ends) -> None:
+        self.pair = tunnel.pair
+        self.end = WireguardEnd(tunnel.pair.a, DEBIAN_WIREGUARD_GO, tunnel.scratch)
+        tunnel.processes.append(self.end.start())
+        bring_up(self.end.host, self.end.device, f"{self.inner}/{HOST_PREFIX}")
+        self.key = self.end.public_key
+
+    def lead(self, key: str, inner: str) -> None:
+        self.end.add_peer(key, f"{inner}/{HOST_PREFIX}", f"{self.pair.address_b}:{OUTER_PORT}")
+        self.end.host.run("ip", "route", "add", f"{inner}/{HOST_PREFIX}", "dev", self.end.device)
+
+
+class WeftSender:
+    """weft's daemon, which takes the other side for stock WireGuard and sends it nothing but WireGuard's messages."""
+
+    def __init__(self, tunnel: Ends) -> None:
+        self.pair = tunnel.pair
+        self.node = WeftNode(tunnel.pair.a, tunnel.scratch)
+        tunnel.processes.append(self.node.start())
+        self.inner = self.node.open_network()
+        self.key = str(self.node.info["wireguard_public_key"])
+
+    def lead(self, key: str, inner: str) -> None:
+        self.node.weft(
+            "peer", "add-wireguard", key, "--name", "stock",
+            "--allowed-ips", f"{inner}/{HOST_PREFIX}", "--endpoint", f"{self.pair.address_b}:{OUTER_PORT}",
+        )  # fmt: skip
+
+
+class FromWireguard(Ends):
+    """A rootless host on side b receives from WireGuard, for which a program sends over the kernel's sockets."""
+
+    sender: type[WireguardGoSender] | type[WeftSender]
 
     def start(self) -> None:
-        stock = self.start_stock()
+        sender = self.sender(self)
+        self.inner_a = sender.inner
+        self.a = self.program(self.pair.a, "socket_ends")
+        key, self.inner_b = self.receive_from(sender)
+        sender.lead(key, self.inner_b)
+
+    @abc.abstractmethod
+    def receive_from(self, sender: Sender) -> tuple[str, str]:
+        """Start the host; returns its key and its address."""
+
+
+class ToRootless(FromWireguard):
+    """A rootless weft node receives."""
+
+    def receive_from(self, sender: Sender) -> tuple[str, str]:
         node = WeftNode(self.pair.b, self.scratch)
         node.weft("init")
         peer = StoredPeer(
-            key=stock.public_key, kind="wireguard", name="stock", allowed_ips=[f"{INNER_V6_A}/{HOST_PREFIX}"]
+            key=sender.key, kind="wireguard", name="sender", allowed_ips=[f"{sender.inner}/{HOST_PREFIX}"]
         )
         Store(node.directory).save_state(State(peers=[peer]))
         self.b = self.node(self.pair.b, str(node.directory))
         self.b.tell("serve")
         who = self.b.tell("who")
-        self.lead(stock, who["wireguard_key"], who["address"])
+        return who["wireguard_key"], who["address"]
 
 
-class StockToMitmproxy(FromStock):
-    """mitmproxy-rs receives from it."""
+class ToMitmproxy(FromWireguard):
+    """mitmproxy-rs receives."""
 
-    def start(self) -> None:
-        stock = self.start_stock()
+    def receive_from(self, sender: Sender) -> tuple[str, str]:
         self.b = self.program(
-            self.pair.b, "mitmproxy_end", self.pair.address_b, str(OUTER_PORT), stock.public_key,
+            self.pair.b, "mitmproxy_end", self.pair.address_b, str(OUTER_PORT), sender.key,
             environment={"PYTHONPATH": str(installed())},
         )  # fmt: skip
-        self.lead(stock, self.b.tell("who")["key"], INNER_V6_B)
+        return self.b.tell("who")["key"], INNER_V6_B
+
+
+class WireguardGoToRootless(ToRootless):
+    sender = WireguardGoSender
+
+
+class WireguardGoToMitmproxy(ToMitmproxy):
+    sender = WireguardGoSender
+
+
+class WeftToRootless(ToRootless):
+    sender = WeftSender
+
+
+class WeftToMitmproxy(ToMitmproxy):
+    sender = WeftSender

@@ -49,6 +49,7 @@ ROWS: dict[str, Row] = {
     "stack_tcp1_reverse": Row("rootless nodes: TCP, 1 stream b to a, Gbit/s", 2),
     "stack_tcp10": Row("rootless nodes: TCP, 10 streams, Gbit/s", 2),
     "stack_stock": Row("rootless hosts: TCP, 1 stream from wireguard-go, Gbit/s", 2),
+    "stack_fast": Row("rootless hosts: TCP, 1 stream from a faster WireGuard, Gbit/s", 2),
     "stack_connections": Row("connections opened and closed a second, 16 at a time", 0),
     "stack_trip_p50": Row("round trip of 64 bytes on an open connection, p50, ms", 3),
     "stack_trip_p99": Row("round trip of 64 bytes on an open connection, p99, ms", 3),

@@ -16,8 +16,19 @@ from bench.namespaces import BenchError, Namespace
 from bench.plan import Plan
 from bench.programs import Program
 from bench.results import Name, Results, percentile
-from bench.rootless import Ends, Loopback, Rootless, RootlessAndTun, StockToMitmproxy, StockToRootless, TunEnds
+from bench.rootless import (
+    Ends,
+    Loopback,
+    Rootless,
+    RootlessAndTun,
+    TunEnds,
+    WeftToMitmproxy,
+    WeftToRootless,
+    WireguardGoToMitmproxy,
+    WireguardGoToRootless,
+)
 from bench.running import FAULTS, running, sample, say
+from bench.waiting import until
 from bench.weft_nodes import weft
 
 LINK = "plain"
@@ -82,8 +93,12 @@ TURNS: dict[str, Turns] = {
         ),
     },
     "stack_stock": {
-        "mitmproxy_rs": (StockToMitmproxy, (over_ends("stack_stock", 1),)),
-        "weft_rootless": (StockToRootless, (over_ends("stack_stock", 1),)),
+        "mitmproxy_rs": (WireguardGoToMitmproxy, (over_ends("stack_stock", 1),)),
+        "weft_rootless": (WireguardGoToRootless, (over_ends("stack_stock", 1),)),
+    },
+    "stack_fast": {
+        "mitmproxy_rs": (WeftToMitmproxy, (over_ends("stack_fast", 1),)),
+        "weft_rootless": (WeftToRootless, (over_ends("stack_fast", 1),)),
     },
     "stack_connections": {"loopback": (Loopback, (opened,)), "weft_rootless": (Rootless, (opened,))},
     "stack_trip": {"weft": (TunEnds, (asked,)), "weft_rootless": (Rootless, (asked,))},
@@ -119,12 +134,15 @@ def hold(tunnel: Ends, more: int, total: int) -> None:
     """Open so many more connections, and have that many in all.
 
     Raises:
-        BenchError: some are missing.
+        BenchError: some are missing, on either side.
     """
     here = tunnel.a.tell("hold", timeout_s=MANY_S, host=tunnel.inner_b, count=more)["open"]
-    there = len(tunnel.b.tell("arrived", timeout_s=MANY_S)["arrived"])
-    if (here, there) != (total, total):
-        raise BenchError(f"of {total} connections {here} are open here and {there} there")
+    if here != total:
+        raise BenchError(f"of {total} connections {here} are open")
+    until(
+        lambda: len(tunnel.b.tell("arrived", timeout_s=MANY_S)["arrived"]) == total,
+        f"{total} connections are open on the other side",
+    )
 
 
 def keep(tunnel: Tunnel) -> dict[str, float]:
