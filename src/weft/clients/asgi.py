@@ -102,6 +102,8 @@ class AsgiRunner(web.BaseRunner):
             served.disconnect()
             await asyncio.wait([task])
             raise
+        if task.cancelled():
+            raise RuntimeError("the application was cancelled")
         task.result()
 
 
