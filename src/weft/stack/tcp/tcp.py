@@ -169,7 +169,8 @@ class Tcp:
             self.drops["tcp: no such port"] += 1
             self.refuse(local, remote, decoded, now)
         else:
-            self._receive_for_listener(listener, key, local, remote, decoded, now)
+            initial = None if known is None else known.above_all_sent
+            self._receive_for_listener(listener, key, local, remote, decoded, now, initial)
 
     def receive_error(self, error: PathError, local: Endpoint, remote: Endpoint) -> None:
         """Take what an ICMP message says of a segment that is on the way.
@@ -321,7 +322,14 @@ class Tcp:
         return True
 
     def _receive_for_listener(
-        self, listener: Listener, key: bytes, local: Endpoint, remote: Endpoint, segment: Segment, now: int
+        self,
+        listener: Listener,
+        key: bytes,
+        local: Endpoint,
+        remote: Endpoint,
+        segment: Segment,
+        now: int,
+        initial_sequence: int | None,
     ) -> None:
         flags = segment.flags
         if flags & RST:
@@ -339,7 +347,7 @@ class Tcp:
         if listener.half_open >= listener.backlog:
             self._send_cookie(key, local, remote, segment, now)
             return
-        connection = self._make(local, remote, self.ip.mtu(remote.address), now)
+        connection = self._make(local, remote, self.ip.mtu(remote.address), now, initial_sequence)
         connection.listener = listener
         listener.half_open += 1
         connection.state = TRANSITIONS[State.LISTEN, Step.RECEIVE_SYN]

@@ -19,6 +19,8 @@ DURATION_NS: Final = 60_000_000_000
 """Twice the lifetime of a segment, which is 30 s here as it is in Linux."""
 MOST: Final = 16_384
 """The oldest make room for new ones."""
+REOPEN_DISTANCE: Final = 0x1_0000
+"""Between the last number of a connection and the first of one that takes its place, as in Linux."""
 _HALF: Final = 1 << 31
 
 
@@ -63,6 +65,11 @@ class TimeWait:
         if self.recent is not None and timestamps is not None and timestamps[0] != self.recent:
             return (timestamps[0] - self.recent) & MASK < _HALF
         return unwrap(segment.sequence, self.next_expected) > self.next_expected
+
+    @property
+    def above_all_sent(self) -> int:
+        """An initial sequence number for a new connection, behind what the old one may still have on the way."""
+        return (self.next_sent + REOPEN_DISTANCE) & MASK
 
     def is_ended_again_by(self, segment: Segment) -> bool:
         """Whether a segment has their FIN once more, so that the acknowledgment of it was lost."""
