@@ -41,6 +41,8 @@ NOT_QUICK = (
     "loss",
     "floods",
     "burden",
+    "stack_stock",
+    "stack_fast",
     "stack_idle",
     "stack_fair",
     "idle",
