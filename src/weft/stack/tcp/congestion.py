@@ -129,8 +129,11 @@ class Cubic:
         self.window = self.threshold
 
     def handle_recovered(self, in_flight: int) -> None:
-        """What was lost has arrived; what was held back must not leave all at once (RFC 6582 section 3.2, step 3)."""
-        self.window = min(self.threshold, max(in_flight, self.segment) + self.segment)
+        """What was lost has arrived; what was held back must not leave all at once (RFC 6582 section 3.2, step 3).
+
+        As much as after a pause may, though: where the window of the other side was full, nothing is on the way now.
+        """
+        self.window = min(self.threshold, max(in_flight, initial_window(self.segment)) + self.segment)
 
     def handle_timeout(self, in_flight: int, *, is_first: bool) -> None:
         """Nothing came back: begin anew with one segment.

@@ -17,6 +17,7 @@ from weft.stack.outgoing import Outgoing
 from weft.stack.tcp.connection import Connection
 from weft.stack.tcp.options import MAX_SACK_BLOCKS, Options, encode_options, encode_timestamps
 from weft.stack.tcp.receiver import SHIFT, UNSCALED_MAX
+from weft.stack.tcp.recovery import Phase
 from weft.stack.tcp.sender import MIN_SUPER_SEGMENT, Run
 from weft.stack.tcp.sequence import MASK
 from weft.stack.tcp.states import HANDSHAKE, SENDING, State
@@ -99,7 +100,11 @@ def _data(connection: Connection, run: Run, segment: int, options: bytes, now: i
         flags |= PSH
     if sender.in_flight:
         # What lies behind a closed window is not, and waits for the next probe.
-        connection.timers.start_if_stopped(Timer.RETRANSMIT, now + sender.wait_ns)
+        if run.start == sender.una and sender.recovery.phase is Phase.RECOVERY:
+            # What everything waits for gets its whole time again: later segments arrive, or it would not be known lost.
+            connection.timers.start(Timer.RETRANSMIT, now + sender.round_trip.timeout_ns)
+        else:
+            connection.timers.start_if_stopped(Timer.RETRANSMIT, now + sender.wait_ns)
         connection.timers.stop(Timer.PERSIST)
         connection.tcp.arm(connection)
     if not run.is_resent:

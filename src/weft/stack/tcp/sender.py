@@ -36,6 +36,10 @@ TAIL_SLACK_NS: Final = 2_000_000
 LATEST_ACK_NS: Final = 200_000_000
 """What a peer may wait with an acknowledgment of a single segment (RFC 8985 section 7.2, WCDelAckT)."""
 
+RUN_NS: Final = 2_000_000
+"""A run is no more than what leaves in so long, on average (the idea of Linux, tcp_tso_autosize)."""
+SHORT_RUN_SEGMENTS: Final = 8
+"""What a run may have, however slow the path is."""
 TIMED_RUNS: Final = 64
 """Runs on the way whose time of sending is kept."""
 
@@ -253,6 +257,10 @@ class Sender:
         most = MAX_SUPER_BYTES - MAX_HEADERS
         if segment < MIN_SUPER_SEGMENT or segment > most or start < self.urgent:
             return segment
+        smoothed_ns = self.round_trip.smoothed_ns
+        if smoothed_ns > RUN_NS:
+            # All of a run arrives at a bottleneck at once, and a slow one has a short queue.
+            most = min(most, max(self.cubic.window * RUN_NS // smoothed_ns, SHORT_RUN_SEGMENTS * segment))
         return most - most % segment
 
     def _is_worth_waiting(self, length: int, pending: int, longest: int) -> bool:
