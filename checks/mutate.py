@@ -109,18 +109,14 @@ def mutants_of(source: str, module: str) -> Iterator[Mutant]:
 
 def _walk(node: ast.AST) -> Iterator[ast.AST]:
     """The nodes that mean something at run time, depth first."""
+    if _means_nothing(node):
+        return
     yield node
     skipped: set[int] = set()
     if isinstance(node, ast.AnnAssign):
         skipped.add(id(node.annotation))
-    elif isinstance(node, ast.arg):
-        return
     elif isinstance(node, ast.FunctionDef):
-        if node.name == "__repr__":
-            return
         skipped |= {id(node.returns), *map(id, node.decorator_list)}
-    elif _means_nothing(node):
-        return
     for child in ast.iter_child_nodes(node):
         if id(child) not in skipped:
             yield from _walk(child)
@@ -128,7 +124,7 @@ def _walk(node: ast.AST) -> Iterator[ast.AST]:
 
 def _means_nothing(node: ast.AST) -> bool:
     match node:
-        case ast.Expr(value=ast.Constant()):
+        case ast.Expr(value=ast.Constant()) | ast.arg() | ast.FunctionDef(name="__repr__"):
             return True
         case ast.Assign(targets=[ast.Name(id="__slots__" | "__all__")]):
             return True

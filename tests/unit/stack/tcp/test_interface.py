@@ -220,6 +220,15 @@ def test_user_learns_what_is_not_sent_and_not_acknowledged(script: Script) -> No
     assert script.events() == [connection]
 
 
+def test_writer_is_told_when_its_data_leaves(script: Script) -> None:
+    connection = script.accepted(window=1000)
+    script.send(1700)
+    script.expect(".", seq=1, ack=1, length=1000)
+    assert script.events() == [connection]
+    script.expect(".", seq=1, ack=1, length=1000, after=200)
+    assert script.events() == []
+
+
 def test_user_takes_as_much_as_it_likes(script: Script) -> None:
     script.accepted()
     script.inject(".", seq=1, ack=1, data=b"abcdef")
