@@ -101,6 +101,9 @@ class AsgiRunner(web.BaseRunner):
         except asyncio.CancelledError:
             served.disconnect()
             await asyncio.wait([task])
+            error = None if task.cancelled() else task.exception()
+            if error is not None and not isinstance(error, OSError):
+                log.error("an application failed after its client had gone", exc_info=error)
             raise
         if task.cancelled():
             raise RuntimeError("the application was cancelled")

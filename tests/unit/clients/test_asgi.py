@@ -382,6 +382,35 @@ class TestDisconnection:
                 await anext(answer.aiter_raw())
             assert isinstance(await asyncio.wait_for(ended, 5), OSError)
 
+    @pytest.mark.parametrize("error", [None, OSError("gone"), ValueError("a bug")])
+    async def test_what_the_application_does_then_is_its_own_affair(
+        self,
+        left: Node,
+        right: Node,
+        error: Exception | None,
+        caplog: pytest.LogCaptureFixture,
+        complaints: list[dict[str, object]],
+    ) -> None:
+        begun, ended = asyncio.Event(), asyncio.Event()
+
+        async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+            begun.set()
+            while (await receive())["type"] == "http.request":
+                pass
+            ended.set()
+            if error is not None:
+                raise error
+
+        async with await serve_app(right.streams, app_of(app), 80):
+            _, writer = await left.streams.open_connection("fc00::2", 80)
+            writer.write(GET)
+            await begun.wait()
+            writer.transport.abort()
+            await asyncio.wait_for(ended.wait(), 5)
+        assert ("a bug" in caplog.text) == isinstance(error, ValueError)
+        assert "gone" not in caplog.text.replace("its client had gone", "")
+        assert complaints == []
+
     async def test_garbage_in_the_request_is_no_part_of_it(self, left: Node, right: Node) -> None:
         told: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
 
