@@ -39,6 +39,8 @@ TIMEOUT: Final = httpx2.Timeout(30.0, connect=10.0)
 Told = Callable[[int, int | None], None]
 """Is told how many bytes of how many are there, if that is known."""
 
+_PARTIAL: Final = 206
+_UNSATISFIABLE: Final = 416
 _IDENTITY: Final = {"Accept-Encoding": "identity"}
 _SETTLED: Final = timedelta(seconds=1)
 _RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
@@ -103,7 +105,7 @@ async def _attempt(
         wanted["Range"] = f"bytes={sink.size_bytes}-"
         wanted["If-Range"] = sink.origin.version
     async with client.stream("GET", url, headers=wanted, timeout=TIMEOUT) as response:
-        if response.status_code == httpx2.codes.REQUESTED_RANGE_NOT_SATISFIABLE and is_rest:
+        if response.status_code == _UNSATISFIABLE and is_rest:
             found = _UNSATISFIED.fullmatch(response.headers.get("content-range", ""))
             if found is None or int(found[1]) != sink.size_bytes or sink.origin.size_bytes not in {None, int(found[1])}:
                 raise _MismatchError
@@ -111,7 +113,7 @@ async def _attempt(
             return response.url
         if response.is_error or response.is_redirect:
             raise FetchError(f"{response.url}: {response.status_code} {response.reason_phrase}".rstrip())
-        if response.status_code == httpx2.codes.PARTIAL_CONTENT:
+        if response.status_code == _PARTIAL:
             _check_rest(response.headers, sink, is_asked=is_rest)
         else:
             sink.begin(_origin(response.headers, sink.origin.source))

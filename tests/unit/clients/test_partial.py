@@ -1,0 +1,175 @@
+"""Files that arrive bit by bit: what is kept of an attempt, for whom, and what is never taken for a part."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from weft.clients.partial import Origin, Partial, Pipe
+from weft.errors import UsageError
+
+HERE = "http://loom/disk.img"
+ORIGIN = Origin(source=HERE, version='"v1"', size_bytes=10)
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "disk.img"
+
+
+def attempt(target: Path, data: bytes, origin: Origin = ORIGIN) -> None:
+    """An attempt that broke off after some bytes."""
+    with Partial(target, origin.source) as partial:
+        partial.begin(origin)
+        partial.write(data)
+
+
+class TestWhole:
+    def test_is_there_only_when_it_is_finished(self, target: Path) -> None:
+        with Partial(target, HERE) as partial:
+            partial.begin(ORIGIN)
+            partial.write(b"01234")
+            assert not target.exists()
+            assert names(target.parent) == ["disk.img.part", "disk.img.part.json"]
+            partial.write(b"56789")
+            partial.finish()
+        assert target.read_bytes() == b"0123456789"
+        assert names(target.parent) == ["disk.img"]
+
+    def test_takes_the_place_of_another(self, target: Path) -> None:
+        target.write_bytes(b"old")
+        with Partial(target, HERE) as partial:
+            partial.begin(ORIGIN)
+            partial.write(b"new")
+            assert target.read_bytes() == b"old"
+            partial.finish()
+        assert target.read_bytes() == b"new"
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX modes")
+    def test_has_the_mode_that_new_files_have(self, target: Path) -> None:
+        before = os.umask(0o027)
+        try:
+            with Partial(target, HERE) as partial:
+                partial.begin(ORIGIN)
+                partial.finish()
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE(target.stat().st_mode) == 0o640
+
+    def test_link_stays_and_what_it_leads_to_is_written(self, target: Path, tmp_path: Path) -> None:
+        link = tmp_path / "link"
+        link.symlink_to(target)
+        with Partial(link, HERE) as partial:
+            partial.begin(ORIGIN)
+            partial.write(b"x")
+            partial.finish()
+        assert link.is_symlink()
+        assert target.read_bytes() == b"x"
+
+
+class TestGoingOn:
+    def test_part_of_the_same_is_kept(self, target: Path) -> None:
+        attempt(target, b"01234")
+        with Partial(target, HERE) as partial:
+            assert (partial.size_bytes, partial.resumed_from_bytes, partial.origin) == (5, 5, ORIGIN)
+            assert partial.is_kept
+            partial.write(b"56789")
+            assert partial.resumed_from_bytes == 5
+            partial.finish()
+        assert target.read_bytes() == b"0123456789"
+
+    def test_what_is_written_is_there_although_nobody_closes_it(self, target: Path) -> None:
+        partial = Partial(target, HERE)
+        partial.begin(ORIGIN)
+        partial.write(b"01234")
+        assert (target.parent / "disk.img.part").read_bytes() == b"01234"
+        partial.close()
+
+    def test_part_of_what_is_elsewhere_is_none(self, target: Path) -> None:
+        attempt(target, b"01234")
+        with Partial(target, "http://other/disk.img") as partial:
+            assert (partial.size_bytes, partial.origin) == (0, Origin(source="http://other/disk.img"))
+
+    @pytest.mark.parametrize("note", [b"", b"{", b"[]", b'{"source":1}', b'{"source":"http://loom/disk.img"}'])
+    def test_part_whose_note_is_broken_is_none(self, target: Path, note: bytes) -> None:
+        attempt(target, b"01234")
+        (target.parent / "disk.img.part.json").write_bytes(note)
+        with Partial(target, HERE) as partial:
+            assert partial.size_bytes == 0
+
+    def test_part_without_a_note_is_none(self, target: Path) -> None:
+        (target.parent / "disk.img.part").write_bytes(b"who knows")
+        with Partial(target, HERE) as partial:
+            assert partial.size_bytes == 0
+
+    @pytest.mark.parametrize(
+        ("data", "origin"), [(b"", ORIGIN), (b"01234", Origin(source=HERE, size_bytes=10)), (b"", Origin(source=HERE))]
+    )
+    def test_what_can_not_be_gone_on_with_is_not_kept(self, target: Path, data: bytes, origin: Origin) -> None:
+        attempt(target, data, origin)
+        assert names(target.parent) == []
+
+    def test_beginning_anew_forgets(self, target: Path) -> None:
+        attempt(target, b"01234")
+        other = Origin(source=HERE, version='"v2"')
+        with Partial(target, HERE) as partial:
+            partial.begin(other)
+            partial.write(b"ab")
+        assert (target.parent / "disk.img.part").read_bytes() == b"ab"
+        with Partial(target, HERE) as partial:
+            assert (partial.size_bytes, partial.origin) == (2, other)
+
+
+class TestOthers:
+    def test_two_at_once_are_one_too_many(self, target: Path) -> None:
+        with Partial(target, HERE) as partial:
+            partial.begin(ORIGIN)
+            partial.write(b"01234")
+            with pytest.raises(UsageError, match="another weft"):
+                Partial(target, HERE)
+            partial.write(b"56789")
+            partial.finish()
+        assert target.read_bytes() == b"0123456789"
+
+    def test_directory_that_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(FileNotFoundError) as raised:
+            Partial(tmp_path / "missing" / "disk.img", HERE)
+        assert "missing" in raised.value.filename
+
+    def test_full_disk_is_told_with_the_name(self, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(descriptor: int, data: bytes) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with Partial(target, HERE) as partial:
+            monkeypatch.setattr(os, "write", fail)
+            with pytest.raises(OSError, match="No space left") as raised:
+                partial.write(b"x")
+        assert raised.value.filename.endswith("disk.img.part")
+
+
+class TestPipe:
+    def test_passes_on_at_once(self) -> None:
+        file = io.BytesIO()
+        pipe = Pipe(file, HERE)
+        pipe.begin(ORIGIN)
+        pipe.write(b"01234")
+        assert file.getvalue() == b"01234"
+        assert pipe.size_bytes == 5
+
+    def test_takes_nothing_back(self) -> None:
+        pipe = Pipe(io.BytesIO(), HERE)
+        pipe.begin(ORIGIN)
+        pipe.begin(ORIGIN)
+        pipe.write(b"0")
+        with pytest.raises(OSError, match="handed on already"):
+            pipe.begin(ORIGIN)
