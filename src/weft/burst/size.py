@@ -68,10 +68,16 @@ class LossMeter:
 
     `highest` and `seen` belong to the keypair in use; `start` closes the account of the one before. A burst that was
     given up is seen too: its missing pieces are counted as such, not as a gap.
+
+    What a full socket of our own has dropped is forgiven: shorter bursts would cost more time for each byte, of which
+    there was too little already.
     """
 
     __slots__ = (
+        "_forgiven_missing",
+        "_forgiven_pieces",
         "_missing_before",
+        "_told",
         "bad_tags",
         "expected",
         "first",
@@ -92,6 +98,9 @@ class LossMeter:
         self.given_up = 0
         self.bad_tags = 0
         self._missing_before = 0
+        self._forgiven_missing = 0
+        self._forgiven_pieces = 0
+        self._told = self._counts()
 
     def start(self, counter: int) -> None:
         """Begin to count gaps anew, with the first counter of another keypair."""
@@ -109,8 +118,24 @@ class LossMeter:
 
     def report(self) -> LossReport:
         """The counts of now."""
-        missing = self._missing_before + self._missing()
-        return LossReport(missing, self.expected, self.got, self.opened, self.given_up, self.bad_tags)
+        self._told = self._counts()
+        return self._told
+
+    def forgive(self) -> None:
+        """Whatever has been lost since the last report was lost in our own socket, and says nothing of the path."""
+        told, now = self._told, self._counts()
+        self._forgiven_missing += max(0, now.missing - told.missing)
+        self._forgiven_pieces += max(0, now.expected - now.got - (told.expected - told.got))
+
+    def _counts(self) -> LossReport:
+        return LossReport(
+            max(0, self._missing_before + self._missing() - self._forgiven_missing),
+            self.expected - self._forgiven_pieces,
+            self.got,
+            self.opened,
+            self.given_up,
+            self.bad_tags,
+        )
 
     def _missing(self) -> int:
         return max(0, self.highest - self.first + 1 - self.seen)

@@ -108,6 +108,7 @@ class Peer:
         handshake_wall_ns: when its last session came up, ns since 1970; None before the first.
         proving: the ping that proves an endpoint, and that endpoint.
         handshake_endpoint: where the last handshake message went; a session that comes up proves it.
+        overflows: what the socket towards it had dropped when the last report was made.
         mtu_probe: the ping that probes the path MTU, and the IP packet size that it has.
     """
 
@@ -130,6 +131,7 @@ class Peer:
         "mtu_probe",
         "name",
         "notices",
+        "overflows",
         "path",
         "peer_id",
         "preshared_key",
@@ -176,6 +178,7 @@ class Peer:
         self.queue: deque[Queued] = deque(maxlen=MAX_QUEUED_PACKETS)
         self.in_use = False
         self.handshakes = 0
+        self.overflows = 0
         self.report_at = 0
         self.report_due = False
         self.armed_at: int | None = None

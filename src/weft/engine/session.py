@@ -128,6 +128,7 @@ class Session:
             drops,
             self.captures,
         )
+        self._speaker = terms.identity.address
         self._answers = Rate(ANSWERS_PER_SECOND, burst=ANSWERS_PER_SECOND)
         self._attention: set[Peer] = set()
         self._timers: list[tuple[int, int, Peer]] = []
@@ -139,14 +140,17 @@ class Session:
         self.handshakes: Counter[str] = Counter()
         self.handshake_messages: Counter[tuple[str, ...]] = Counter()
 
-    def join(self, device: Device | None, firewall: Firewall) -> None:
+    def join(self, device: Device | None, firewall: Firewall, speaker: bytes | None = None) -> None:
         """Let packets pass between the tunnels and an interface.
 
         Args:
             device: None where there is none.
             firewall: decides about them from now on.
+            speaker: the address from which the node tells the interface what is wrong with its packets, 16 bytes; None
+                for its own.
         """
         self.delivery.device = device
+        self._speaker = speaker or self._terms.identity.address
         self._firewall = self.inbound.firewall = self.outbound.firewall = firewall
 
     async def run(self) -> None:
@@ -292,12 +296,12 @@ class Session:
             self._answer(echo_reply(packet), now)
             return
         self.drops["no peer has the destination"] += 1
-        self._answer(destination_unreachable(packet, Unreachable.ADDRESS, self._own_address(packet)), now)
+        self._answer(destination_unreachable(packet, Unreachable.ADDRESS, self._speaker_to(packet)), now)
 
     def handle_resting(self, packet: memoryview) -> None:
         """A packet is for a peer that is not called: say so."""
         self.drops["peer is not called"] += 1
-        unreachable = destination_unreachable(packet, Unreachable.ADDRESS, self._own_address(packet))
+        unreachable = destination_unreachable(packet, Unreachable.ADDRESS, self._speaker_to(packet))
         self._answer(unreachable, self._clock())
 
     def handle_too_big(self, packet: memoryview, room: int, now: int) -> None:
@@ -305,7 +309,7 @@ class Session:
         self.drops["too big for the path"] += 1
         # No IPv6 host may be told less than 1,280, and so much crosses anyway, in fragments if need be.
         fits = max(room, BASE_MTU) if packet[0] >> 4 == 6 else room
-        self._answer(packet_too_big(packet, fits, self._own_address(packet)), now)
+        self._answer(packet_too_big(packet, fits, self._speaker_to(packet)), now)
 
     def handle_refused(self, peer: Peer, packet: memoryview, now: int) -> None:
         """Tell the sender of a rejected packet."""
@@ -375,9 +379,15 @@ class Session:
 
     def send_report(self, peer: Peer, now: int) -> None:
         """Tell a peer what was lost of its datagrams."""
-        if peer.notices is not None:
-            peer.notices.report(peer.meter.report())
-            self.attend(peer)
+        if peer.notices is None:
+            return
+        endpoint = peer.path.endpoint
+        overflows = endpoint.socket.overflows() if isinstance(endpoint, Endpoint) else peer.overflows
+        if overflows != peer.overflows:
+            peer.overflows = overflows
+            peer.meter.forgive()
+        peer.notices.report(peer.meter.report())
+        self.attend(peer)
 
     def refuse_bursts(self, peer: Peer, now: int) -> None:
         """Ask a peer for type 4 messages until its bursts may be tried again."""
@@ -511,8 +521,8 @@ class Session:
             self.networks_changed.set()
         return tunnel
 
-    def _own_address(self, packet: memoryview) -> bytes:
-        return self._terms.identity.address if packet[0] >> 4 == 6 else packet[16:20].tobytes()
+    def _speaker_to(self, packet: memoryview) -> bytes:
+        return self._speaker if packet[0] >> 4 == 6 else packet[16:20].tobytes()
 
     def _answer(self, packet: bytes | None, now: int) -> None:
         if packet is not None and self.delivery.device is not None and self._answers.allows(now):

@@ -38,7 +38,9 @@ MAX_SEGMENTS: Final = 64
 _SOL_UDP = 17
 _UDP_SEGMENT = 103
 _UDP_GRO = 104
-_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE, _SO_MEMINFO = 32, 33, 55
+_MEMINFO_BYTES: Final = 36
+"""Nine words about the socket's memory; the last counts what was dropped for want of it (Linux, sock_diag.h)."""
 _SO_MARK = 36
 _IP_TOS, _IP_PKTINFO, _IP_MTU_DISCOVER, _IP_RECVTOS, _IP_MTU = 1, 8, 10, 13, 14
 _IPV6_MTU_DISCOVER, _IPV6_MTU, _IPV6_RECVPKTINFO, _IPV6_PKTINFO = 23, 24, 49, 50
@@ -244,6 +246,16 @@ class UdpSocket:
         except PermissionError:
             raise PermissionError(f"can't mark packets with {mark:#x}: needs root or CAP_NET_ADMIN") from None
         self.mark = mark
+
+    def overflows(self) -> int:
+        """How many packets the system has dropped because this socket was full; 0 where it does not tell."""
+        if sys.platform != "linux":
+            return 0
+        try:
+            words = self._socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO_BYTES)
+        except OSError:
+            return 0
+        return int.from_bytes(words[-4:], sys.byteorder)
 
     def share(self, shared: bool) -> None:
         """Let another socket have the same port, or no longer; both must be willing while the second one is bound.

@@ -105,3 +105,23 @@ def test_in_any_order_the_counts_but_the_gaps_only_grow(messages: list[tuple[int
         assert min(report) >= 0
         assert all(new >= old for new, old in zip(report[1:], last[1:], strict=True))
         last = report
+
+
+def test_what_was_lost_here_is_forgiven_and_what_was_lost_before_and_after_is_not() -> None:
+    receiver = Receiver()
+    for counter in (0, 1, 3):
+        receiver.receive(0, counter, 4)
+    receiver.meter.give_up(1, 3)
+    told = receiver.meter.report()
+    assert (told.missing, told.expected - told.got) == (0, 3)
+    for counter in (8, 9):
+        receiver.receive(0, counter, 4)
+    receiver.meter.give_up(2, 2)
+    receiver.meter.forgive()
+    now = receiver.meter.report()
+    assert (now.missing, now.expected - now.got) == (0, 3)
+    assert now.expected == told.expected + 2 * 4 + 2
+    receiver.receive(0, 12, 4)
+    receiver.meter.give_up(0, 4)
+    later = receiver.meter.report()
+    assert (later.missing, later.expected - later.got) == (1, 7)

@@ -136,6 +136,7 @@ class FakeSocket:
         self.link_mtu = net.link_mtu
         self.mark = 0
         self.calls: list[Call] = []
+        self.overflown = 0
         self._inbox: deque[Datagram] = deque()
         net.sockets[self.source] = self
 
@@ -174,6 +175,9 @@ class FakeSocket:
             data += self._inbox.popleft().data
             count += 1
         return [Received(memoryview(bytearray(data)), segment, first.source, first.ecn)]
+
+    def overflows(self) -> int:
+        return self.overflown
 
     def address_of(self, host: str, port: int) -> Address:
         return (host, port, 0, 0) if ":" in host else (host, port)

@@ -275,3 +275,18 @@ def test_bad_tags_from_elsewhere_ask_for_nothing() -> None:
         stream(net, alice, bob, 0.1)
         assert bursts(alice, bob)[-1].datagrams[0][0] == 5
         assert alice.peer(bob).burst_limit > 0
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_what_our_own_full_socket_dropped_is_no_loss_of_the_path(is_full: bool, reports: list[object]) -> None:
+    with Net() as net:
+        alice, bob = joined(net)
+        stream(net, alice, bob, 1)
+        size = alice.peer(bob).path.size
+        whole = size.wanted
+        net.faults.loss = 0.05
+        for _ in range(100):
+            bob.socket.overflown += is_full
+            stream(net, alice, bob, 0.02)
+        assert (size.wanted == whole) == is_full
+        assert (size.loss == 0) == is_full

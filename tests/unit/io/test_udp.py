@@ -698,3 +698,15 @@ def test_port_is_shared_only_while_both_sockets_are_willing(make: Callable[..., 
         coming.share(False)
         with pytest.raises(TransportError, match="in use"):
             UdpSocket(host, port, shared=True)
+
+
+@LINUX
+def test_socket_tells_what_was_dropped_because_it_was_full(make: Callable[..., UdpSocket]) -> None:
+    receiver, sender = make(), make()
+    assert receiver.overflows() == 0
+    receiver._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    for _ in range(100):
+        sender.send([memoryview(bytes(1000))], 1000, address_of(receiver))
+    assert 50 < receiver.overflows() <= 100
+    receiver.close()
+    assert receiver.overflows() == 0
