@@ -19,6 +19,10 @@ from weft.identity import PeerId
 from weft.multiaddr import decode_multiaddr
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    import asyncssh
     import httpx2
 
     from weft.clients.serving import AppServer
@@ -78,6 +82,7 @@ class Overlay:
     """
 
     _sockets: Sockets | None = None
+    _directory: Path | None = None
     _served: tuple[AppServer, ...] = ()
 
     @property
@@ -161,6 +166,24 @@ class Overlay:
         with extra("http"):
             from weft.clients.http import http_client
         return http_client(self, **arguments)
+
+    def ssh(
+        self, host: Host, port: int = 22, **arguments: Any
+    ) -> AbstractAsyncContextManager[asyncssh.SSHClientConnection]:
+        """A connection of asyncssh to an SSH server in the network, for `async with`; needs `weft[ssh]`.
+
+        Args:
+            host: a peer, an address or a name.
+            port: TCP.
+            **arguments: `user`, `keys` (files), `password`, `trust` (whether to believe a server that was not seen
+                before), and options of asyncssh; see `weft.clients.ssh.ssh_of_node`.
+        """
+        from weft.clients.extras import extra
+
+        with extra("ssh"):
+            from weft.clients.ssh import ssh_of_node
+            from weft.clients.ssh_hosts import known_hosts
+        return ssh_of_node(self, str(host_of(host)), port, hosts=known_hosts(self._directory), **arguments)
 
     async def serve_app(
         self, app: Any, port: int, host: Host = None, *, ssl: ssl_module.SSLContext | None = None

@@ -1,0 +1,315 @@
+"""SFTP in one folder, which nothing leads out of.
+
+A path goes from the folder down, name by name, each opened in the one above it. `..` ends at the folder. Links are
+shown and read, but never followed and never made: so it makes no difference where one leads, or whether somebody puts
+it there while a path is being walked. What is neither a file nor a folder is not opened.
+
+| asked for                         | answer                                                       |
+|-----------------------------------|--------------------------------------------------------------|
+| a path through or to a link       | permission denied; but for its own attributes and its target |
+| to make a link to a path          | permission denied                                            |
+| a hard link                       | made, inside the folder                                      |
+| owner, group, setuid, sticky      | permission denied; left out                                  |
+| a name with a NUL                 | no such file                                                 |
+
+Source: draft-ietf-secsh-filexfer-02 (version 3); POSIX.1-2017 openat().
+Not done here: systems without `openat` (Windows); quotas.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+import stat
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import asyncssh
+from asyncssh.sftp import SFTPVFSAttrs
+
+_FOLDER: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+_FILE: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_LINK: Final = "Links are not followed here"
+_PERMISSIONS: Final = 0o777
+
+
+class FolderServer(asyncssh.SFTPServer):
+    """SFTP for one client.
+
+    Args:
+        channel: of the client.
+        root: the folder.
+    """
+
+    def __init__(self, channel: Any, root: Path) -> None:
+        super().__init__(channel)
+        self._root = os.open(root, _FOLDER & ~getattr(os, "O_NOFOLLOW", 0))
+
+    @staticmethod
+    def check(root: Path) -> None:
+        """Look whether a folder can be served.
+
+        Raises:
+            OSError: it can't be opened.
+        """
+        os.close(os.open(root, _FOLDER & ~getattr(os, "O_NOFOLLOW", 0)))
+
+    def exit(self) -> None:
+        """The client has gone."""
+        os.close(self._root)
+
+    # Paths.
+
+    def realpath(self, path: bytes) -> bytes:
+        """Where a path leads, from the folder on."""
+        return b"/" + b"/".join(_names(path))
+
+    @contextmanager
+    def _place(self, path: bytes) -> Iterator[tuple[int, bytes]]:
+        """The folder in which something is, opened, and its name there.
+
+        Raises:
+            OSError: there is no way there.
+        """
+        names = _names(path)
+        folder = os.dup(self._root)
+        try:
+            for name in names[:-1]:
+                inner = _open_folder(name, folder)
+                os.close(folder)
+                folder = inner
+            yield folder, names[-1] if names else b"."
+        finally:
+            os.close(folder)
+
+    # Files.
+
+    def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> object:
+        """Open a file."""
+        with self._place(path) as (folder, name):
+            return _open_file(name, folder, _flags(pflags), _mode(attrs, 0o666))
+
+    def close(self, file_obj: object) -> None:
+        """Close a file."""
+        os.close(_descriptor(file_obj))
+
+    def read(self, file_obj: object, offset: int, size: int) -> bytes:
+        """Read from a place of a file."""
+        return os.pread(_descriptor(file_obj), size, offset)
+
+    def write(self, file_obj: object, offset: int, data: bytes) -> int:
+        """Write at a place of a file."""
+        rest = memoryview(data)
+        while rest:
+            written = os.pwrite(_descriptor(file_obj), rest, offset)
+            rest, offset = rest[written:], offset + written
+        return len(data)
+
+    def fsync(self, file_obj: object) -> None:
+        """Force a file to the disk."""
+        os.fsync(_descriptor(file_obj))
+
+    # Attributes.
+
+    def lstat(self, path: bytes) -> os.stat_result:
+        """What something is, be it a link."""
+        with self._place(path) as (folder, name):
+            return os.stat(name, dir_fd=folder, follow_symlinks=False)
+
+    def stat(self, path: bytes) -> os.stat_result:
+        """What something is that is no link."""
+        found = self.lstat(path)
+        if stat.S_ISLNK(found.st_mode):
+            raise asyncssh.SFTPPermissionDenied(_LINK)
+        return found
+
+    def fstat(self, file_obj: object) -> os.stat_result:
+        """What an open file is."""
+        return os.fstat(_descriptor(file_obj))
+
+    def setstat(self, path: bytes, attrs: asyncssh.SFTPAttrs) -> None:
+        """Change mode, times or size of a file or folder."""
+        with self._place(path) as (folder, name):
+            descriptor = _open_any(name, folder, os.O_WRONLY if attrs.size is not None else os.O_RDONLY)
+        try:
+            _set(descriptor, attrs)
+        finally:
+            os.close(descriptor)
+
+    def lsetstat(self, path: bytes, attrs: asyncssh.SFTPAttrs) -> None:
+        """As `setstat`: nothing of a link can be changed."""
+        self.setstat(path, attrs)
+
+    def fsetstat(self, file_obj: object, attrs: asyncssh.SFTPAttrs) -> None:
+        """Change mode, times or size of an open file."""
+        _set(_descriptor(file_obj), attrs)
+
+    def statvfs(self, path: bytes) -> Any:
+        """How full the disk is."""
+        with self._place(path) as (folder, name):
+            descriptor = _open_any(name, folder, os.O_RDONLY)
+        try:
+            return SFTPVFSAttrs.from_local(os.fstatvfs(descriptor))
+        finally:
+            os.close(descriptor)
+
+    def fstatvfs(self, file_obj: object) -> Any:
+        """How full the disk of an open file is."""
+        return SFTPVFSAttrs.from_local(os.fstatvfs(_descriptor(file_obj)))
+
+    # Folders.
+
+    async def scandir(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
+        """What is in a folder."""
+        with self._place(path) as (folder, name):
+            descriptor = _open_folder(name, folder)
+        try:
+            for inner in (b".", b"..", *map(os.fsencode, os.listdir(descriptor))):
+                try:
+                    # The folder above the root is nobody's business.
+                    found = os.stat(b"." if inner == b".." else inner, dir_fd=descriptor, follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                yield asyncssh.SFTPName(inner, attrs=asyncssh.SFTPAttrs.from_local(found))
+        finally:
+            os.close(descriptor)
+
+    def mkdir(self, path: bytes, attrs: asyncssh.SFTPAttrs) -> None:
+        """Make a folder."""
+        with self._place(path) as (folder, name):
+            os.mkdir(name, _mode(attrs, 0o777), dir_fd=folder)
+
+    def rmdir(self, path: bytes) -> None:
+        """Remove an empty folder."""
+        with self._place(path) as (folder, name):
+            os.rmdir(name, dir_fd=folder)
+
+    def remove(self, path: bytes) -> None:
+        """Remove a file or a link."""
+        with self._place(path) as (folder, name):
+            os.unlink(name, dir_fd=folder)
+
+    def rename(self, oldpath: bytes, newpath: bytes) -> None:
+        """Move something to where nothing is."""
+        with self._place(oldpath) as (old_folder, old), self._place(newpath) as (new_folder, new):
+            try:
+                os.stat(new, dir_fd=new_folder, follow_symlinks=False)
+            except FileNotFoundError:
+                os.rename(old, new, src_dir_fd=old_folder, dst_dir_fd=new_folder)
+            else:
+                raise asyncssh.SFTPFailure("File already exists")
+
+    def posix_rename(self, oldpath: bytes, newpath: bytes) -> None:
+        """Move something, in place of what may be there."""
+        with self._place(oldpath) as (old_folder, old), self._place(newpath) as (new_folder, new):
+            os.rename(old, new, src_dir_fd=old_folder, dst_dir_fd=new_folder)
+
+    # Links.
+
+    def readlink(self, path: bytes) -> bytes:
+        """Where a link leads."""
+        with self._place(path) as (folder, name):
+            return os.readlink(name, dir_fd=folder)
+
+    def symlink(self, oldpath: bytes, newpath: bytes) -> None:
+        """Refuse: nobody makes links here."""
+        raise asyncssh.SFTPPermissionDenied("Links are not made here")
+
+    def link(self, oldpath: bytes, newpath: bytes) -> None:
+        """Give a file a second name."""
+        with self._place(oldpath) as (old_folder, old), self._place(newpath) as (new_folder, new):
+            if stat.S_ISLNK(os.stat(old, dir_fd=old_folder, follow_symlinks=False).st_mode):
+                raise asyncssh.SFTPPermissionDenied(_LINK)
+            os.link(old, new, src_dir_fd=old_folder, dst_dir_fd=new_folder, follow_symlinks=False)
+
+
+def _names(path: bytes) -> list[bytes]:
+    """The names on the way, from the folder on.
+
+    Raises:
+        SFTPNoSuchFile: there can't be such a file.
+    """
+    if b"\0" in path:
+        raise asyncssh.SFTPNoSuchFile("No such file")
+    return [name for name in posixpath.normpath(b"/" + path).split(b"/") if name]
+
+
+def _open_folder(name: bytes, folder: int) -> int:
+    try:
+        return os.open(name, _FOLDER, dir_fd=folder)
+    except OSError as error:
+        raise _as_link(error, name, folder) from None
+
+
+def _open_file(name: bytes, folder: int, flags: int, mode: int) -> int:
+    try:
+        descriptor = os.open(name, flags | _FILE, mode, dir_fd=folder)
+    except OSError as error:
+        raise _as_link(error, name, folder) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise asyncssh.SFTPFailure("Is no file")
+    return descriptor
+
+
+def _open_any(name: bytes, folder: int, flags: int) -> int:
+    try:
+        descriptor = os.open(name, flags | _FILE, dir_fd=folder)
+    except OSError as error:
+        raise _as_link(error, name, folder) from None
+    if not (stat.S_ISREG(mode := os.fstat(descriptor).st_mode) or stat.S_ISDIR(mode)):
+        os.close(descriptor)
+        raise asyncssh.SFTPFailure("Is neither a file nor a folder")
+    return descriptor
+
+
+def _as_link(error: OSError, name: bytes, folder: int) -> Exception:
+    """What to say of something that could not be opened: the system's words for a link mislead."""
+    if error.errno in {errno.ELOOP, errno.ENOTDIR, errno.EMLINK}:
+        try:
+            if stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                return asyncssh.SFTPPermissionDenied(_LINK)
+        except OSError:
+            pass
+    return error
+
+
+def _flags(pflags: int) -> int:
+    reads, writes = pflags & asyncssh.FXF_READ, pflags & asyncssh.FXF_WRITE
+    flags = os.O_RDWR if reads and writes else os.O_WRONLY if writes else os.O_RDONLY
+    for theirs, ours in (
+        (asyncssh.FXF_APPEND, os.O_APPEND),
+        (asyncssh.FXF_CREAT, os.O_CREAT),
+        (asyncssh.FXF_TRUNC, os.O_TRUNC),
+        (asyncssh.FXF_EXCL, os.O_EXCL),
+    ):
+        if pflags & theirs and writes:
+            flags |= ours
+    return flags
+
+
+def _mode(attrs: asyncssh.SFTPAttrs, default: int) -> int:
+    return default if attrs.permissions is None else attrs.permissions & _PERMISSIONS
+
+
+def _set(descriptor: int, attrs: asyncssh.SFTPAttrs) -> None:
+    if attrs.uid is not None or attrs.gid is not None:
+        raise asyncssh.SFTPPermissionDenied("Owners are not changed here")
+    if attrs.size is not None:
+        os.ftruncate(descriptor, attrs.size)
+    if attrs.permissions is not None:
+        os.fchmod(descriptor, attrs.permissions & _PERMISSIONS)
+    if attrs.atime is not None and attrs.mtime is not None:
+        os.utime(descriptor, ns=(_ns(attrs.atime, attrs.atime_ns), _ns(attrs.mtime, attrs.mtime_ns)))
+
+
+def _ns(seconds: int, further: int | None) -> int:
+    return seconds * 10**9 + (further or 0)
+
+
+def _descriptor(file_obj: object) -> int:
+    assert isinstance(file_obj, int)
+    return file_obj
