@@ -153,6 +153,7 @@ def test_3_10_7_2_listener_ignores_reset_and_what_is_no_syn(script: Script) -> N
     script.inject("R", seq=0)
     script.inject("P", seq=0, data=b"x")
     script.inject("", seq=0)
+    assert script.drops("tcp: no connection") == 2
     assert script.host.tcp.connections == []
     script.inject(".", seq=7, ack=9)
     script.expect("R", seq=9)

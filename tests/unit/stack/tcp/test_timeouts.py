@@ -28,13 +28,15 @@ def test_rfc_6298_2_2_first_measurement() -> None:
 def test_rfc_6298_2_3_further_measurements() -> None:
     trip = RoundTrip()
     trip.measure(800 * MS)
-    trip.measure(400 * MS)
-    assert trip.variation_ns == (3 * 400 + 400) * MS // 4
-    assert trip.smoothed_ns == (7 * 800 + 400) * MS // 8
-    assert trip.timeout_ns == 750 * MS + 4 * 400 * MS
-    assert trip.least_ns == 400 * MS
-    trip.measure(900 * MS)
-    assert trip.least_ns == 400 * MS
+    trip.measure(480 * MS)
+    assert trip.variation_ns == (3 * 400 + 320) * MS // 4
+    assert trip.smoothed_ns == (7 * 800 + 480) * MS // 8
+    assert trip.timeout_ns == 760 * MS + 4 * 380 * MS
+    assert trip.least_ns == 480 * MS
+    trip.measure(1480 * MS)
+    assert trip.variation_ns == (3 * 380 + 720) * MS // 4
+    assert trip.smoothed_ns == (7 * 760 + 1480) * MS // 8
+    assert trip.least_ns == 480 * MS
 
 
 def test_rfc_6298_2_4_least_and_2_5_most() -> None:
