@@ -68,7 +68,7 @@ class KernelSockets:
             if end is not None and end[0] is not None:
                 arguments[name] = ((await self._addresses(end[0], arguments.get("family", 0)))[0], *end[1:])
             elif end is not None:
-                arguments[name] = (self._own()[0], *end[1:])
+                arguments[name] = end
         return await self._loop.create_datagram_endpoint(protocol_factory, **arguments)
 
     async def getaddrinfo(self, host: Any, port: Any, **arguments: int) -> Any:

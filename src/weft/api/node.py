@@ -21,7 +21,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
-from ipaddress import IPv6Address, ip_interface
+from ipaddress import IPv6Address, ip_address, ip_interface
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self, get_args
@@ -197,8 +197,9 @@ class Node(Overlay):
             TimeoutError: there is none.
             UsageError: there is no such peer.
         """
-        name = str(host_of(peer)).removesuffix(f".{DOMAIN}")
-        return await self._engine.peers.ping(name, timeout_s=timeout_s, size=size)
+        peers, name = self._engine.peers, str(host_of(peer)).removesuffix(f".{DOMAIN}")
+        at = next(iter(peers.addresses_of(name)), None)
+        return await peers.ping(name if at is None else str(ip_address(at)), timeout_s=timeout_s, size=size)
 
     # What others may reach, of a node with a TUN.
 

@@ -20,7 +20,7 @@ from weft.engine.driver import Driver, rest
 from weft.engine.interface import INTERFACE_MTU, Routes, routed
 from weft.engine.peer import Network
 from weft.engine.readers import read_host
-from weft.engine.session import Session
+from weft.engine.session import NODE_ITSELF, Session
 from weft.engine.status import Interface
 from weft.firewall.open import OpenFirewall
 from weft.io.device import Buffer, Read
@@ -105,12 +105,14 @@ class HostInterface:
         firewall: decides in place of the node's own: nothing, for the host refuses by itself.
         device: the host, as the datapath sees it.
         driver: of the host.
+        speaker: see `Session.join`; nobody but the host itself has its address.
         addresses: those that it has besides the node's own.
         mtu: of the interface, bytes.
         routes: what of fc00::/8 is routed here; nothing before somebody says so.
     """
 
     kind: Final = "stack"
+    speaker: Final = NODE_ITSELF
 
     def __init__(self, address: bytes, clock: Callable[[], int], random_bytes: Callable[[int], bytes]) -> None:
         self.mtu = INTERFACE_MTU

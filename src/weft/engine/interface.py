@@ -56,6 +56,7 @@ class OverlayInterface:
         kind: what is behind it.
         firewall: None, for the node's own decides what may pass.
         driver: None, for the host behind it is the system's.
+        speaker: see `Session.join`; None is the node's own address.
         device: the TUN.
         addresses: those that it has besides the node's own.
         mtu: of the interface, bytes.
@@ -65,6 +66,7 @@ class OverlayInterface:
     kind: Final = "tun"
     firewall: Final = None
     driver: Final = None
+    speaker: Final = None
 
     def __init__(
         self, tun: Tun, netlink: Netlink, stack: AsyncExitStack, address: bytes, mtu: int = INTERFACE_MTU

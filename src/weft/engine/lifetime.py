@@ -404,7 +404,7 @@ class Lifetime:
         """Join the interface to the session."""
         session = self.running
         assert self.stage is not None
-        session.join(interface.device, interface.firewall or self.firewall)
+        session.join(interface.device, interface.firewall or self.firewall, interface.speaker)
         session.say_hello(frozenset({"uso"} if interface.device.takes_udp else ()))
         self.stage.start(interface.kind, partial(self._run_interface, interface, session))
         self.stage.start("routes", partial(self._keep_routes, interface, session))

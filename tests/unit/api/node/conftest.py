@@ -1,0 +1,29 @@
+"""Every test that is a coroutine runs on both event loops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest_asyncio
+import uvloop
+
+import weft
+
+LISTEN = ("/ip4/127.0.0.1/udp/0",)
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+@pytest_asyncio.fixture
+async def alice() -> AsyncIterator[weft.Node]:
+    async with weft.Node(listen=LISTEN) as node:
+        yield node
+
+
+@pytest_asyncio.fixture
+async def bob() -> AsyncIterator[weft.Node]:
+    async with weft.Node(listen=LISTEN) as node:
+        yield node
