@@ -5,9 +5,9 @@
 | download  | `FILE.part`, `FILE.part.json` (partial.py) | size and time of the file there, in the note      |
 | upload    | `FILE.XXXXXXXX.part` over there         | the X are a hash of size and time of the file here   |
 
-`IN_FLIGHT` requests of `BLOCK_BYTES` are under way at a time, so that a round trip costs 2 MiB, not 32 KiB. They are sent
-and their answers are taken in order: what is there of a file is always its beginning. As a server may carry writes out
-in another order, an upload goes on as far before the end of the part as could have been under way.
+`IN_FLIGHT` requests of `BLOCK_BYTES` are under way at a time, so that a round trip costs 2 MiB, not 32 KiB. They are
+sent and their answers are taken in order: what is there of a file is always its beginning. As a server may carry writes
+out in another order, an upload goes on as far before the end of the part as could have been under way.
 
 A file that is no longer the same when it was copied is refused. What is there and no file, such as a pipe or /dev/null,
 gets the bytes at once.
@@ -44,8 +44,14 @@ _NAME_BYTES: Final = 200
 _MODE: Final = 0o777
 
 T = TypeVar("T")
+Requests = asyncio.Semaphore
 Told = Callable[[int], None]
 """Is told how many bytes more are there."""
+
+
+def requests_in_flight() -> Requests:
+    """For one connection."""
+    return Requests(IN_FLIGHT)
 
 
 @dataclass(frozen=True)
@@ -57,11 +63,9 @@ class Copied:
     """What was there already of an attempt before."""
 
 
-def tell_nobody(size_bytes: int) -> None:
-    """For those who do not want to know."""
-
-
-async def download(sftp: asyncssh.SFTPClient, source: bytes, target: Path, *, host: str, told: Told) -> Copied:
+async def download(
+    sftp: asyncssh.SFTPClient, source: bytes, target: Path, *, host: str, told: Told, requests: Requests
+) -> Copied:
     """Copy a file from the server.
 
     Args:
@@ -70,6 +74,7 @@ async def download(sftp: asyncssh.SFTPClient, source: bytes, target: Path, *, ho
         target: here, the name of the file itself.
         host: how the server is called; a part of a file of another one is not gone on with.
         told: how far it is.
+        requests: how many may be under way, of all files together.
 
     Raises:
         asyncssh.Error: the server refused.
@@ -79,40 +84,40 @@ async def download(sftp: asyncssh.SFTPClient, source: bytes, target: Path, *, ho
     async with await sftp.open(source, "rb", block_size=0) as file:
         before = await file.stat()
         place = f"sftp://{host}/{source.decode('utf-8', 'replace')}"
-        if target.exists() and not target.is_file():
+        if _is_device(target):
             with target.open("wb") as device:
-                return await _take(file, before, Pipe(device, place), told)
+                return await _take(file, before, Pipe(device, place), told, requests)
         with Partial(target, place) as part:
-            copied = await _take(file, before, part, told)
+            copied = await _take(file, before, part, told, requests)
             part.finish()
     _adopt(target, before)
     return copied
 
 
-async def _take(file: Any, before: asyncssh.SFTPAttrs, sink: Sink, told: Told) -> Copied:
+async def _take(file: Any, before: asyncssh.SFTPAttrs, sink: Sink, told: Told, requests: Requests) -> Copied:
     """Read a file from where the part of it ends."""
     version, size = _version(before), before.size or 0
     if sink.origin.version != version or sink.size_bytes > size:
         sink.begin(Origin(source=sink.origin.source, version=version, size_bytes=size))
     resumed = sink.size_bytes
     told(resumed)
-    async for data in _read(file, resumed, size):
+    async for data in _read(file, resumed, size, requests):
         sink.write(data)
         told(len(data))
     if _version(await file.stat()) != version:
-        sink.begin(Origin(source=""))
         raise PeerError("it was changed there while it was copied; copy it again")
     return Copied(size, resumed)
 
 
-async def _read(file: Any, start: int, end: int) -> AsyncIterator[bytes]:
+async def _read(file: Any, start: int, end: int, requests: Requests) -> AsyncIterator[bytes]:
     """The blocks of a file, in order, with the requests for the next ones under way."""
 
     async def block(offset: int, size: int) -> bytes:
         data = b""
         while len(data) < size:
             # A server may give less than was asked for.
-            more: bytes = await file.read(size - len(data), offset + len(data))
+            async with requests:
+                more: bytes = await file.read(size - len(data), offset + len(data))
             if not more:
                 raise PeerError("it was cut there while it was copied; copy it again")
             data += more
@@ -130,7 +135,7 @@ async def _read(file: Any, start: int, end: int) -> AsyncIterator[bytes]:
         await window.close()
 
 
-async def upload(sftp: asyncssh.SFTPClient, source: Path, target: bytes, *, told: Told) -> Copied:
+async def upload(sftp: asyncssh.SFTPClient, source: Path, target: bytes, *, told: Told, requests: Requests) -> Copied:
     """Copy a file to the server.
 
     Args:
@@ -138,6 +143,7 @@ async def upload(sftp: asyncssh.SFTPClient, source: Path, target: bytes, *, told
         source: here.
         target: there, the name of the file itself.
         told: how far it is.
+        requests: how many may be under way, of all files together.
 
     Raises:
         asyncssh.Error: the server refused.
@@ -156,9 +162,11 @@ async def upload(sftp: asyncssh.SFTPClient, source: Path, target: bytes, *, told
         resumed = await _resumable(sftp, part, before.st_size) if is_file else 0
         async with await sftp.open(part, _flags(resumed, is_file=is_file), block_size=0) as remote:
             told(resumed)
-            await _write(file, remote, resumed, before.st_size, told)
+            await _write(file, remote, resumed, before.st_size, told, requests)
         after = os.fstat(file.fileno())
     if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        if is_file:
+            await sftp.remove(part)
         raise PeerError(f"{source}: it was changed while it was copied; copy it again")
     if is_file:
         mode = before.st_mode if there is None or there.permissions is None else there.permissions
@@ -166,12 +174,13 @@ async def upload(sftp: asyncssh.SFTPClient, source: Path, target: bytes, *, told
     return Copied(before.st_size, resumed)
 
 
-async def _write(file: BinaryIO, remote: Any, start: int, end: int, told: Told) -> None:
+async def _write(file: BinaryIO, remote: Any, start: int, end: int, told: Told, requests: Requests) -> None:
     window = _Window[int]()
     file.seek(start)
 
     async def block(offset: int, data: bytes) -> int:
-        await remote.write(data, offset)
+        async with requests:
+            await remote.write(data, offset)
         return len(data)
 
     try:
@@ -231,10 +240,18 @@ def _version(attrs: asyncssh.SFTPAttrs) -> str:
     return f"{attrs.size} {attrs.mtime}"
 
 
+def _is_device(path: Path) -> bool:
+    return path.exists() and not path.is_file()
+
+
 def _adopt(target: Path, source: asyncssh.SFTPAttrs) -> None:
-    """Give a new file the time that it has there, and the mode as far as the umask allows."""
+    """Give a new file the time that it has there, and let those who may read it run it, if they may there."""
     if source.mtime is not None:
         os.utime(target, (source.mtime, source.mtime))
+    mode = stat.S_IMODE(target.stat().st_mode)
+    runs = (mode >> 2) & (source.permissions or 0) & 0o111
+    if runs & ~mode:
+        target.chmod(mode | runs)
 
 
 class _Window(Generic[T]):

@@ -1,0 +1,96 @@
+"""`weft ssh-server`: shells and files for peers, who are known by their keys in the network."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from weft.cli.command import Command
+from weft.cli.settings import Settings, pass_settings
+from weft.cli.show import plain
+from weft.clients.extras import extra
+from weft.errors import DecodeError, UsageError
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
+
+    from weft.engine.status import PeerStatus
+
+SSH_PORT = 22
+
+
+@click.command(
+    "ssh-server",
+    cls=Command,
+    examples=(
+        "weft ssh-server loom",
+        "weft ssh-server -p 2222 loom 12D3KooW…",
+        "weft ssh-server --sftp-root /srv/files loom",
+    ),
+)
+@click.argument("peers", metavar="PEER...", nargs=-1, required=True)
+@click.option("-p", "--port", type=click.IntRange(1, 65535), default=SSH_PORT, help="TCP port to listen on.")
+@click.option(
+    "--sftp-root",
+    "root",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Give them this folder by SFTP, and nothing else.",
+)
+@pass_settings
+def ssh_server(settings: Settings, peers: tuple[str, ...], port: int, root: Path | None) -> None:
+    """Let PEERs log in by SSH, without passwords: by their keys in the network.
+
+    PEER is a peer's name, its id or its address. They get shells, commands and files as the one who runs this, or one
+    folder with --sftp-root; the name of the user that they give is not looked at. Anybody else is refused. It goes on
+    until it is interrupted, and what they run ends with it.
+
+    Where the network is an interface, the firewall has to let them in: `weft fc00 allow /tcp/22`.
+    """
+    import asyncio
+
+    with extra("ssh"):
+        from weft.clients.ssh_server import host_key, serve_ssh
+    from weft.api.v0 import peer as peer_api
+    from weft.cli.attached import attached
+
+    allowed = [each for peer in peers for each in _networks_of(peer, settings.client.call(peer_api.LIST).peers)]
+    key = host_key(settings.directory)
+
+    async def run() -> None:
+        async with attached(settings) as network:
+            server = await serve_ssh(network, allowed, key=key, port=port, root=root, told=_tell)
+            _tell(f"port {server.port} is open for {', '.join(peers)}; the host key is {key.get_fingerprint()}")
+            try:
+                await asyncio.Event().wait()
+            finally:
+                server.close()
+                await server.wait_closed()
+
+    asyncio.run(run())
+
+
+def _networks_of(peer: str, known: list[PeerStatus]) -> list[IPv4Network | IPv6Network]:
+    """Where a peer's packets come from: its own address, and those that no other peer may use.
+
+    Raises:
+        UsageError: there is no such peer.
+    """
+    from weft.identity import PeerId
+
+    for each in known:
+        if peer in {each.name, each.id, each.wireguard_public_key, *(part.split("/")[0] for part in each.addresses)}:
+            networks = [ip_network(address) for address in each.addresses]
+            # A network behind a peer has others in it, who are not the peer.
+            return [network for network in networks if network.prefixlen == network.max_prefixlen]
+    try:
+        return [ip_network(PeerId.from_text(peer).address)]
+    except DecodeError:
+        raise UsageError(f"no peer {peer!r}; `weft peer list` shows those that there are") from None
+
+
+def _tell(line: str) -> None:
+    click.echo(plain(line))

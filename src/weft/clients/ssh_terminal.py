@@ -1,0 +1,265 @@
+r"""A command or a shell at the other end of SSH, joined to the standard streams of this process.
+
+| this side                   | with a terminal there                   | without                                  |
+|-----------------------------|-----------------------------------------|------------------------------------------|
+| a key                       | goes there as it is                     | a line goes there when it is whole       |
+| Ctrl-C, Ctrl-\, Ctrl-Z      | keys, for the terminal there            | INT, QUIT go there; stops this process   |
+| a second SIGINT             |                                         | ends the connection                      |
+| SIGTERM, SIGHUP             | ends the connection                     | go there, a second one ends it           |
+| the window changes          | the terminal there changes              |                                          |
+| `~.` at the head of a line  | ends the connection                     |                                          |
+| `~~` at the head of a line  | `~`                                     |                                          |
+
+Its exit code is that of the command, and 128 and the number of the signal that ended it, as shells have it.
+
+Sources: RFC 4254 sections 6.2 to 6.10; ssh(1), ESCAPE CHARACTERS.
+Not done here: Windows, whose terminals are other things.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import stat
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+import asyncssh
+
+READ_BYTES: Final = 32_768
+FORWARDED: Final = ("INT", "TERM", "HUP", "QUIT")
+LOST: Final = 255
+"""The exit code if there is none, as with ssh(1)."""
+_STDIN, _STDOUT, _STDERR = 0, 1, 2
+
+
+async def run_joined(connection: asyncssh.SSHClientConnection, command: str | None, *, terminal: bool) -> int:
+    """Run something there, until it has ended or somebody ends it here.
+
+    Args:
+        connection: to the server.
+        command: None for a shell.
+        terminal: give it one, like the one here.
+
+    Returns:
+        An exit code.
+
+    Raises:
+        asyncssh.Error: the server refused, or the connection broke off.
+    """
+    process: asyncssh.SSHClientProcess[bytes] = await connection.create_process(
+        command,
+        encoding=None,
+        request_pty="force" if terminal else False,
+        term_type=os.environ.get("TERM", "dumb") if terminal else None,
+        term_size=_size() if terminal else (),
+        env=_environment(),
+    )
+    with _raw(enabled=terminal):
+        joined = _Joined(connection, process, has_terminal=terminal)
+        with joined.signals():
+            await joined.run()
+    return _code(process)
+
+
+class _Joined:
+    """The streams and signals of this process and one there."""
+
+    def __init__(
+        self,
+        connection: asyncssh.SSHClientConnection,
+        process: asyncssh.SSHClientProcess[bytes],
+        *,
+        has_terminal: bool,
+    ) -> None:
+        self._connection, self._process = connection, process
+        self._has_terminal = has_terminal
+        self._loop = asyncio.get_running_loop()
+        self._seen: set[str] = set()
+        self._is_ended_here = False
+
+    async def run(self) -> None:
+        """Return when it is over."""
+        process = self._process
+        giving = asyncio.create_task(self._give())
+        taking = [
+            asyncio.create_task(_take(process.stdout, _STDOUT)),
+            asyncio.create_task(_take(process.stderr, _STDERR)),
+        ]
+        try:
+            await asyncio.gather(*taking)
+            await process.wait_closed()
+        except asyncssh.Error:
+            if not self._is_ended_here:
+                raise
+        except BrokenPipeError:
+            # Nobody reads any more; what runs there gets to know.
+            process.close()
+            raise
+        finally:
+            for task in (giving, *taking):
+                task.cancel()
+            await asyncio.gather(giving, *taking, return_exceptions=True)
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """While the block runs, signals go where the table says."""
+        numbers = [signal.Signals[f"SIG{name}"] for name in FORWARDED]
+        for number, name in zip(numbers, FORWARDED, strict=True):
+            self._loop.add_signal_handler(number, self._signalled, name)
+        if self._has_terminal:
+            self._loop.add_signal_handler(signal.SIGWINCH, self._resized)
+        try:
+            yield
+        finally:
+            for number in (*numbers, signal.SIGWINCH):
+                self._loop.remove_signal_handler(number)
+
+    def _signalled(self, name: str) -> None:
+        if self._has_terminal or name in self._seen:
+            self._end()
+            return
+        self._seen.add(name)
+        with suppress(OSError, asyncssh.Error):
+            self._process.send_signal(name)
+
+    def _resized(self) -> None:
+        with suppress(OSError, asyncssh.Error):
+            self._process.change_terminal_size(*_size())
+
+    def _end(self) -> None:
+        self._is_ended_here = True
+        self._connection.abort()
+
+    async def _give(self) -> None:
+        """What comes in here goes there."""
+        escape = Escape()
+        with suppress(asyncssh.Error, BrokenPipeError, ConnectionError):
+            async for data in _input():
+                if self._has_terminal:
+                    data = escape.passed(data)
+                if escape.is_over:
+                    self._end()
+                    return
+                self._process.stdin.write(data)
+                await self._process.stdin.drain()
+            self._process.stdin.write_eof()
+
+
+class Escape:
+    """Finds `~.` at the head of a line, in what a person types.
+
+    Attributes:
+        is_over: whether it was typed.
+    """
+
+    def __init__(self) -> None:
+        self.is_over = False
+        self._at_head = True
+        self._has_tilde = False
+
+    def passed(self, data: bytes) -> bytes:
+        """What goes on of what was typed."""
+        out = bytearray()
+        for byte in data:
+            if self._has_tilde:
+                self._has_tilde = False
+                if byte == ord("."):
+                    self.is_over = True
+                    return bytes(out)
+                if byte != ord("~"):
+                    out += b"~"
+            elif self._at_head and byte == ord("~"):
+                self._has_tilde = True
+                continue
+            out.append(byte)
+            self._at_head = byte in b"\r\n"
+        return bytes(out)
+
+
+async def _input() -> AsyncIterator[bytes]:
+    """What comes in at the standard input."""
+    loop = asyncio.get_running_loop()
+    # Files are always ready, and loops do not take them.
+    waits = not stat.S_ISREG(os.fstat(_STDIN).st_mode)
+    while True:
+        if waits:
+            waits = await _until_readable(loop)
+        data = os.read(_STDIN, READ_BYTES)
+        if not data:
+            return
+        yield data
+
+
+async def _until_readable(loop: asyncio.AbstractEventLoop) -> bool:
+    """Wait for the standard input; False if it is nothing that one can wait for."""
+    ready: asyncio.Future[None] = loop.create_future()
+    try:
+        loop.add_reader(_STDIN, _set, ready)
+    except OSError:
+        return False
+    try:
+        await ready
+    finally:
+        loop.remove_reader(_STDIN)
+    return True
+
+
+def _set(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
+async def _take(reader: asyncssh.SSHReader[bytes], descriptor: int) -> None:
+    """What comes from there goes out here."""
+    while data := await reader.read(READ_BYTES):
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[os.write(descriptor, rest) :]
+            except BlockingIOError:
+                # Somebody who shares the terminal set it so.
+                await asyncio.sleep(0.01)
+
+
+@contextmanager
+def _raw(*, enabled: bool) -> Iterator[None]:
+    """Take keys as they come while the block runs."""
+    if not enabled or not os.isatty(_STDIN):
+        yield
+        return
+    import termios
+    import tty
+
+    before = termios.tcgetattr(_STDIN)
+    tty.setraw(_STDIN)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(_STDIN, termios.TCSADRAIN, before)
+
+
+def _size() -> tuple[int, int]:
+    for stream in (sys.__stdin__, sys.__stdout__, sys.__stderr__):
+        with suppress(OSError, ValueError, AttributeError):
+            size = os.get_terminal_size(stream.fileno())  # type: ignore[union-attr]
+            return size.columns, size.lines
+    usual = shutil.get_terminal_size()
+    return usual.columns, usual.lines
+
+
+def _environment() -> dict[str, str]:
+    """What the programs there shall know of the person here."""
+    return {name: value for name, value in os.environ.items() if name.startswith(("LANG", "LC_", "COLORTERM"))}
+
+
+def _code(process: asyncssh.SSHClientProcess[Any]) -> int:
+    if process.exit_signal is not None:
+        with suppress(KeyError):
+            return 128 + signal.Signals[f"SIG{process.exit_signal[0]}"]
+    code = process.exit_status
+    return LOST if code is None or code < 0 else code
