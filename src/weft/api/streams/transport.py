@@ -135,6 +135,7 @@ class TcpTransport(OverlayTransport):
         self._chunks = None
         if self.get_write_buffer_size():
             # The FIN will go with the last data.
+            self._connection.awaits_room = True
             self._connection.shutdown(self._ground.now())
         else:
             self._connection.close(self._ground.now())
@@ -171,6 +172,12 @@ class TcpTransport(OverlayTransport):
         self._ground.driver.wake()
         self._pause_if_full()
 
+    def _pause_if_full(self) -> None:
+        super()._pause_if_full()
+        self._connection.awaits_room = self._protocol_paused
+
+    _maybe_pause_protocol = _pause_if_full
+
     def _look(self) -> None:
         if self._losses:
             return
@@ -181,6 +188,7 @@ class TcpTransport(OverlayTransport):
             self._fatal_error(error_of(failure))
             return
         self._resume_if_drained()
+        connection.awaits_room = self._protocol_paused or self._is_closing
         if self._is_closing and not self._losses and not self.get_write_buffer_size():
             self._lose(None)
 

@@ -362,7 +362,7 @@ def _take_text(connection: Connection, segment: Segment, start: int, now: int) -
         receiver.note_segment(segment.segment or length)
         in_order = receiver.receive(start, payload)
         if receiver.next > before:
-            receiver.adapt(now, connection.sender.round_trip.least_ns)
+            receiver.adapt(now, connection.sender.round_trip.least_ns, connection.tcp.budget)
             connection.notify()
         _owe_for_data(connection, now, at_once=not in_order)
     if segment.flags & FIN:

@@ -59,6 +59,7 @@ class Connection(Socket):
         failure: why it ended, if not in order.
         is_established: whether the handshake is done; stays so.
         is_closed: nothing more will happen, but what has come may still be taken.
+        awaits_room: set by the user that wants to be told when something has left, before that is acknowledged.
 
     What its user may set:
 
@@ -102,6 +103,7 @@ class Connection(Socket):
 
     __slots__ = (
         "armed_at",
+        "awaits_room",
         "challenged_at",
         "failure",
         "give_up_retries",
@@ -172,6 +174,7 @@ class Connection(Socket):
         self.failure: Failure | None = None
         self.is_established = False
         self.is_closed = False
+        self.awaits_room = False
         self.hop_limit = DEFAULT_HOP_LIMIT
         self.traffic_class = 0
         self.give_up_retries = GIVE_UP_RETRIES

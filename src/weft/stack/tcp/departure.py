@@ -107,8 +107,7 @@ def _data(connection: Connection, run: Run, segment: int, options: bytes, now: i
             connection.timers.start_if_stopped(Timer.RETRANSMIT, now + sender.wait_ns)
         connection.timers.stop(Timer.PERSIST)
         connection.tcp.arm(connection)
-    if not run.is_resent:
-        # There is room for more now, before it is acknowledged.
+    if connection.awaits_room and not run.is_resent:
         connection.notify()
     length = end - run.start
     is_super = length > segment >= MIN_SUPER_SEGMENT

@@ -17,6 +17,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Final
 
+from weft.stack.tcp.budget import Budget
+
 INITIAL_LIMIT: Final = 256 * 1024
 MAX_LIMIT: Final = 8 * 1024 * 1024
 SHIFT: Final = 8
@@ -222,19 +224,29 @@ class Receiver:
         self._taken += size
         return taken
 
-    def adapt(self, now: int, round_trip_ns: int) -> None:
+    def adapt(self, now: int, round_trip_ns: int, budget: Budget) -> None:
         """Let the window grow with what the user takes; to be called when data came.
 
         Args:
             now: monotonic ns.
             round_trip_ns: the least that there was, for queues that fill up need no window; 0 if none is known.
+            budget: of the host.
         """
-        if now - self._watched_at < max(MIN_ROUND_TRIP_NS, round_trip_ns or INITIAL_ROUND_TRIP_NS):
+        elapsed_ns = now - self._watched_at
+        round_trip_ns = max(MIN_ROUND_TRIP_NS, round_trip_ns or INITIAL_ROUND_TRIP_NS)
+        if elapsed_ns < round_trip_ns:
             return
         if self._watched_at:
-            self.limit = max(self.limit, min(GROWTH * self._taken, MAX_LIMIT))
+            wanted = min(GROWTH * self._taken * round_trip_ns // elapsed_ns, MAX_LIMIT)
+            if wanted > self.limit:
+                self.limit += budget.take(wanted - self.limit)
         self._watched_at = now
         self._taken = 0
+
+    def give_back(self, budget: Budget) -> None:
+        """Nothing more comes: what the window has grown by is free again."""
+        budget.give_back(self.limit - INITIAL_LIMIT)
+        self.limit = INITIAL_LIMIT
 
     @property
     def offer(self) -> int:

@@ -30,6 +30,7 @@ from weft.stack.outgoing import Outgoing
 from weft.stack.ports import pick_port
 from weft.stack.socket import Socket
 from weft.stack.tcp import arrival, cookie, departure, expiry, time_wait
+from weft.stack.tcp.budget import Budget
 from weft.stack.tcp.connection import Connection
 from weft.stack.tcp.listener import Listener
 from weft.stack.tcp.options import Options, encode_options, encode_timestamps
@@ -41,6 +42,8 @@ from weft.stack.tcp.time_wait import TimeWait
 from weft.stack.tcp.timers import MS
 
 MAX_CONNECTIONS: Final = 65_536
+WINDOWS_BYTES: Final = 256 * 1024 * 1024
+"""What all receive windows may grow by together."""
 RESETS_PER_SECOND: Final = 1000
 SEQUENCE_TICK_NS: Final = 4000
 COOKIES_AFTER_NS: Final = 2 * cookie.TICK_NS
@@ -57,6 +60,7 @@ class Tcp:
         ip: what they stand on.
         drops: segments that were dropped, by reason.
         to_send: connections that may have something to send, in turn.
+        budget: of the receive windows.
     """
 
     def __init__(self, ip: Ip, random_bytes: Callable[[int], bytes], events: deque[Socket]) -> None:
@@ -70,6 +74,7 @@ class Tcp:
         self.ip = ip
         self.drops: Counter[str] = Counter()
         self.to_send: deque[Connection] = deque()
+        self.budget = Budget(WINDOWS_BYTES)
         self._random_bytes = random_bytes
         self._secret = random_bytes(SECRET_BYTES)
         self._events = events
@@ -241,6 +246,7 @@ class Tcp:
     def forget(self, connection: Connection) -> None:
         """A connection is over."""
         connection.armed_at = None
+        connection.receiver.give_back(self.budget)
         if self._connections.get(connection.key) is connection:
             del self._connections[connection.key]
         if connection.listener is not None:

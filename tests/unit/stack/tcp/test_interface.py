@@ -222,11 +222,21 @@ def test_user_learns_what_is_not_sent_and_not_acknowledged(script: Script) -> No
 
 def test_writer_is_told_when_its_data_leaves(script: Script) -> None:
     connection = script.accepted(window=1000)
+    connection.awaits_room = True
     script.send(1700)
     script.expect(".", seq=1, ack=1, length=1000)
     assert script.events() == [connection]
     script.expect(".", seq=1, ack=1, length=1000, after=200)
     assert script.events() == []
+
+
+def test_writer_that_does_not_wait_is_told_of_acknowledgments_only(script: Script) -> None:
+    connection = script.accepted()
+    script.send(700)
+    script.expect("P.", seq=1, ack=1, length=700)
+    assert script.events() == []
+    script.inject(".", seq=1, ack=701)
+    assert script.events() == [connection]
 
 
 def test_user_takes_as_much_as_it_likes(script: Script) -> None:

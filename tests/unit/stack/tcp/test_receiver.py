@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.stack.tcp.script import MS, pattern
+from weft.stack.tcp.budget import Budget
 from weft.stack.tcp.receiver import (
     INITIAL_LIMIT,
     INITIAL_ROUND_TRIP_NS,
@@ -183,18 +184,18 @@ def test_window_grows_with_what_is_taken_in_a_round_trip() -> None:
         receiver.take(None)
 
     now = 1000 * MS
-    receiver.adapt(now, 20 * MS)
+    receiver.adapt(now, 20 * MS, Budget(1 << 30))
     take(100_000)
-    receiver.adapt(now + 20 * MS - 1, 20 * MS)
+    receiver.adapt(now + 20 * MS - 1, 20 * MS, Budget(1 << 30))
     assert receiver.limit == INITIAL_LIMIT
-    receiver.adapt(now + 20 * MS, 20 * MS)
+    receiver.adapt(now + 20 * MS, 20 * MS, Budget(1 << 30))
     assert receiver.limit == 400_000
     # It does not shrink, and begins to count anew.
     take(10_000)
-    receiver.adapt(now + 40 * MS, 20 * MS)
+    receiver.adapt(now + 40 * MS, 20 * MS, Budget(1 << 30))
     assert receiver.limit == 400_000
     take(3_000_000)
-    receiver.adapt(now + 60 * MS, 20 * MS)
+    receiver.adapt(now + 60 * MS, 20 * MS, Budget(1 << 30))
     assert receiver.limit == MAX_LIMIT
 
 
@@ -203,7 +204,7 @@ def test_first_round_says_nothing() -> None:
     receiver.edge = 1 << 30
     receiver.receive(0, memoryview(bytes(1_000_000)))
     receiver.take(None)
-    receiver.adapt(1000 * MS, 20 * MS)
+    receiver.adapt(1000 * MS, 20 * MS, Budget(1 << 30))
     assert receiver.limit == INITIAL_LIMIT
 
 
@@ -211,13 +212,38 @@ def test_first_round_says_nothing() -> None:
 def test_rounds_are_as_long_as_a_round_trip(round_trip: int, wait: int) -> None:
     receiver = Receiver(0)
     receiver.edge = 1 << 30
-    receiver.adapt(1000 * MS, round_trip)
+    receiver.adapt(1000 * MS, round_trip, Budget(1 << 30))
     receiver.receive(0, memoryview(bytes(100_000)))
     receiver.take(None)
-    receiver.adapt(1000 * MS + wait - 1, round_trip)
+    receiver.adapt(1000 * MS + wait - 1, round_trip, Budget(1 << 30))
     assert receiver.limit == INITIAL_LIMIT
-    receiver.adapt(1000 * MS + wait, round_trip)
+    receiver.adapt(1000 * MS + wait, round_trip, Budget(1 << 30))
     assert receiver.limit == 400_000
+
+
+def test_long_round_counts_for_as_much_of_it_as_a_round_trip_is() -> None:
+    receiver = Receiver(0)
+    receiver.edge = 1 << 30
+    receiver.adapt(1000 * MS, 10 * MS, Budget(1 << 30))
+    receiver.receive(0, memoryview(bytes(1_000_000)))
+    receiver.take(None)
+    receiver.adapt(1100 * MS, 10 * MS, Budget(1 << 30))
+    assert receiver.limit == 400_000
+
+
+def test_windows_grow_no_further_than_the_budget_of_the_host_allows() -> None:
+    budget = Budget(300_000)
+    receivers = [Receiver(0), Receiver(0), Receiver(0)]
+    for receiver in receivers:
+        receiver.edge = 1 << 30
+        receiver.adapt(1000 * MS, 20 * MS, budget)
+        receiver.receive(0, memoryview(bytes(115_536)))
+        receiver.take(None)
+        receiver.adapt(1020 * MS, 20 * MS, budget)
+    assert [receiver.limit - INITIAL_LIMIT for receiver in receivers] == [200_000, 100_000, 0]
+    assert budget.left == 0
+    receivers[0].give_back(budget)
+    assert (budget.left, receivers[0].limit) == (200_000, INITIAL_LIMIT)
 
 
 @pytest.mark.parametrize(("at", "taken"), [(9, None), (10, 10), (20, 20), (21, None)])
