@@ -22,7 +22,8 @@ from weft.stack.tcp.recovery import Phase
 MBIT: Final = 1_000_000
 PORT: Final = 80
 CHUNK: Final = bytes(64 * 1024)
-AHEAD_BYTES: Final = 512 * 1024
+AHEAD_BYTES: Final = 4 * 1024 * 1024
+"""More than leaves before the next acknowledgment, whatever is lost."""
 SAMPLE_NS: Final = 10 * MS
 
 
@@ -85,8 +86,8 @@ class _Reader:
 class Road:
     """Two hosts, a bottleneck to the right, and flows through it."""
 
-    def __init__(self, *, rate_bps: int, round_trip_ns: int, queue_bytes: int, loss: float = 0, seed: int = 0) -> None:
-        there = Faults(latency_ns=round_trip_ns // 2, rate_bps=rate_bps, queue_bytes=queue_bytes, loss=loss)
+    def __init__(self, *, rate_bps: int, round_trip_ns: int, queue_bytes: int, seed: int = 0, **faults: float) -> None:
+        there = Faults(latency_ns=round_trip_ns // 2, rate_bps=rate_bps, queue_bytes=queue_bytes, **faults)  # type: ignore[arg-type]
         self.wire = Wire(make_host(1, seed=seed), make_host(2, seed=seed), faults=there, seed=seed)
         self.wire.to_left.faults = Faults(latency_ns=round_trip_ns // 2)
         self.rate_bps = rate_bps

@@ -110,6 +110,27 @@ def test_random_loss_costs_no_more_than_it_must(loss: float, least: float) -> No
         assert flow.timeouts <= 1
 
 
+@pytest.mark.parametrize("held_back_ns", [1 * MS, 3 * MS, 8 * MS])
+def test_packets_that_overtake_each_other_cost_little(held_back_ns: int) -> None:
+    path = road(reordering=0.1, held_back_ns=held_back_ns, queue_bytes=2 * BDP_BYTES)
+    flow = path.flow()
+    path.run(8 * S)
+    assert path.share(6 * S) > 0.85
+    assert flow.timeouts == 0
+    assert flow.connection.sender.reordering.segments > 3
+
+
+def test_packets_that_overtake_each_other_do_not_hide_a_loss() -> None:
+    path = road(reordering=0.1, held_back_ns=3 * MS, queue_bytes=2 * BDP_BYTES)
+    flow = path.flow()
+    path.run(5 * S)
+    before = flow.window_at(path.now)
+    path.lose(3)
+    path.run(1 * S)
+    assert flow.timeouts == 0
+    assert flow.window_at(path.now) < 0.95 * before
+
+
 def test_window_that_the_reader_limits_does_not_fall_to_nothing_after_a_loss() -> None:
     path = road(queue_bytes=4_000_000)
     flow = path.flow()

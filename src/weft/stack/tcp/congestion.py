@@ -14,7 +14,7 @@ Not done here: ECN; what is lost (recovery.py), the window while that is sent ag
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from weft.stack.tcp.slow_start import SlowStart
 
@@ -32,6 +32,20 @@ MAX_WINDOW: Final = 1 << 30
 def initial_window(segment: int) -> int:
     """What may be sent before anything is known, bytes (RFC 6928 section 2)."""
     return min(INITIAL_SEGMENTS * segment, max(2 * segment, INITIAL_BYTES))
+
+
+class CubicState(NamedTuple):
+    """What a loss changes."""
+
+    window: int
+    threshold: int
+    w_max: float
+    w_before: float
+    epoch_at: int
+    k: float
+    origin: float
+    reno: float
+    slow_start: SlowStart | None
 
 
 class Cubic:
@@ -127,6 +141,26 @@ class Cubic:
         self._slow_start = None
         self.threshold = max(int(window * BETA * self.segment), MIN_SEGMENTS * self.segment)
         self.window = self.threshold
+
+    @property
+    def state(self) -> CubicState:
+        """What the next loss changes."""
+        return CubicState(
+            self.window,
+            self.threshold,
+            self._w_max,
+            self._w_before,
+            self._epoch_at,
+            self._k,
+            self._origin,
+            self._reno,
+            self._slow_start,
+        )
+
+    def undo_loss(self, before: CubicState) -> None:
+        """Nothing was lost after all (RFC 4015 section 3.2)."""
+        self.window, self.threshold, self._w_max, self._w_before = before[:4]
+        self._epoch_at, self._k, self._origin, self._reno, self._slow_start = before[4:]
 
     def handle_recovered(self, in_flight: int) -> None:
         """What was lost has arrived; what was held back must not leave all at once (RFC 6582 section 3.2, step 3).

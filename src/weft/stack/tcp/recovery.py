@@ -3,7 +3,7 @@
 | phase | begins | until |
 |---|---|---|
 | OPEN | | something counts as lost |
-| RECOVERY | the other side acknowledges the same three times, or has two segments more behind a hole | see below |
+| RECOVERY | the other side acknowledges the same three times, or has as many segments more behind a hole | see below |
 | LOSS | the retransmission timer ended | see below |
 
 A phase ends when all is acknowledged that was sent before it began. What was sent again is lost again if three segments
@@ -14,7 +14,8 @@ lost was sent again. A peer without selective acknowledgments says only how many
 is NewReno: then the first segment counts as lost, and the next one after each partial acknowledgment.
 
 Source: RFC 6675; RFC 6582; RFC 5681 section 3.2; RFC 3042 (more may be sent before anything counts as lost).
-Not done here: how much may be on the way (congestion.py).
+Not done here: how much may be on the way (congestion.py); whether it was for nothing, and when three segments are too
+few (reordering.py).
 """
 
 from __future__ import annotations
@@ -101,19 +102,28 @@ class Recovery:
             pipe -= self.scoreboard.missing(max(start, una), end)
         return max(0, pipe - self._duplicates * segment) if not self.selective else pipe
 
-    def note_blocks(self, blocks: Iterable[tuple[int, int]], una: int, nxt: int) -> bool:
-        """Take what the other side says it has; whether any of it was new.
+    def note_blocks(self, blocks: Iterable[tuple[int, int]], una: int, nxt: int, resent_below: int) -> int:
+        """Take what the other side says it has.
 
         Args:
             blocks: left and right edges. Those outside of what is on the way say nothing, or that something came twice.
             una: the first byte that is not acknowledged.
             nxt: behind the last that was sent.
+            resent_below: nothing was ever sent again from there on.
+
+        Returns:
+            How far behind the furthest a byte came that was sent once; 0 if all came in order.
         """
-        is_new = False
+        scoreboard, late = self.scoreboard, 0
+        highest = scoreboard.highest if scoreboard else 0
         for left, right in blocks:
             if una < left < right <= nxt:
-                is_new |= self.scoreboard.add(left, right)
-        return is_new
+                if left < highest:
+                    gap = scoreboard.gap(max(left, resent_below), min(right, highest))
+                    if gap is not None:
+                        late = max(late, highest - gap[0])
+                scoreboard.add(left, right)
+        return late
 
     def handle_duplicate(self) -> None:
         """An acknowledgment said nothing but that a segment has arrived behind a hole.
@@ -123,11 +133,18 @@ class Recovery:
         if not self.selective and self.phase is not Phase.LOSS and self._duplicates < MAX_DUPLICATES:
             self._duplicates += 1
 
-    def detect(self, una: int, nxt: int, segment: int) -> bool:
-        """Look for losses; whether a phase of recovery begins with that."""
+    def detect(self, una: int, nxt: int, segment: int, threshold: int) -> bool:
+        """Look for losses; whether a phase of recovery begins with that.
+
+        Args:
+            una: the first byte that is not acknowledged.
+            nxt: behind the last that was sent.
+            segment: bytes of a full segment.
+            threshold: how many segments must have arrived behind one.
+        """
         if self.selective:
-            self._lost_below = max(self._lost_below, self.scoreboard.lost_below(segment))
-            self._look_for_lost_again(una, segment)
+            self._lost_below = max(self._lost_below, self.scoreboard.lost_below(segment, threshold))
+            self._look_for_lost_again(una, segment, threshold)
             is_lost = self._lost_below > una
         else:
             is_lost = self._duplicates >= DUPLICATE_THRESHOLD
@@ -139,13 +156,13 @@ class Recovery:
             self._lost_below = una + segment
         return True
 
-    def _look_for_lost_again(self, una: int, segment: int) -> None:
+    def _look_for_lost_again(self, una: int, segment: int, threshold: int) -> None:
         resent = self._resent
         highest = self.scoreboard.highest if self.scoreboard else 0
         while resent:
             start, end, sent = resent[0]
             if end > una:
-                if highest < sent + DUPLICATE_THRESHOLD * segment:
+                if highest < sent + threshold * segment:
                     return
                 self._again.append((start, end))
             del resent[0]
@@ -184,6 +201,14 @@ class Recovery:
         self._begin(Phase.LOSS, una, nxt)
         self._lost_below = nxt
         self._duplicates = 0
+
+    def handle_in_vain(self, una: int) -> None:
+        """Nothing was lost: the phase ends, and what is missing may still come."""
+        self.phase = Phase.OPEN
+        self.point = self._lost_below = self._resent_to = una
+        self._duplicates = 0
+        self._resent.clear()
+        self._again.clear()
 
     def handle_too_big(self, una: int, nxt: int) -> None:
         """What is on the way does not arrive because it is too big for the path; that is no sign of congestion."""

@@ -82,17 +82,18 @@ class Scoreboard:
         """Forget all of it."""
         self._starts, self._ends, self.sacked = [], [], 0
 
-    def lost_below(self, segment: int) -> int:
+    def lost_below(self, segment: int, threshold: int = DUPLICATE_THRESHOLD) -> int:
         """Below which sequence number all bytes that are missing count as lost; 0 if none does.
 
         Args:
             segment: bytes of a full segment.
+            threshold: how many segments must have arrived behind them.
         """
         total = 0
         for number in range(len(self._starts) - 1, -1, -1):
             total += self._ends[number] - self._starts[number]
             ranges = len(self._starts) - number
-            if ranges >= DUPLICATE_THRESHOLD or total > (DUPLICATE_THRESHOLD - 1) * segment:
+            if ranges >= threshold or total > (threshold - 1) * segment:
                 return self._starts[number]
         return 0
 
@@ -110,11 +111,11 @@ class Scoreboard:
 
     def gap(self, start: int, end: int) -> tuple[int, int] | None:
         """The first run of missing bytes between two sequence numbers; None if there is none."""
-        for left, right in zip(self._starts, self._ends, strict=True):
-            if right <= start:
-                continue
-            if left > start:
-                end = min(end, left)
-                break
-            start = right
+        starts, ends = self._starts, self._ends
+        number = bisect_right(ends, start)
+        if number < len(starts) and starts[number] <= start:
+            start = ends[number]
+            number += 1
+        if number < len(starts):
+            end = min(end, starts[number])
         return (start, end) if start < end else None

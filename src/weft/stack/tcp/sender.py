@@ -23,6 +23,7 @@ from typing import Final, NamedTuple
 from weft.stack.tcp.congestion import Cubic
 from weft.stack.tcp.recovery import Phase, Recovery
 from weft.stack.tcp.reduction import Reduction
+from weft.stack.tcp.reordering import MS, Reordering
 from weft.stack.tcp.round_trip import RoundTrip
 from weft.stack.tcp.send_buffer import SendBuffer
 
@@ -70,6 +71,7 @@ class Sender:
         cubic: the congestion window.
         round_trip: the estimate of the round trip.
         recovery: losses.
+        reordering: what may look like one.
         retries: time-outs in a row.
     """
 
@@ -89,6 +91,7 @@ class Sender:
         "no_delay",
         "nxt",
         "recovery",
+        "reordering",
         "retries",
         "round_trip",
         "segment",
@@ -108,6 +111,7 @@ class Sender:
         self.cubic = Cubic(segment)
         self.round_trip = RoundTrip()
         self.recovery = Recovery()
+        self.reordering = Reordering()
         self.retries = 0
         self._timed: list[tuple[int, int]] = []
         self._resent_below = 0
@@ -193,6 +197,7 @@ class Sender:
     def _note_resent(self, end: int, now: int) -> None:
         self._resent_below = max(self._resent_below, end)
         self._resent_at = now
+        self.reordering.handle_resent(now)
 
     def _resend(self, gap: tuple[int, int], room: int, segment: int, now: int) -> Run:
         start, end = gap
@@ -312,18 +317,24 @@ class Sender:
         recovery = self.recovery
         sacked = recovery.scoreboard.sacked
         acknowledged = acknowledgment - self.una
+        if acknowledged > 0 and sacked:
+            self._look_for_late(now, echo_ns)
         was = recovery.phase
         has_ended = acknowledged > 0 and self._advance(acknowledgment, now, echo_ns)
         if recovery.selective:
-            recovery.note_blocks(blocks, self.una, self.highest)
+            late = recovery.note_blocks(blocks, self.una, self.highest, self._resent_below)
+            if late:
+                self.reordering.note_late(late, self.segment)
         elif is_duplicate:
             recovery.handle_duplicate()
         delivered = max(0, acknowledged + recovery.scoreboard.sacked - sacked)
         if not recovery.selective and is_duplicate:
             delivered = self.segment
-        has_lost_more = recovery.detect(self.una, self.nxt, self.segment)
+        threshold = self.reordering.threshold(self.in_flight, self.segment)
+        has_lost_more = recovery.detect(self.una, self.nxt, self.segment, threshold)
         if recovery.phase is Phase.RECOVERY:
             if has_lost_more:
+                self.reordering.begin(self.cubic.state)
                 self.cubic.handle_loss(self.in_flight)
                 self._reduction = Reduction(self.in_flight)
             goes_well = acknowledged > 0 and not has_lost_more
@@ -332,6 +343,20 @@ class Sender:
             self.cubic.handle_recovered(self.in_flight)
         elif acknowledged > 0 and (self._is_limited or was is Phase.LOSS):
             self.cubic.handle_acknowledged(delivered, now, self.round_trip.smoothed_ns)
+
+    def _look_for_late(self, now: int, echo_ns: int | None) -> None:
+        """What others have overtaken is acknowledged: it came late, or it was sent again."""
+        recovery, una = self.recovery, self.una
+        is_late = una >= self._resent_below
+        if recovery.phase is Phase.RECOVERY:
+            before = self.reordering.take_undo(None if echo_ns is None else (now - echo_ns) // MS)
+            if before is not None:
+                is_late = True
+                self.cubic.undo_loss(before)
+                self._reduction = None
+                recovery.handle_in_vain(una)
+        if is_late:
+            self.reordering.note_late(recovery.scoreboard.highest - una, self.segment)
 
     def _advance(self, acknowledgment: int, now: int, echo_ns: int | None) -> bool:
         """More bytes are acknowledged; whether a phase of recovery ends with them."""
@@ -409,6 +434,7 @@ class Sender:
     def handle_timeout(self) -> None:
         """The retransmission timer ended."""
         self._reduction = None
+        self.reordering.handle_timeout()
         self.cubic.handle_timeout(self.in_flight, is_first=self.retries == 0)
         self.recovery.handle_timeout(self.una, self.nxt)
         self.round_trip.back_off()

@@ -159,6 +159,17 @@ def test_fin_is_recovered_as_data_is(script: Script) -> None:
     assert script.state is State.FIN_WAIT_2
 
 
+def test_rfc_6582_3_2_partial_acknowledgment_of_less_than_a_segment(script: Script) -> None:
+    flight(script)
+    for _ in range(3):
+        script.inject(".", seq=1, ack=1)
+    script.expect(".", seq=1, ack=1, length=1000)
+    script.inject(".", seq=1, ack=501)
+    script.expect(".", seq=501, ack=1, length=1000)
+    script.inject(".", seq=1, ack=10_001)
+    assert phase(script) is Phase.OPEN
+
+
 # With them.
 
 
@@ -225,8 +236,12 @@ def test_rfc_6675_4_rule_4_last_segment_is_sent_once_more_when_there_is_nothing_
     script.inject(".", seq=1, ack=1, blocks=((1001, 4001),))
     script.expect(".", seq=1, ack=1, length=1000)
     script.inject(".", seq=1, ack=1, blocks=((1001, 5001),))
+    script.events()
     script.expect("P.", seq=9001, ack=1, length=1000)
-    # Once.
+    # Once, and it is nothing new that left.
+    script.connection.queue_to_send()
+    script.flush()
+    assert script.events() == []
     script.inject(".", seq=1, ack=1, blocks=((1001, 6001),))
     script.inject(".", seq=1, ack=1, blocks=((1001, 7001),))
     script.inject(".", seq=1, ack=1, blocks=((1001, 10_001),))
@@ -294,6 +309,35 @@ def test_rfc_8985_7_tail_is_probed_with_the_last_segment(script: Script) -> None
     assert phase(script) is Phase.LOSS
 
 
+@pytest.mark.parametrize(("size", "wait"), [(2000, 602), (1000, 802), (10, 802), (1001, 602)])
+def test_rfc_8985_7_2_tail_is_probed_after_two_round_trips(script: Script, size: int, wait: int) -> None:
+    """And a single segment 200 ms later, for its acknowledgment may wait."""
+    script.connect()
+    script.expect("S", seq=0)
+    script.advance_quietly(300)
+    script.inject("S.", seq=0, ack=1, mss=1000, sack=True)
+    script.expect(".", seq=1, ack=1)
+    script.connection.set_no_delay(True)
+    script.send(size)
+    script.expect("P.", seq=1, ack=1, length=size)
+    last = max(0, size - 1000)
+    script.expect("P.", seq=1 + last, ack=1, length=size - last, after=wait)
+    # Then the timer, all of it.
+    script.advance_quietly(899)
+    script.advance(1)
+    assert script.take_all()[0].seq == 1
+    assert phase(script) is Phase.LOSS
+
+
+def test_rfc_8985_7_3_probe_that_is_answered_is_followed_by_another(script: Script) -> None:
+    flight(script, 3000, sack=True)
+    script.advance(2.001)
+    script.expect("P.", seq=2001, ack=1, length=1000)
+    script.inject(".", seq=1, ack=1001)
+    script.advance(2.001)
+    script.expect("P.", seq=2001, ack=1, length=1000)
+
+
 def test_rfc_8985_7_or_with_new_data_if_there_is_any(script: Script) -> None:
     script.accepted(sack=True)
     script.connection.set_no_delay(True)
@@ -301,6 +345,43 @@ def test_rfc_8985_7_or_with_new_data_if_there_is_any(script: Script) -> None:
     script.expect(".", seq=1, ack=1, length=10_000)
     script.advance(2.001)
     script.expect(".", seq=10_001, ack=1, length=1000)
+
+
+def test_rfc_8985_7_not_with_data_that_the_window_does_not_take(script: Script) -> None:
+    script.accepted(sack=True, window=3000)
+    script.send(5000)
+    script.expect(".", seq=1, ack=1, length=3000, segment=1000)
+    script.advance(2.001)
+    script.expect(".", seq=2001, ack=1, length=1000)
+    script.inject(".", seq=1, ack=3001, window=500)
+    assert script.connection.unacknowledged_bytes == 0
+    # A probe of the window, no earlier than 200 ms.
+    script.advance_quietly(199)
+
+
+def test_rfc_8985_7_with_as_much_as_the_window_takes(script: Script) -> None:
+    script.accepted(sack=True, window=3500)
+    script.send(5000)
+    script.expect(".", seq=1, ack=1, length=3000, segment=1000)
+    script.advance(2.001)
+    script.expect(".", seq=3001, ack=1, length=500)
+
+
+def test_rfc_6937_holes_are_filled_faster_while_that_goes_well(script: Script) -> None:
+    """A partial acknowledgment that shows no further loss lets a segment more leave than it says has arrived."""
+    flight(script, sack=True)
+    script.inject(".", seq=1, ack=1, blocks=((6001, 10_001),))
+    script.expect(".", seq=1, ack=1, length=4000, segment=1000)
+    script.inject(".", seq=1, ack=1001, blocks=((6001, 10_001),))
+    script.expect(".", seq=4001, ack=1, length=2000, segment=1000)
+
+
+def test_rfc_6937_no_faster_than_what_arrives_otherwise(script: Script) -> None:
+    flight(script, sack=True)
+    script.inject(".", seq=1, ack=1, blocks=((6001, 9001),))
+    script.expect(".", seq=1, ack=1, length=3000, segment=1000)
+    script.inject(".", seq=1, ack=1, blocks=((6001, 10_001),))
+    script.expect(".", seq=3001, ack=1, length=1000)
 
 
 def test_rfc_8985_7_single_segment_waits_for_a_late_acknowledgment(script: Script) -> None:
@@ -335,10 +416,10 @@ def test_pipe_is_what_was_sent_and_neither_arrived_nor_is_lost() -> None:
     recovery = Recovery()
     recovery.selective = True
     assert recovery.pipe(0, 10_000, 1000) == 10_000
-    recovery.note_blocks([(1000, 3000)], 0, 10_000)
+    recovery.note_blocks([(1000, 3000)], 0, 10_000, 0)
     assert recovery.pipe(0, 10_000, 1000) == 8000
-    recovery.note_blocks([(5000, 6000)], 0, 10_000)
-    assert recovery.detect(0, 10_000, 1000)
+    recovery.note_blocks([(5000, 6000)], 0, 10_000, 0)
+    assert recovery.detect(0, 10_000, 1000, 3)
     # 0 to 1000 is lost; 3000 to 5000 is not, with one segment behind it.
     assert recovery.pipe(0, 10_000, 1000) == 6000
     assert recovery.next_lost(0) == (0, 1000)
@@ -346,8 +427,8 @@ def test_pipe_is_what_was_sent_and_neither_arrived_nor_is_lost() -> None:
     assert recovery.pipe(0, 10_000, 1000) == 7000
     assert recovery.next_lost(0) is None
     assert recovery.next_doubtful(0, 1500) == (3000, 4500)
-    recovery.note_blocks([(6000, 8000)], 0, 10_000)
-    assert not recovery.detect(0, 10_000, 1000)
+    recovery.note_blocks([(6000, 8000)], 0, 10_000, 0)
+    assert not recovery.detect(0, 10_000, 1000, 3)
     assert recovery.next_lost(0) == (3000, 5000)
     assert recovery.pipe(0, 10_000, 1000) == 3000
     recovery.handle_resent(3000, 5000, 10_000)
@@ -357,10 +438,10 @@ def test_pipe_is_what_was_sent_and_neither_arrived_nor_is_lost() -> None:
 def test_pipe_without_blocks_counts_duplicates() -> None:
     recovery = Recovery()
     for _ in range(3):
-        assert not recovery.detect(0, 10_000, 1000)
+        assert not recovery.detect(0, 10_000, 1000, 3)
         recovery.handle_duplicate()
     assert recovery.pipe(0, 10_000, 1000) == 7000
-    assert recovery.detect(0, 10_000, 1000)
+    assert recovery.detect(0, 10_000, 1000, 3)
     assert recovery.pipe(0, 10_000, 1000) == 6000
     recovery.handle_resent(0, 1000, 10_000)
     assert recovery.pipe(0, 10_000, 1000) == 7000
@@ -379,3 +460,41 @@ def test_too_big_is_lost_but_no_phase() -> None:
     assert not recovery.is_quiet(0)
     recovery.handle_acknowledged(5000, 5000, 500)
     assert recovery.is_quiet(5000)
+
+
+@pytest.mark.parametrize(("room", "leaves"), [(999, 0), (1000, 1000), (1999, 1000), (2000, 1000)])
+def test_rfc_6675_5_further_holes_need_room_for_a_segment(script: Script, room: int, leaves: int) -> None:
+    flight(script, sack=True)
+    script.inject(".", seq=1, ack=1, blocks=((7001, 10_001), (3001, 4001), (1001, 2001)))
+    first, *_ = script.take_all()
+    assert (first.seq, first.length) == (1, 1000)
+    sender = script.connection.sender
+    # What has left again since is as if it had not.
+    sender.recovery._resent_to = sender.una + 1000
+    sender.cubic.window = sender.recovery.pipe(sender.una, sender.nxt, 1000) + room
+    script.connection.queue_to_send()
+    script.flush()
+    sent = script.take_all()
+    assert [(each.seq, each.length) for each in sent][:1] == ([(2001, leaves)] if leaves else [])
+
+
+def test_new_data_that_leaves_with_a_retransmission_is_measured(script: Script) -> None:
+    flight(script, 2000)
+    script.expect(".", seq=1, ack=1, length=1000, after=200)
+    script.send(1000)
+    script.inject(".", seq=1, ack=1001)
+    script.expect(".", seq=1001, ack=1, length=1000)
+    script.expect("P.", seq=2001, ack=1, length=1000)
+    script.advance_quietly(30)
+    script.inject(".", seq=1, ack=3001)
+    assert script.connection.sender.round_trip.smoothed_ns == 1 + ((30_000_000 - 1) >> 3)
+
+
+def test_what_left_before_a_retransmission_is_not_measured(script: Script) -> None:
+    flight(script, sack=True)
+    script.advance_quietly(0.5)
+    script.inject(".", seq=1, ack=1, blocks=((1001, 4001),))
+    script.expect(".", seq=1, ack=1, length=1000)
+    script.advance_quietly(1)
+    script.inject(".", seq=1, ack=10_001)
+    assert script.connection.sender.round_trip.smoothed_ns == 1
