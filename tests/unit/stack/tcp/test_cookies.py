@@ -178,6 +178,31 @@ def test_cookie_tells_the_segment_size(sequence: int, size: int, now: int, later
     assert told == max([each for each in SEGMENTS if each <= size], default=SEGMENTS[0])
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (0, 216),
+        (535, 216),
+        (536, 536),
+        (939, 536),
+        (940, 940),
+        (1219, 940),
+        (1220, 1220),
+        (1279, 1220),
+        (1280, 1280),
+        (1311, 1280),
+        (1312, 1312),
+        (1439, 1312),
+        (1440, 1440),
+        (8939, 1440),
+        (8940, 8940),
+        (65_535, 8940),
+    ],
+)
+def test_sizes_that_a_cookie_can_tell(said: int, told: int) -> None:
+    assert check_cookie(SECRET, KEY, 1, make_cookie(SECRET, KEY, 1, said, 0), 0) == told
+
+
 @given(U32, st.integers(0, 10**18), st.integers(2, 31), st.integers(0, TICK_NS - 1))
 def test_cookie_is_good_for_two_ticks(sequence: int, now: int, ticks: int, rest: int) -> None:
     begin = now // TICK_NS * TICK_NS

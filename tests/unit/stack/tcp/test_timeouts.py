@@ -115,6 +115,22 @@ def test_3_8_1_must_18_wait_follows_the_round_trip(script: Script) -> None:
     script.expect("P.", seq=1, ack=1, data=b"abc", after=1800)
 
 
+def test_rfc_6298_3_last_of_what_is_acknowledged_is_measured(script: Script) -> None:
+    slow_handshake(script)
+    script.connection.set_no_delay(True)
+    for number in range(3):
+        script.send(b"abc")
+        script.expect("P.", seq=1 + 3 * number, ack=1, data=b"abc")
+        script.advance_quietly(10)
+    script.advance_quietly(100)
+    trip = script.connection.sender.round_trip
+    # The first two left 130 and 120 ms ago.
+    script.inject(".", seq=1, ack=7)
+    assert trip.smoothed_ns == (7 * 300 + 120) * MS // 8
+    script.inject(".", seq=1, ack=10)
+    assert trip.smoothed_ns == ((7 * 300 + 120) * MS // 8) + (110 * MS - (7 * 300 + 120) * MS // 8 >> 3)
+
+
 def test_3_8_1_must_18_karn_no_measurement_of_what_was_sent_twice(script: Script) -> None:
     slow_handshake(script)
     script.send(b"abc")
@@ -287,6 +303,48 @@ def test_rfc_6298_5_7_data_after_a_lost_syn_waits_three_seconds(script: Script) 
     # RFC 5681 section 3.1: a window of one segment.
     script.expect(".", seq=1, ack=1, length=1000)
     script.expect(".", seq=1, ack=1, length=1000, after=3000)
+
+
+def test_rfc_6298_5_7_first_measurement_shortens_the_wait_at_once(script: Script) -> None:
+    script.connect()
+    script.expect("S", seq=0)
+    script.expect("S", seq=0, after=1000)
+    script.inject("S.", seq=0, ack=1, mss=1000)
+    script.expect(".", seq=1, ack=1)
+    script.connection.sender.cubic.window = 10_000
+    for seq in (1, 1001):
+        script.send(1000)
+        script.expect("P.", seq=seq, ack=1, length=1000)
+    script.advance_quietly(10)
+    script.inject(".", seq=1, ack=1001)
+    script.expect("P.", seq=1001, ack=1, length=1000, after=200)
+
+
+def test_timers_of_many_connections_end_in_their_order(script: Script) -> None:
+    script.listen()
+    begun = {}
+    for port in (5, 3, 4, 1, 2):
+        script.inject("S", seq=0, port=port)
+        script.expect("S.", seq=0, ack=1, port=port)
+        begun[port] = script.now
+        script.advance_quietly(10)
+    for port in (5, 3, 4, 1, 2):
+        assert script.host.next_timer() == begun[port] + 1000 * MS
+        script.advance((begun[port] + 1000 * MS - script.now) / MS)
+        script.expect("S.", seq=0, ack=1, port=port)
+
+
+def test_timers_of_what_is_over_wake_nobody(script: Script) -> None:
+    script.listen()
+    for port in (1, 2, 3):
+        script.inject("S", seq=0, port=port)
+        script.expect("S.", seq=0, ack=1, port=port)
+        script.advance_quietly(10)
+    script.inject("R", seq=1, port=1)
+    assert script.host.next_timer() == script.now + 980 * MS
+    script.inject("R", seq=1, port=3)
+    script.inject("R", seq=1, port=2)
+    assert script.host.next_timer() is None
 
 
 def test_rfc_5681_3_1_window_after_a_lost_syn_is_one_segment_of_the_peer(script: Script) -> None:
