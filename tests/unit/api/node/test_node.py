@@ -210,9 +210,10 @@ async def test_connections_outlive_a_session_that_is_built_anew(alice: weft.Node
     await alice.connect_peer(bob.multiaddrs[0])
     await bob.start_server(echo, port=7)
     reader, writer = await alice.open_connection(bob, 7)
-    stage = alice._engine._life.stage
-    assert stage is not None
-    stage.handle_hopeless("peers")
+    life = alice._engine._life
+    assert life.stage is not None
+    life.stage.handle_hopeless("peers")
+    await until(lambda: life.session is None)
     writer.write(b"meanwhile")
     assert await asyncio.wait_for(reader.readexactly(9), 30) == b"meanwhile"
     assert (await alice.status()).session_restarts == 1
