@@ -43,6 +43,7 @@ ADDRESSES = 8
 """Of one name that are tried."""
 CALLS_IN_A_TURN = 32
 """Begun in one turn of the loop: each takes the time of a handshake, and others want their turn."""
+_UDP_ONLY = "can't be dialled; this version dials UDP only"
 LOOKUPS = 2
 """Names that are looked up at once: each may keep a thread waiting, and saving the state needs one too."""
 
@@ -62,11 +63,14 @@ def decode_target(text: str) -> tuple[Multiaddr, PeerId]:
     try:
         address = decode_multiaddr(text)
     except DecodeError as error:
+        if "/tcp/" in text:
+            # What would be wrong with it if it could be dialled helps nobody.
+            raise UsageError(f"{text}: {_UDP_ONLY}") from error
         raise UsageError(f"{text}: {error}") from error
     if address.peer_id is None:
         raise UsageError(f"{text}: has no /p2p/ID at its end; `weft info` on the other machine shows the whole of it")
     if address.transport != "udp":
-        raise UsageError(f"{text}: can't be dialled; this version dials UDP only")
+        raise UsageError(f"{text}: {_UDP_ONLY}")
     if address.port == 0:
         raise UsageError(f"{text}: nobody listens on port 0")
     return address.with_peer_id(None), address.peer_id

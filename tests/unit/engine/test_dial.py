@@ -32,6 +32,7 @@ def test_target_is_an_address_and_whom_to_expect_there() -> None:
         ("192.0.2.1:1312", "expected"),
         ("/ip4/192.0.2.1/udp/1312", "has no /p2p/ID at its end; `weft info` on the other machine"),
         (f"/ip4/192.0.2.1/tcp/80/ws/p2p/{PEER}", "this version dials UDP only"),
+        (f"/ip4/192.0.2.1/tcp/80/p2p/{PEER}", "this version dials UDP only"),
         (f"/ip4/1.2/udp/1312/p2p/{PEER}", "expected"),
         (f"/ip4/192.0.2.1/udp/70000/p2p/{PEER}", "port"),
         (f"/ip4/192.0.2.1/udp/0/p2p/{PEER}", "nobody listens on port 0"),

@@ -307,6 +307,7 @@ def test_listener_that_is_configured_and_not_open_is_tried_again_when_it_is_star
     [
         ("/ethif/eth0", UsageError, "this version listens on ip4 .UDP over IPv4. and ip6"),
         ("/ip4/127.0.0.1/tcp/1312/ws", UsageError, "this version listens on ip4"),
+        ("/ip4/127.0.0.1/tcp/1312", UsageError, "this version listens on ip4"),
         ("/dns/example.org/udp/1312", UsageError, "expected UDP listeners"),
         ("127.0.0.1:1312", UsageError, "which starts with a slash"),
         ("/ip4/192.0.2.77/udp/1312", TransportError, "can't listen on UDP 192.0.2.77:1312: "),

@@ -136,13 +136,20 @@ def _decode(text: str) -> Multiaddr:
     try:
         address = decode_multiaddr(text)
     except DecodeError as error:
+        if "/tcp/" in text:
+            # What would be wrong with it if there was such a listener helps nobody.
+            raise _unknown(text) from error
         raise UsageError(f"{text}: {error}") from error
     if address.transport != "udp":
-        raise UsageError(f"{text}: this version listens on {_names()}, such as /ip4/0.0.0.0/udp/1312")
+        raise _unknown(text)
     fault = BY_NAME["peer.listen"].check((text,))
     if fault is not None:
         raise UsageError(fault)
     return address
+
+
+def _unknown(text: str) -> UsageError:
+    return UsageError(f"{text}: this version listens on {_names()}, such as /ip4/0.0.0.0/udp/1312")
 
 
 def _names() -> str:
