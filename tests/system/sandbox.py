@@ -28,10 +28,10 @@ _PR_SET_MDWE, _PR_MDWE_REFUSE_EXEC_GAIN = 65, 1
 _SCMP_ACT_ERRNO, _SCMP_ACT_ALLOW, _SCMP_CMP_EQ = 0x00050000, 0x7FFF0000, 4
 
 
-def settings_of_unit() -> dict[str, list[str]]:
-    """What the unit sets, each value in the order of the file."""
+def settings_of_unit(unit: Path = UNIT) -> dict[str, list[str]]:
+    """What a unit sets, each value in the order of the file."""
     found: dict[str, list[str]] = defaultdict(list)
-    for line in UNIT.read_text().splitlines():
+    for line in unit.read_text().splitlines():
         if assignment := re.match(r"(\w+)=(.*)", line):
             found[assignment[1]].append(assignment[2])
     return found

@@ -30,11 +30,15 @@ KEY = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY="
 # The unit.
 
 
-@pytest.fixture
-def unit(tmp_path: Path) -> Path:
-    """The unit with commands that are there."""
-    found = tmp_path / "weft.service"
-    found.write_text(re.sub(r"=weft ", f"={sys.prefix}/bin/weft ", UNIT.read_text()))
+TEMPLATE = UNIT.with_name("weft@.service")
+
+
+@pytest.fixture(params=[UNIT, TEMPLATE], ids=lambda path: path.name)
+def unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A unit with commands that are there."""
+    source: Path = request.param
+    found = tmp_path / source.name.replace("@", "@lab")
+    found.write_text(re.sub(r"=weft ", f"={sys.prefix}/bin/weft ", source.read_text()))
     return found
 
 
@@ -55,6 +59,19 @@ def test_unit_gives_one_right_and_no_more() -> None:
     calls = allowed_calls(settings["SystemCallFilter"])
     assert {"read", "recvmmsg", "prctl"} <= calls
     assert not {"ptrace", "mount", "init_module", "setuid", "chown", "bpf", "kexec_load"} & calls
+
+
+def test_unit_of_a_further_node_has_names_of_its_own_and_else_is_the_same() -> None:
+    first, further = settings_of_unit(), settings_of_unit(TEMPLATE)
+    assert {name for name in first.keys() | further.keys() if first[name] != further[name]} == {
+        "Description",
+        "Environment",
+        "StateDirectory",
+        "User",
+    }
+    (state,) = further["StateDirectory"]
+    assert further["Environment"] == [f"WEFT_DIR=/var/lib/{state}"]
+    assert state == further["User"][0] == "weft-%i"
 
 
 # The service in its sandbox.

@@ -153,8 +153,8 @@ def test_wheel_installed_in_a_fresh_environment_has_the_command_and_the_service(
         cwd="/",
     )
     assert Path(where.stdout.strip()) == packages / "weft" / "__init__.py"
-    unit = tmp_path / "lib" / "systemd" / "system" / "weft.service"
-    assert unit.read_bytes() == (ROOT / "systemd" / "weft.service").read_bytes()
+    for unit in (ROOT / "systemd").iterdir():
+        assert (tmp_path / "lib" / "systemd" / "system" / unit.name).read_bytes() == unit.read_bytes()
 
 
 def test_version_of_the_project_is_that_of_the_package() -> None:
