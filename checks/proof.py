@@ -27,9 +27,12 @@ def commit() -> str:
 
 
 def run(command: str) -> tuple[int, str]:
-    """Run one command in a shell at the root of the checkout; returns exit code and the end of what it printed."""
+    """Run one command in a shell at the root of the checkout; returns exit code and the end of what it printed.
+
+    What fails within a pipe fails the whole of it: a filter behind a test would hide that.
+    """
     done = subprocess.run(
-        ("bash", "-c", command),
+        ("bash", "-o", "pipefail", "-c", command),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -141,6 +141,7 @@ def test_routes_that_the_daemon_may_not_add_are_left_to_whoever_may(weak: Weak) 
 
 
 def test_root_makes_the_interface_and_passes_it_to_the_daemon(lab: Lab, weak: Weak) -> None:
+    weak.outcome("config", "set", "fc00.device", "tun")
     assert "needs root or CAP_NET_ADMIN" in weak.refused("fc00", "start")
     weak.outcome("peer", "add-wireguard", KEY, "--name", "hub", "--allowed-ips", "10.9.0.0/24")
     done = weak.outcome("fc00", "start", root=True)
