@@ -25,6 +25,12 @@ WITH_COMMANDS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 README = ROOT / "README.md"
 WIRE = ROOT / "docs" / "wire.md"
 
+FOR_USERS = [
+    *(ROOT / name for name in ("README.md", "docs/index.md", "docs/tutorial.md", "docs/comparison.md")),
+    *sorted((ROOT / "docs" / "how-to").iterdir()),
+    *sorted((ROOT / "docs" / "explanation").iterdir()),
+]
+
 UNITS = {"ms": 10**6, "s": 10**9, "KiB": 2**10, "MiB": 2**20, "": 1}
 CONSTANT = re.compile(r"^\| `(weft(?:\.\w+)+)\.(\w+)` \| ([^|]+) \|", re.MULTILINE)
 
@@ -60,12 +66,18 @@ def commands_of(page: Path) -> Iterator[list[str]]:
             yield from typed(line)
 
 
+def commands_named_in(page: Path) -> Iterator[list[str]]:
+    """The same of what stands between backticks in its text and its tables."""
+    for code in re.findall(r"`((?:sudo )?weft [^`]+)`", " ".join(text_of(page).split())):
+        yield from typed(code)
+
+
 def fault_of(words: list[str]) -> str:
     """Why the command has no such form, or nothing; it is parsed and not run."""
     command: click.Command = weft
     context = click.Context(command, info_name="weft")
     try:
-        while isinstance(command, click.Group):
+        while isinstance(command, click.Group) and words:
             if words[:1] == ["--dir"]:
                 words = words[2:]
             if words in (["--help"], ["--version"]):
@@ -73,6 +85,8 @@ def fault_of(words: list[str]) -> str:
             name, found, words = command.resolve_command(context, words)
             assert found is not None
             command, context = found, click.Context(found, info_name=name, parent=context)
+        if isinstance(command, click.Group):
+            return ""
         command.make_context(context.info_name, list(words), parent=context.parent)
     except click.UsageError as error:
         return error.format_message()
@@ -82,6 +96,13 @@ def fault_of(words: list[str]) -> str:
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: str(page.relative_to(ROOT)))
 def test_shell_blocks_of_a_page_name_only_commands_that_there_are(page: Path) -> None:
     assert [(words, fault) for words in commands_of(page) if (fault := fault_of(words))] == []
+
+
+@pytest.mark.parametrize("page", FOR_USERS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_text_of_a_page_names_only_commands_that_there_are(page: Path) -> None:
+    # A command is named alone, or with all that it needs.
+    faults = [(words, fault_of(words)) for words in commands_named_in(page)]
+    assert [(words, fault) for words, fault in faults if fault and not fault.startswith("Missing ")] == []
 
 
 def test_quick_start_of_the_readme_has_the_commands_of_two_machines() -> None:
