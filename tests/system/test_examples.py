@@ -1,8 +1,9 @@
 """What the help shows works: each example of each command is run.
 
-They are typed on bob. Alice, whom they call loom and who has the address that they name, lets ICMP in, and bob is
-connected with her; `phone` and `hub` are WireGuard devices. Before the commands under one heading of the help all is as
-at first; they come in the order of the help, and `FIRST` is what one of them presumes and those before it do not leave.
+They are typed on bob. Alice, whom they call loom and who has the address that they name, lets ICMP in and has a web
+server that bob's system trusts, and bob is connected with her; `phone` and `hub` are WireGuard devices. Before the
+commands under one heading of the help all is as at first; they come in the order of the help, and `FIRST` is what one
+of them presumes and those before it do not leave.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import pytest
 
 from tests.system.lab import Lab
 from tests.system.transcript import ANY, Stage, Step
+from tests.system.web import Web
 from weft.cli.command import Command, every_command
 from weft.cli.root import COMMANDS, weft
 from weft.identity import generate
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system("nginx", "curl"), pytest.mark.timeout(120)]
 
 LOOM = generate(Random("identity alice").randbytes)
 ADDRESS = str(IPv6Address(LOOM.address))
@@ -31,6 +33,7 @@ HERE = {"12D3KooW…": str(LOOM.peer_id), "fc89:54a1:b598:365f:357:d6a:b108:db7b
 SHELL = """
 set -o pipefail
 fpath=(. .)  # a list of zsh
+export SSL_CERT_FILE=~/loom.pem
 gpg() { if [ "$1" = -d ]; then base64 -d "$2"; else base64 > "$3"; fi; }  # which asks a person for a passphrase
 """
 
@@ -124,11 +127,21 @@ def step_of(line: str) -> Step:
     return Step(0, "bob", SHELL + command, output)
 
 
+def serve_files(stage: Stage) -> None:
+    """Start a web server on alice, whom bob trusts."""
+    web = Web(stage.lab.hosts["alice"], stage.lab.directory("web"), "loom", "loom.example.org", ADDRESS)
+    for name in ("notes.txt", "disk.img", "report.pdf"):
+        (web.files / name).write_text(f"{name}\n")
+    (stage.directories["bob"] / "home" / "loom.pem").write_bytes(web.roots.read_bytes())
+    web.start()
+
+
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
     with Lab() as lab:
         stage = Stage(lab, {"alice", "bob"})
-        stage.run(Step(0, "alice", "weft up && weft fc00 allow /icmp"))
+        stage.run(Step(0, "alice", "weft up && weft fc00 allow /icmp /tcp/80 /tcp/443 /tcp/8443"))
+        serve_files(stage)
         stage.run(Step(0, "bob", MACHINE))
         yield stage
 

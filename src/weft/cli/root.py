@@ -22,6 +22,14 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "peer": ("weft.cli.peer:peer", "Call, list, change, block and forget peers."),
         "ping": ("weft.cli.ping:ping", "Probe a peer, and show path and round trip."),
     },
+    "Clients and servers": {
+        "fetch": ("weft.cli.fetch:fetch", "Fetch a file with HTTP, and go on where it broke off."),
+        "tls": ("weft.cli.tls:tls", "Show certificates, and whether to trust them."),
+        "ssh": ("weft.cli.ssh:ssh", "Run a shell or a command on a peer, by its SSH server."),
+        "scp": ("weft.cli.scp:scp", "Copy files and folders from and to a peer."),
+        "sftp": ("weft.cli.sftp:sftp", "Look at and copy files of a peer."),
+        "ssh-server": ("weft.cli.ssh_server:ssh_server", "Let peers log in, by their keys in the network."),
+    },
     "Stock WireGuard devices": {
         "guest": ("weft.cli.guest:guest", "Take phones and other devices in."),
         "import": ("weft.cli.import_:import_", "Take the peers of a wg-quick file."),

@@ -27,32 +27,11 @@ from typing import Any, Final
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.hashes import SHA256, Hash
-from msgspec import Struct
+
+from weft.clients.shaken import Certificate, short_name
 
 _SHOWN_NAMES: Final = 5
 """Of those that a certificate is for; a large site has hundreds."""
-
-
-class Certificate(Struct, frozen=True, kw_only=True):
-    """What a certificate says."""
-
-    subject: str
-    """In the spelling of RFC 4514; empty if it has none, `(unreadable)` if nothing could be read."""
-    issuer: str
-    names: list[str]
-    """What it is for: names, and addresses."""
-    not_before: datetime | None
-    not_after: datetime | None
-    """From when until when it is valid; null if that can't be read."""
-    key: str
-    """`EC secp256r1`, `RSA 2048`, `Ed25519` …"""
-    sha256: str
-    """Fingerprint, as `openssl x509 -fingerprint -sha256` prints it."""
-
-    @property
-    def title(self) -> str:
-        """What people call it."""
-        return self.subject or ", ".join(self.names) or "a certificate without a name"
 
 
 def chain_of(tls: ssl.SSLObject, *, verified: bool) -> list[bytes]:
@@ -180,11 +159,15 @@ def _unknown_root(chain: Sequence[Certificate], _: str) -> str:
 
 
 def _unknown_issuer(chain: Sequence[Certificate], _: str) -> str:
-    return f"its issuer is not known here, or does not show its own certificate: {chain[-1].issuer or 'without a name'}"
+    return f"its issuer is not known here, or does not show its own certificate: {_issuer(chain[-1])}"
 
 
 def _no_authority(chain: Sequence[Certificate], _: str) -> str:
-    return f"who issued it may issue no certificates: {chain[0].issuer or 'without a name'}"
+    return f"who issued it may issue no certificates: {_issuer(chain[0])}"
+
+
+def _issuer(certificate: Certificate) -> str:
+    return short_name(certificate.issuer) or "without a name"
 
 
 def _other_purpose(_: Sequence[Certificate], __: str) -> str:

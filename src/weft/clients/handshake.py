@@ -15,40 +15,13 @@ import ssl
 from collections.abc import Callable
 from typing import Final
 
-from msgspec import Struct
-
-from weft.clients.certificates import Certificate, chain_of, decode_certificate, why_not_trusted
+from weft.clients.certificates import chain_of, decode_certificate, why_not_trusted
 from weft.clients.failures import reason_of
 from weft.clients.network import Network
+from weft.clients.shaken import Certificate, Handshake
 
 REFUSAL_S: Final = (0.05, 1.0)
 """At least and at most."""
-
-
-class Handshake(Struct, frozen=True, kw_only=True):
-    """What a TLS handshake told."""
-
-    schema: int = 1
-    host: str
-    """As it was asked for."""
-    port: int
-    address: str
-    """Where that led."""
-    name: str
-    """That its certificate has to be for."""
-    version: str
-    """`TLSv1.3` or `TLSv1.2`."""
-    cipher: str
-    """The suite, such as `TLS_AES_256_GCM_SHA384`."""
-    alpn: str | None
-    """The protocol that was agreed on, of those that were offered."""
-    trusted: bool
-    reason: str
-    """Why it is trusted or not, in one line."""
-    refusal: str | None = None
-    """Why the server ended the connection after the handshake, if it did: perhaps it wants a certificate."""
-    chain: list[Certificate]
-    """Its certificate and those that vouch for it: up to a root if it is trusted, else as they were sent."""
 
 
 async def look(

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.clients.certificates import Files, authority
-from weft.clients.certificates import Certificate, decode_certificate, why_not_trusted
+from weft.clients.certificates import decode_certificate, why_not_trusted
+from weft.clients.shaken import Certificate, short_name
 
 CHAIN = [
     Certificate(subject="CN=a", issuer="CN=b", names=[], not_before=None, not_after=None, key="Ed25519", sha256="00"),
@@ -33,7 +34,7 @@ def error_of(code: int, message: str = "some words of OpenSSL") -> ssl.SSLCertVe
         (18, "it is self-signed: nobody vouches for it but itself"),
         (19, "its root is not known here: b"),
         (20, "its issuer is not known here, or does not show its own certificate: without a name"),
-        (24, "who issued it may issue no certificates: CN=b"),
+        (24, "who issued it may issue no certificates: b"),
         (26, "it is not for servers"),
         (66, "some words of openssl"),
         (-1, "some words of openssl"),
@@ -63,7 +64,21 @@ def test_broken_certificates_never_raise(data: st.DataObject) -> None:
 
 
 def test_title_of_one_without_a_subject_is_its_name() -> None:
-    assert [each.title for each in CHAIN] == ["CN=a", "b"]
+    assert [each.title for each in CHAIN] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("CN=ISRG Root X1,O=Internet Security Research Group,C=US", "ISRG Root X1"),
+        ("O=x,CN=Smith\\, Jones \\+ Sons", "Smith, Jones + Sons"),
+        ("O=x,OU=y", "O=x,OU=y"),
+        ("O=CN\\=no", "O=CN\\=no"),
+        ("", ""),
+    ],
+)
+def test_short_name_is_the_common_one(name: str, short: str) -> None:
+    assert short_name(name) == short
 
 
 def test_fingerprint_is_the_one_of_openssl(files: Files) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from tests.unit.api.streams.joined import Node
 from tests.unit.clients.certificates import SERVER, Files, authority, other_authority
-from weft.clients.handshake import Handshake, look
+from weft.clients.handshake import look
+from weft.clients.shaken import Handshake
 from weft.clients.tls import client_context, server_context
 
 PORT = 443
@@ -62,12 +63,19 @@ class TestTrusted:
         assert [each.issuer for each in shaken.chain[:-1]] == [each.subject for each in shaken.chain[1:]]
         assert len(shaken.chain) == 3
 
+    async def test_certificate_that_is_longer_than_a_record(self, left: Node, right: Node, files: Files) -> None:
+        names = [f"host{number}.example.org" for number in range(1000)]
+        await serve(right, files.certificate(SERVER, *names))
+        shaken = await seen(left, files)
+        assert shaken.trusted
+        assert shaken.chain[0].names == [SERVER, *names]
+
     async def test_certificate_that_is_a_root_itself(self, left: Node, right: Node, files: Files) -> None:
         own = files.self_signed()
         await serve(right, own)
         shaken = await look(left.streams, SERVER, PORT, lambda verify: client_context(verify=verify, roots=own))
         assert (shaken.trusted, shaken.reason) == (True, "it is known here")
-        assert [each.title for each in shaken.chain] == [f"CN={SERVER}"]
+        assert [each.title for each in shaken.chain] == [SERVER]
 
     async def test_other_name_than_the_hosts(self, left: Node, right: Node, files: Files) -> None:
         await serve(right, files.certificate("www.example.org"))
