@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -146,6 +147,14 @@ class WholeHistories(Histories):
     whole = True
 
 
+class ManySplitHistories(SplitHistories):
+    """For `make long`, whose profile looks at ten times as many, and at others each time."""
+
+
+class ManyWholeHistories(WholeHistories):
+    """The same."""
+
+
 def some(machine: type[Histories]) -> Any:
     """The test of a machine: five times as many examples as others have, which need no more time."""
     case = machine.TestCase
@@ -161,3 +170,5 @@ def some(machine: type[Histories]) -> Any:
 
 TestSplit = some(SplitHistories)
 TestWhole = some(WholeHistories)
+TestManySplit = pytest.mark.long(some(ManySplitHistories))
+TestManyWhole = pytest.mark.long(some(ManyWholeHistories))
