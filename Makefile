@@ -21,7 +21,7 @@ $(READY): pyproject.toml
 peers:
 	@bash checks/peers.sh
 
-demo: $(READY) peers  ## two hosts, one network: connect, ping, fetch, throughput, status
+demo: $(READY) peers  ## ten lines of Python; two hosts, one network: connect, ping, fetch, throughput, status
 	$(BIN)/python examples/demo.py
 
 test: $(READY) peers  ## all tests, in under ten minutes on two cores

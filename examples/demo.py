@@ -1,6 +1,9 @@
-"""Two hosts and one encrypted network, on this machine: what a person types, and whether the answers are true.
+"""One encrypted network, on this machine: what a person types, and whether the answers are true.
 
     make demo            or            python examples/demo.py
+
+First a Python program that is two nodes, which everybody may run everywhere. Then two hosts with a daemon and an
+interface each, where there is root or may be user namespaces.
 
 The hosts are network namespaces, joined by a virtual cable. They and all that runs in them live in namespaces of the
 demo's own (network and process ids; without root, users too), so that nothing of this machine is touched, and nothing
@@ -19,6 +22,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -46,6 +50,10 @@ NEEDED = ("unshare", "nsenter", "ip", "ss", "ping")
 
 class Wrong(Exception):  # noqa: N818 - it says what is the case
     """Something that was shown is not true, or nobody checked it."""
+
+
+class Denied(Exception):  # noqa: N818 - likewise
+    """This machine does not allow what comes next."""
 
 
 def say(text: str = "", style: str = "") -> None:
@@ -175,16 +183,20 @@ def wait_for(condition: Any, what: str, process: subprocess.Popen[bytes]) -> Non
         time.sleep(0.02)
 
 
+def environment() -> dict[str, str]:
+    """That of this process, with the programs beside this Python, and nothing of another node."""
+    programs = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    own = {name: value for name, value in os.environ.items() if not name.startswith("WEFT_")}
+    return own | {"PATH": programs, "LC_ALL": "C", "NO_COLOR": "1", "no_proxy": "*"}
+
+
 def make_hosts(directory: Path) -> tuple[Host, Host]:
     """Alice lives in the namespace that this process is in, Bob in another; a cable joins them."""
     keeper = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
     own = os.stat("/proc/self/ns/net").st_ino
     wait_for(lambda: os.stat(f"/proc/{keeper.pid}/ns/net").st_ino != own, "a second host is there", keeper)
-    programs = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("WEFT_")}
-    environment |= {"PATH": programs, "LC_ALL": "C", "NO_COLOR": "1", "no_proxy": "*"}
     hosts = [
-        Host(name, underlay, directory / name, enter, environment | {"WEFT_DIR": str(directory / name)})
+        Host(name, underlay, directory / name, enter, environment() | {"WEFT_DIR": str(directory / name)})
         for name, underlay, enter in zip(
             ("alice", "bob"), UNDERLAY, ([], ["nsenter", "--net", "--target", str(keeper.pid)]), strict=True
         )
@@ -377,13 +389,37 @@ def end_with(stream: IO[str]) -> None:
 # What runs outside.
 
 
+def require(*programs: str) -> None:
+    missing = [program for program in programs if not shutil.which(program)]
+    if missing:
+        raise Wrong(f"needs {', '.join(missing)} in the PATH")
+
+
+def show_ten_lines() -> None:
+    say("# Two nodes in one Python program, which needs no right at all.", style="2")
+    program = HERE / "ten_lines.py"
+    source = program.read_text().partition("import weft\n")[2]
+    say(textwrap.indent(re.sub(r"\n+", "\n", source.strip()), "  "))
+    say()
+    machine = Host("you", "", HERE, without_rights(), environment())
+    with machine.types(f"python {shlex.quote(program.as_posix())}") as said:
+        said.line("hello from bob")
+
+
+def without_rights() -> list[str]:
+    """The command that runs another one without the rights that this process has, if it has any."""
+    status = Path("/proc/self/status")
+    if not status.exists() or re.search(r"^CapEff:\s+0+$", status.read_text(), re.MULTILINE):
+        return []
+    require("setpriv")
+    return ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
+
+
 def namespaces() -> list[str]:
     """The command that runs another one in namespaces of its own."""
     if not sys.platform.startswith("linux"):
-        raise Wrong("needs Linux: its hosts are network namespaces")
-    missing = [program for program in NEEDED if not shutil.which(program)]
-    if missing:
-        raise Wrong(f"needs {', '.join(missing)} in the PATH")
+        raise Denied("they need Linux")
+    require(*NEEDED)
     if not (Path(sys.executable).parent / "weft").exists():
         raise Wrong("weft is not installed beside this Python; `make demo` does that")
     own = ["--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -392,24 +428,35 @@ def namespaces() -> list[str]:
         tried = subprocess.run([*command, "ip", "link", "set", "lo", "up"], capture_output=True, text=True, check=False)
         if tried.returncode == 0:
             return command
-    raise Wrong(f"needs root, or user namespaces, and this machine gives neither: {tried.stderr.strip()}")
+    raise Denied(f"they need root, or user namespaces, and this machine gives neither ({tried.stderr.strip()})")
+
+
+def show_hosts() -> int:
+    """Run the rest in namespaces; returns its exit code."""
+    try:
+        command = namespaces()
+    except Denied as denied:
+        say(f"# Two machines with a daemon and an interface each are left out: {denied}.", style="2")
+        return 0
+    with tempfile.TemporaryDirectory(prefix="weft-demo-") as directory:
+        # In a session of its own: Ctrl-C is for this process, and the pipe tells the other one.
+        process = subprocess.Popen(
+            [*command, sys.executable, __file__, directory], stdin=subprocess.PIPE, start_new_session=True
+        )
+        try:
+            return process.wait()
+        finally:
+            process.stdin.close()  # type: ignore[union-attr]
+            process.wait()
 
 
 def outside() -> int:
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda number, _: sys.exit(128 + number))
     try:
-        command = namespaces()
-        with tempfile.TemporaryDirectory(prefix="weft-demo-") as directory:
-            # In a session of its own: Ctrl-C is for this process, and the pipe tells the other one.
-            process = subprocess.Popen(
-                [*command, sys.executable, __file__, directory], stdin=subprocess.PIPE, start_new_session=True
-            )
-            try:
-                code = process.wait()
-            finally:
-                process.stdin.close()  # type: ignore[union-attr]
-                process.wait()
+        show_ten_lines()
+        code = show_hosts()
     except Wrong as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1

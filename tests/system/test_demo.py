@@ -17,11 +17,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DEMO = [sys.executable, str(ROOT / "examples" / "demo.py")]
+TEN_LINES = re.sub(r"\n+", "\n  ", (ROOT / "examples" / "ten_lines.py").read_text().partition("import weft\n")[2])
+"""As the demo shows them, each behind two spaces."""
 DONE = "Everything above was checked, and nothing is left of it.\n"
 PLAIN_USER = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
 """A process with the id of a plain user and no capability; for the files of this tree it stays who it was."""
 
-pytestmark = [pytest.mark.system("unshare", "nsenter", "ss"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system("unshare", "nsenter", "ss", "setpriv"), pytest.mark.timeout(180)]
 
 
 def run(
@@ -44,6 +46,13 @@ def left(tmp_path: Path) -> list[str]:
     return left
 
 
+def shows_ten_lines(output: str) -> bool:
+    return (
+        TEN_LINES.strip() in output
+        and re.search(r"^you\$ python .*\n  hello from bob$", output, re.MULTILINE) is not None
+    )
+
+
 def commands_of(output: str) -> list[str]:
     return [" ".join(line.split()[:3]) for line in output.splitlines() if re.match(r"(alice|bob)\$ ", line)]
 
@@ -62,6 +71,7 @@ def programs(tmp_path: Path, names: Sequence[str]) -> Path:
 def test_demo_as_root_shows_every_step_and_leaves_nothing(tmp_path: Path) -> None:
     demo = run(tmp_path)
     assert (demo.returncode, demo.stderr) == (0, ""), demo.stdout + demo.stderr
+    assert shows_ten_lines(demo.stdout)
     assert commands_of(demo.stdout) == [
         "alice$ weft up",
         "bob$ weft up",
@@ -90,6 +100,7 @@ def test_demo_of_a_plain_user_without_curl_and_iperf3_uses_programs_of_its_own(t
     needed = ("unshare", "nsenter", "ip", "ss", "ping", "sleep", "tail")
     demo = run(tmp_path, prefix=PLAIN_USER, path=str(programs(tmp_path, needed)))
     assert (demo.returncode, demo.stderr) == (0, ""), demo.stdout + demo.stderr
+    assert shows_ten_lines(demo.stdout)
     assert "curl" not in demo.stdout
     assert "iperf3" not in demo.stdout
     assert re.search(r"^  \d+\.\d\d Gbit/s through the tunnel$", demo.stdout, re.MULTILINE)
@@ -152,14 +163,32 @@ def start_until(tmp_path: Path, text: str) -> subprocess.Popen[str]:
     raise AssertionError(demo.communicate()[1])
 
 
-def test_demo_without_any_right_says_so_in_one_line(tmp_path: Path) -> None:
+def test_demo_without_any_right_shows_the_ten_lines_and_says_what_it_leaves_out(tmp_path: Path) -> None:
     lock = 'echo 0 > /proc/sys/user/max_user_namespaces; exec setpriv --bounding-set -all --inh-caps -all "$@"'
     demo = run(tmp_path, prefix=["unshare", "--user", "--map-root-user", "sh", "-c", lock, "sh"])
-    assert (demo.returncode, demo.stdout) == (1, "")
-    assert re.fullmatch(r"demo: needs root, or user namespaces, and this machine gives neither: .*\n", demo.stderr)
+    assert (demo.returncode, demo.stderr) == (0, ""), demo.stdout + demo.stderr
+    assert shows_ten_lines(demo.stdout)
+    assert commands_of(demo.stdout) == []
+    left_out = "# Two machines with a daemon and an interface each are left out: they need root, or user namespaces, "
+    assert left_out in demo.stdout
+    assert demo.stdout.endswith(DONE)
+    assert left(tmp_path) == []
 
 
 def test_demo_without_a_program_that_it_needs_says_so_in_one_line(tmp_path: Path) -> None:
-    demo = run(tmp_path, path=str(programs(tmp_path, ("unshare", "ip"))))
-    assert (demo.returncode, demo.stdout) == (1, "")
+    demo = run(tmp_path, path=str(programs(tmp_path, ("unshare", "ip", "setpriv"))))
+    assert demo.returncode == 1
+    assert shows_ten_lines(demo.stdout)
+    assert DONE not in demo.stdout
     assert demo.stderr == "demo: needs nsenter, ss, ping in the PATH\n"
+
+
+def test_demo_fails_when_the_ten_lines_say_something_else(tmp_path: Path) -> None:
+    liar = tmp_path / "bin" / "setpriv"
+    liar.parent.mkdir()
+    liar.write_text("#!/bin/sh\necho hello from carol\n")
+    liar.chmod(0o755)
+    demo = run(tmp_path, path=f"{liar.parent}{os.pathsep}{os.environ['PATH']}")
+    assert demo.returncode == 1
+    assert re.fullmatch(r"demo: `python .*ten_lines.py` showed no line of the form hello from bob\n", demo.stderr)
+    assert DONE not in demo.stdout
