@@ -9,6 +9,7 @@ from weft.engine.session import Session
 from weft.io.device import Device
 from weft.io.tun import Tun
 from weft.io.udp import UdpSocket
+from weft.io.watching import watch_of
 
 
 async def read_socket(socket: UdpSocket, session: Session) -> None:
@@ -18,6 +19,7 @@ async def read_socket(socket: UdpSocket, session: Session) -> None:
         Exception: whatever the datapath raised; the watcher of the task logs it and starts anew.
     """
     loop = asyncio.get_running_loop()
+    watch = watch_of(loop)
     died: asyncio.Future[None] = loop.create_future()
 
     def read() -> None:
@@ -29,20 +31,20 @@ async def read_socket(socket: UdpSocket, session: Session) -> None:
     def write() -> None:
         try:
             if socket.flush():
-                loop.remove_writer(socket)
+                watch.remove_writer(socket)
         except OSError as error:
             _fail(died, error)
 
-    socket.when_blocked = lambda: loop.add_writer(socket, write)
-    loop.add_reader(socket, read)
+    socket.when_blocked = lambda: watch.add_writer(socket, write)
+    watch.add_reader(socket, read)
     if socket.is_blocked:
-        loop.add_writer(socket, write)
+        watch.add_writer(socket, write)
     try:
         await died
     finally:
         socket.when_blocked = None
-        loop.remove_reader(socket)
-        loop.remove_writer(socket)
+        watch.remove_reader(socket)
+        watch.remove_writer(socket)
 
 
 async def read_tun(tun: Tun, session: Session) -> None:
@@ -52,6 +54,7 @@ async def read_tun(tun: Tun, session: Session) -> None:
         Exception: whatever the datapath raised; the watcher of the task logs it and starts anew.
     """
     loop = asyncio.get_running_loop()
+    watch = watch_of(loop)
     died: asyncio.Future[None] = loop.create_future()
 
     def read() -> None:
@@ -61,11 +64,11 @@ async def read_tun(tun: Tun, session: Session) -> None:
             _fail(died, error)
 
     session.delivery.device = tun
-    loop.add_reader(tun, read)
+    watch.add_reader(tun, read)
     try:
         await died
     finally:
-        loop.remove_reader(tun)
+        watch.remove_reader(tun)
 
 
 async def read_host(driver: Driver, device: Device, session: Session) -> None:
