@@ -160,7 +160,7 @@ async def upload(sftp: asyncssh.SFTPClient, source: Path, target: bytes, *, told
         target = await sftp.realpath(target) if there is not None else target
         part = _part_name(target, before) if is_file else target
         resumed = await _resumable(sftp, part, before.st_size) if is_file else 0
-        async with await sftp.open(part, _flags(resumed, is_file=is_file), block_size=0) as remote:
+        async with await sftp.open(part, _flags(resumed, is_file=is_file), encoding=None, block_size=0) as remote:
             told(resumed)
             await _write(file, remote, resumed, before.st_size, told, requests)
         after = os.fstat(file.fileno())

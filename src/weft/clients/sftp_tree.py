@@ -15,6 +15,7 @@ What is left out is told. To go on with an earlier copy leaves out what is there
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import posixpath
 import stat
@@ -31,8 +32,12 @@ from weft.errors import PeerError, UsageError, WeftError
 
 AT_ONCE: Final = 8
 """Files at a time: small ones cost round trips, not bytes."""
-_BROKEN: Final = (asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection, asyncssh.DisconnectError)
+_BROKEN: Final = (
+    *(asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection, asyncssh.DisconnectError),
+    *(ConnectionError, TimeoutError),
+)
 """After which there is no next file."""
+_UNREACHABLE: Final = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN})
 
 Told = Callable[[int, int | None], None]
 """Is told how many bytes of how many are there."""
@@ -255,6 +260,8 @@ class Trees:
             except _BROKEN:
                 raise
             except (asyncssh.SFTPError, OSError, WeftError) as error:
+                if isinstance(error, OSError) and error.errno in _UNREACHABLE:
+                    raise
                 self._leave_out(job.name, error)
                 continue
             self.report.files += 1

@@ -105,6 +105,9 @@ class Keys:
             passphrase = await self._ask(f"Passphrase of {path}: ")
             if not passphrase:
                 return []
-            with suppress(asyncssh.KeyImportError, asyncssh.KeyEncryptionError):
+            try:
                 return list(asyncssh.load_keypairs([str(path)], passphrase))
+            except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
+                if "passphrase" not in str(error).lower():
+                    raise UsageError(f"{path}: {error}") from error
         return []

@@ -5,7 +5,7 @@
 | an `SFTPError`                  | the server's own words                                 |
 | `PermissionDenied` of this side | that no key and no password was taken                  |
 | another `DisconnectError`       | the reason, be it of the server or of this side        |
-| `ConnectionLost`                | that it broke off                                      |
+| a lost connection               | that it broke off                                      |
 | a channel that is refused       | the server's reason                                    |
 | anything else                   | as for all connections (failures.py)                   |
 """
@@ -23,7 +23,7 @@ FAILURES = (asyncssh.Error, asyncssh.ProcessError, OSError)
 def words_of(error: BaseException) -> str:
     """Why something failed."""
     match error:
-        case asyncssh.ConnectionLost():
+        case asyncssh.ConnectionLost() | asyncssh.SFTPConnectionLost() | asyncssh.SFTPNoConnection():
             return "the connection broke off"
         case asyncssh.PermissionDenied() if error.reason.startswith("Permission denied for user"):
             return "permission denied: the server takes neither the keys nor the password there were"
