@@ -31,13 +31,17 @@ def progress(what: str) -> Iterator[Told]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task(what, total=None)
+    shown = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = shown.add_task(what, total=None)
 
-        def tell(size_bytes: int, of_bytes: int | None) -> None:
-            shown.update(task, completed=size_bytes, total=of_bytes)
+    def tell(size_bytes: int, of_bytes: int | None) -> None:
+        shown.start()  # nothing, if it is
+        shown.update(task, completed=size_bytes, total=of_bytes)
 
+    try:
         yield tell
+    finally:
+        shown.stop()
 
 
 def _tell_nobody(size_bytes: int, of_bytes: int | None) -> None:

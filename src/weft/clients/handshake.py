@@ -51,6 +51,10 @@ class _Listening(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+        self.has_heard = False
+
+    def data_received(self, data: bytes) -> None:
+        self.has_heard = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.lost.done():
@@ -94,8 +98,13 @@ async def _shake(
 
 
 def _refusal(protocol: _Listening) -> str | None:
-    error = protocol.lost.result() if protocol.lost.done() else None
-    return reason_of(error) if error is not None else None
+    if not protocol.lost.done():
+        return None
+    error = protocol.lost.result()
+    if error is not None:
+        return reason_of(error)
+    # Some servers end what they refuse without a word, but none that has something to say.
+    return None if protocol.has_heard else "the other side ended the connection at once"
 
 
 def _why_trusted(chain: list[Certificate], name: str) -> str:

@@ -159,6 +159,18 @@ class TestRefusal:
         assert shaken.trusted
         assert shaken.refusal == "the other side refused: certificate required"
 
+    async def test_server_that_ends_without_a_word(self, left: Node, right: Node, files: Files) -> None:
+        await right.streams.start_server(lambda _, writer: writer.close(), None, PORT, ssl=files.server())
+        assert (await seen(left, files)).refusal == "the other side ended the connection at once"
+
+    async def test_server_that_says_what_it_has_to_say_and_ends(self, left: Node, right: Node, files: Files) -> None:
+        def speak(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"it is noon")
+            writer.close()
+
+        await right.streams.start_server(speak, None, PORT, ssl=files.server())
+        assert (await seen(left, files)).refusal is None
+
     async def test_server_that_gets_one(self, left: Node, right: Node, files: Files) -> None:
         await serve(right, files.certificate(), clients=files.roots)
         assert (await seen(left, files, certificate=files.certificate("me@example.org"))).refusal is None
