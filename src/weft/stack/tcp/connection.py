@@ -357,7 +357,5 @@ class Connection(Socket):
         self.timers.stop_all()
         self.sender.buffer.release(self.sender.buffer.end)
         self.receiver.forget_holes()
-        self.owes_ack = self.owes_syn = self.owes_probe = False
-        self.probe = None
         self.tcp.forget(self)
         self.notify()

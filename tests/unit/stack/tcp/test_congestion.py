@@ -365,6 +365,13 @@ def test_rfc_6937_3_1_below_the_threshold_it_grows_again() -> None:
     assert reduction.window(50_000, 13_500, 14_000, 1000, goes_well=True) == 14_000
 
 
+def test_rfc_6937_window_is_never_below_the_pipe() -> None:
+    reduction = Reduction(20_000)
+    reduction.handle_sent(5000)
+    assert reduction.window(1000, 5000, 14_000, 1000, goes_well=False) == 5000
+    assert reduction.window(1000, 18_000, 14_000, 1000, goes_well=False) == 18_000
+
+
 def test_rfc_6937_first_retransmission_leaves_whatever_is_on_the_way() -> None:
     assert Reduction(20_000).window(0, 19_000, 14_000, 1000, goes_well=False) == 20_000
     assert Reduction(0).window(0, 10, 5, 1000, goes_well=False) == 1010

@@ -63,6 +63,16 @@ def test_3_5_must_10_simultaneous_open(script: Script) -> None:
     assert script.receive() == b"hello"
 
 
+def test_3_5_simultaneous_open_answer_may_bring_data(script: Script) -> None:
+    script.connect()
+    script.expect("S", seq=0)
+    script.inject("S", seq=0, mss=1000)
+    script.expect("S.", seq=0, ack=1)
+    script.inject("S.", seq=0, ack=1, data=b"hello")
+    script.expect(".", seq=1, ack=6, after=40)
+    assert script.receive() == b"hello"
+
+
 def test_3_5_simultaneous_open_ends_with_a_plain_acknowledgment_too(script: Script) -> None:
     script.connect()
     script.expect("S", seq=0)

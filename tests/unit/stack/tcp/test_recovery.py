@@ -159,6 +159,18 @@ def test_fin_is_recovered_as_data_is(script: Script) -> None:
     assert script.state is State.FIN_WAIT_2
 
 
+def test_rfc_6582_3_2_end_of_a_recovery_lets_no_burst_leave(script: Script) -> None:
+    script.accepted()
+    script.connection.sender.cubic.window = 50_000
+    script.send(50_000)
+    script.take_all()
+    for _ in range(3):
+        script.inject(".", seq=1, ack=1)
+    script.expect(".", seq=1, ack=1, length=1000)
+    script.inject(".", seq=1, ack=50_001)
+    assert (phase(script), window(script)) == (Phase.OPEN, 11_000)
+
+
 def test_rfc_6582_3_2_partial_acknowledgment_of_less_than_a_segment(script: Script) -> None:
     flight(script)
     for _ in range(3):
@@ -498,3 +510,29 @@ def test_what_left_before_a_retransmission_is_not_measured(script: Script) -> No
     script.advance_quietly(1)
     script.inject(".", seq=1, ack=10_001)
     assert script.connection.sender.round_trip.smoothed_ns == 1
+
+
+def test_how_late_a_byte_came_is_counted_from_the_furthest() -> None:
+    recovery = Recovery()
+    assert recovery.note_blocks([(3000, 4000)], 0, 10_000, 0) == 0
+    assert recovery.note_blocks([(1000, 2000)], 0, 10_000, 0) == 3000
+    # What was there already is not late, nor is what was sent again.
+    assert recovery.note_blocks([(1000, 2000)], 0, 10_000, 0) == 0
+    assert recovery.note_blocks([(2000, 3000)], 0, 10_000, 2500) == 1500
+    assert recovery.note_blocks([(5000, 6000)], 0, 10_000, 0) == 0
+    assert recovery.note_blocks([(4000, 5000)], 0, 10_000, 5000) == 0
+
+
+def test_recovery_in_vain_forgets_what_it_sent_again() -> None:
+    recovery = Recovery()
+    recovery.selective = True
+    recovery.note_blocks([(1000, 5000)], 0, 10_000, 0)
+    assert recovery.detect(0, 10_000, 1000, 3)
+    recovery.handle_resent(0, 1000, 10_000)
+    recovery.handle_in_vain(0)
+    assert recovery.phase is Phase.OPEN
+    assert recovery.next_lost(0) is None
+    # Segments that come much later do not make it lost again.
+    recovery.note_blocks([(10_000, 14_000)], 0, 20_000, 1000)
+    recovery._look_for_lost_again(0, 1000, 3)
+    assert recovery.next_lost(0) is None
