@@ -490,6 +490,27 @@ def test_rfc_6675_5_further_holes_need_room_for_a_segment(script: Script, room: 
     assert [(each.seq, each.length) for each in sent][:1] == ([(2001, leaves)] if leaves else [])
 
 
+def test_rfc_6675_5_first_hole_needs_no_room(script: Script) -> None:
+    flight(script, sack=True)
+    script.inject(".", seq=1, ack=1, blocks=((7001, 10_001), (3001, 4001), (1001, 2001)))
+    script.take_all()
+    sender = script.connection.sender
+    sender.recovery._resent_to = sender.una
+    sender.cubic.window = 1
+    script.connection.queue_to_send()
+    script.flush()
+    script.expect(".", seq=1, ack=1, length=1000)
+
+
+def test_time_out_forgets_how_late_segments_were(script: Script) -> None:
+    flight(script)
+    reordering = script.connection.sender.reordering
+    reordering.note_late(20_000, 1000)
+    assert reordering.segments > 3
+    script.expect(".", seq=1, ack=1, length=1000, after=200)
+    assert reordering.segments == 3
+
+
 def test_new_data_that_leaves_with_a_retransmission_is_measured(script: Script) -> None:
     flight(script, 2000)
     script.expect(".", seq=1, ack=1, length=1000, after=200)
