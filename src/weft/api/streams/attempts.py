@@ -57,14 +57,14 @@ class Attempt:
             return None
         connection.user = self
         self._ground.driver.wake()
-        self._ground.open.add(self)
+        self._ground.open[self] = None
         try:
             await self._over
         except BaseException:
             abandon(self._ground, connection)
             raise
         finally:
-            self._ground.open.discard(self)
+            self._ground.open.pop(self, None)
             connection.user = None
         if connection.is_established:
             return connection

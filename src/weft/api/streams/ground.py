@@ -37,7 +37,7 @@ class Ground:
         loop: on which all of it runs.
         resolve: looks up names.
         describe_peer: knows the participants.
-        open: what ends with the host.
+        open: what ends with the host, in the order in which it was opened.
     """
 
     def __init__(self, driver: Driver, resolve: Resolve, describe_peer: DescribePeer) -> None:
@@ -46,7 +46,7 @@ class Ground:
         self.loop = asyncio.get_running_loop()
         self.resolve = resolve
         self.describe_peer = describe_peer
-        self.open: set[Closable] = set()
+        self.open: dict[Closable, None] = {}
         self._is_closed = False
 
     def now(self) -> int:

@@ -59,7 +59,7 @@ class OverlayTransport(transports._FlowControlMixin):
         self._is_paused = False
         self._losses = 0  # more than 0 once the end is due; counts what is written from then on
         self.set_protocol(protocol)
-        ground.open.add(self)
+        ground.open[self] = None
 
     def __repr__(self) -> str:
         state = "lost" if self._losses else "closing" if self._is_closing else "open"
@@ -218,7 +218,7 @@ class OverlayTransport(transports._FlowControlMixin):
             self._protocol.connection_lost(error)
         finally:
             self._protocol = None
-            self._ground.open.discard(self)
+            self._ground.open.pop(self, None)
             self._detach()
 
     # What streams and datagrams each have of their own.

@@ -70,7 +70,7 @@ class Server(asyncio.AbstractServer):
         self._waiters: list[asyncio.Future[None]] | None = []
         self._forever: asyncio.Future[None] | None = None
         self._is_serving = False
-        ground.open.add(self)
+        ground.open[self] = None
 
     def __repr__(self) -> str:
         return f"<{self.__class__.__name__} sockets={self.sockets!r}>"
@@ -127,7 +127,7 @@ class Server(asyncio.AbstractServer):
             listener.user = None
             listener.close(now)
         self._ground.driver.wake()
-        self._ground.open.discard(self)
+        self._ground.open.pop(self, None)
         self._is_serving = False
         if self._forever is not None and not self._forever.done():
             self._forever.cancel()
