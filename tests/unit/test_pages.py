@@ -158,3 +158,10 @@ def test_extras_and_dependencies_are_all_explained() -> None:
     groups = [project["dependencies"], *project["optional-dependencies"].values()]
     names = {re.split(r"[<>=\[; ]", requirement)[0] for group in groups for requirement in group}
     assert [name for name in sorted(names) if f"| {name} |" not in page] == []
+
+
+def test_readme_opens_with_the_ten_lines_that_the_demo_shows_too() -> None:
+    example = (ROOT / "examples" / "ten_lines.py").read_text("utf-8")
+    section = README.read_text("utf-8").partition("## Ten lines of Python\n")[2]
+    block = section.partition("```python\n")[2].partition("```")[0]
+    assert example.endswith(f'"""\n\n{block}')

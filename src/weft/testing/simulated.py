@@ -12,8 +12,7 @@ What a program is given here is what it is given by a `weft.Node`: the same TCP/
 errors. Between the nodes is no tunnel, but one link from each to each, and both directions of it have faults. These can
 be changed while it runs, and nodes be cut off. The same seed gives the same run, packet by packet.
 
-Not done here: tunnels, and so handshakes, NATs and relays; the order of what asyncio itself keeps in sets; what TLS
-draws by lot.
+Not done here: tunnels, and so handshakes, NATs and relays; what TLS draws by lot.
 """
 
 from __future__ import annotations

@@ -517,6 +517,7 @@ async def main():
         alice, bob, carol = map(network.node, ("alice", "bob", "carol"))
         await carol.start_server(echo, port=80)
         await asyncio.gather(talk(alice), talk(bob))
+        kept = [await bob.open_connection("carol", 80) for _ in range(10)]
         await bob.close()
         await asyncio.sleep(1)
 
