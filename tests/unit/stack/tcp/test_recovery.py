@@ -490,6 +490,15 @@ def test_rfc_6675_5_further_holes_need_room_for_a_segment(script: Script, room: 
     assert [(each.seq, each.length) for each in sent][:1] == ([(2001, leaves)] if leaves else [])
 
 
+def test_rfc_5681_3_2_a_single_byte_is_recovered_too(script: Script) -> None:
+    script.accepted()
+    script.send(b"x")
+    script.expect("P.", seq=1, ack=1, data=b"x")
+    for _ in range(3):
+        script.inject(".", seq=1, ack=1)
+    script.expect("P.", seq=1, ack=1, data=b"x")
+
+
 def test_rfc_6675_5_first_hole_needs_no_room(script: Script) -> None:
     flight(script, sack=True)
     script.inject(".", seq=1, ack=1, blocks=((7001, 10_001), (3001, 4001), (1001, 2001)))
