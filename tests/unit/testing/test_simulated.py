@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+from aiohttp import web
 from scapy.all import IPv6, rdpcap
 
 from weft.errors import UsageError
@@ -316,6 +317,7 @@ async def test_datagram_to_a_port_of_nobody_is_refused(simulated_network: Simula
     transport.sendto(b"hello")
     await asyncio.sleep(1)
     assert [type(error) for error in heard.errors] == [ConnectionRefusedError]
+    assert "10.000 ms  icmp destination unreachable, port unreachable" in str(simulated_network.trace)
 
 
 async def test_link_has_faults_of_its_own_until_it_gets_others(simulated_network: SimulatedNetwork) -> None:
@@ -475,7 +477,7 @@ def test_end_of_the_network_is_seen_by_whoever_has_something_open() -> None:
     run(main())
 
 
-# TLS.
+# What is spoken over it.
 
 
 async def test_tls_is_spoken_between_nodes(simulated_network: SimulatedNetwork) -> None:
@@ -490,6 +492,26 @@ async def test_tls_is_spoken_between_nodes(simulated_network: SimulatedNetwork) 
     writer.write(b"hello\n")
     assert await reader.readline() == b"hello\n"
     writer.close()
+
+
+async def test_web_server_gives_files_and_the_threads_that_read_them_take_no_time(
+    simulated_network: SimulatedNetwork, tmp_path: Path
+) -> None:
+    (tmp_path / "large").write_bytes(bytes(1_000_000))
+    app = web.Application()
+    app.router.add_static("/", tmp_path)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    alice, bob = two(simulated_network)
+    await bob.create_server(runner.server, port=80)
+    start = simulated_network.clock.now
+    reader, writer = await alice.open_connection(bob, 80)
+    writer.write(b"GET /large HTTP/1.0\r\n\r\n")
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.0 200 OK")
+    assert await reader.read() == bytes(1_000_000)
+    assert simulated_network.clock.now - start < 1 * S
+    writer.close()
+    await runner.cleanup()
 
 
 # The same again.
