@@ -153,7 +153,7 @@ class Recovery:
             return False
         self._begin(Phase.RECOVERY, una, nxt)
         if not self.selective:
-            self._lost_below = una + segment
+            self._lost_below = min(una + segment, self.point)
         return True
 
     def _look_for_lost_again(self, una: int, segment: int, threshold: int) -> None:
@@ -192,7 +192,7 @@ class Recovery:
         if not self.selective:
             self._duplicates = max(0, self._duplicates - max(0, acknowledged // segment - 1))
             if self.phase is Phase.RECOVERY:
-                self._lost_below = una + segment
+                self._lost_below = min(una + segment, self.point)
                 self._resent_to = una
         return False
 

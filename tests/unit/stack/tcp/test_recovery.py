@@ -499,6 +499,27 @@ def test_rfc_5681_3_2_a_single_byte_is_recovered_too(script: Script) -> None:
     script.expect("P.", seq=1, ack=1, data=b"x")
 
 
+def test_rfc_6582_3_2_partial_acknowledgment_of_all_but_a_little(script: Script) -> None:
+    flight(script, 3000)
+    script.connection.set_no_delay(True)
+    script.send(b"tail")
+    script.expect("P.", seq=3001, ack=1, data=b"tail")
+    for _ in range(3):
+        script.inject(".", seq=1, ack=1)
+    script.expect(".", seq=1, ack=1, length=1000)
+    script.inject(".", seq=1, ack=3001)
+    script.expect("P.", seq=3001, ack=1, data=b"tail")
+
+
+def test_fin_alone_is_recovered_too(script: Script) -> None:
+    script.accepted()
+    script.shutdown()
+    script.expect("F.", seq=1, ack=1)
+    for _ in range(3):
+        script.inject(".", seq=1, ack=1)
+    script.expect("F.", seq=1, ack=1)
+
+
 def test_rfc_6675_5_first_hole_needs_no_room(script: Script) -> None:
     flight(script, sack=True)
     script.inject(".", seq=1, ack=1, blocks=((7001, 10_001), (3001, 4001), (1001, 2001)))
