@@ -140,20 +140,21 @@ def test_any_segment_is_survived(situation: Callable[[Script], None], data: st.D
     near = st.integers(-3, 3) | st.sampled_from([1000, 65_535, 70_000, 1 << 31, -(1 << 31), 300_000])
     for _ in range(data.draw(st.integers(1, 6))):
         flags = "".join(data.draw(st.sets(st.sampled_from("SFRPU."))))
-        script.deliver(
-            script.packet(
-                flags,
-                seq=data.draw(near),
-                ack=data.draw(near),
-                data=data.draw(st.binary(max_size=20)),
-                window=data.draw(st.sampled_from([0, 1, 100, 65_535])),
-                urgent=data.draw(st.sampled_from([0, 1, 65_535])),
-                options=data.draw(
-                    st.binary(max_size=40)
-                    | st.sampled_from([b"", bytes.fromhex("0101080a000003e800000000"), bytes.fromhex("0402")])
-                ),
-            )
+        packet = script.packet(
+            flags,
+            seq=data.draw(near),
+            ack=data.draw(near),
+            data=data.draw(st.binary(max_size=20)),
+            window=data.draw(st.sampled_from([0, 1, 100, 65_535])),
+            urgent=data.draw(st.sampled_from([0, 1, 65_535])),
+            options=data.draw(
+                st.binary(max_size=40)
+                | st.sampled_from([b"", bytes.fromhex("0101080a000003e800000000"), bytes.fromhex("0402")])
+            ),
         )
+        # Three of the same are a sign of loss.
+        for _ in range(data.draw(st.sampled_from([1, 1, 4]))):
+            script.deliver(packet)
         script.flush()
         script.take_all()
         script.events()
