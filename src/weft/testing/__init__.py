@@ -14,7 +14,8 @@ from weft.testing.pair import Pair
 from weft.testing.trace import Fate, Trace
 
 if TYPE_CHECKING:
-    from weft.testing.simulated import SimulatedNetwork, SimulatedNode
+    from weft.testing.simulated import SimulatedNetwork
+    from weft.testing.simulated_node import SimulatedNode
 
 __all__ = [
     "MS",
@@ -45,7 +46,8 @@ __all__ = [
 def __getattr__(name: str) -> object:
     # The stack and its transports are not needed by those who test machines.
     if name in {"SimulatedNetwork", "SimulatedNode"}:
-        from weft.testing import simulated
+        from weft.testing.simulated import SimulatedNetwork
+        from weft.testing.simulated_node import SimulatedNode
 
-        return getattr(simulated, name)
+        return {"SimulatedNetwork": SimulatedNetwork, "SimulatedNode": SimulatedNode}[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

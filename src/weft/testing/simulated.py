@@ -20,111 +20,29 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import socket
-from collections.abc import Iterable, Sequence
-from functools import lru_cache, partial
-from ipaddress import IPv6Address, ip_interface, ip_network
+from collections.abc import Iterable
+from functools import partial
+from ipaddress import ip_network
 from random import Random
 from types import TracebackType
 from typing import BinaryIO, Final, Self
 
-from weft.api.overlay import Overlay
-from weft.api.streams import Streams
-from weft.api.streams.resolver import ERRORS, SystemResolver
-from weft.engine.driver import Driver
 from weft.engine.status import PeerStatus
 from weft.errors import UsageError
-from weft.identity import PeerId, encode_wireguard_key, generate
+from weft.identity import encode_wireguard_key
 from weft.packet.answers import Unreachable, destination_unreachable
 from weft.packet.pcap import encode_file_header, encode_packet
-from weft.stack.dns.names import DOMAIN, Names
-from weft.stack.host import Host
 from weft.stack.routes import Routes
 from weft.testing.clock import MS, VirtualClock
 from weft.testing.faults import FaultInjector, Faults
 from weft.testing.loop import VirtualLoop
+from weft.testing.simulated_node import SimulatedNode
 from weft.testing.trace import Fate, Trace
 from weft.testing.way import Crossing, PacketEntry, Way, singles
 
-PACKETS_IN_A_TURN: Final = 64
-"""Of one node, before others get their turn."""
 MAX_PACKET_BYTES: Final = 65_535
 
 _NAME: Final = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
-
-
-class SimulatedNode(Overlay):
-    """A participant of a simulated network; made by `SimulatedNetwork.node`.
-
-    Its sockets are those of `weft.Node`. Peers are known by their names (`bob` or `bob.weft`), ids and addresses, and
-    the nodes themselves will do too.
-
-    Attributes:
-        name: of the node.
-        identity: who it is; the same for the same name in every network.
-        host: its TCP/IP stack; `host.drops` counts by reason what it did not take.
-    """
-
-    def __init__(self, network: SimulatedNetwork, name: str, addresses: Sequence[str], random: Random) -> None:
-        self.name = name
-        self.identity = _identity_of(name)
-        self.host = Host(random.randbytes)
-        # Whoever takes part is reached by all, so one table will do.
-        self.host.routes = self.host.ip.routes = network._routes
-        for address in (f"{self.address}/128", *addresses):
-            try:
-                self.host.addresses.add(ip_interface(address))
-            except ValueError as error:
-                raise UsageError(f"{address} is no address with a prefix length: {error}") from error
-        self._network = network
-        self._clock = network.clock
-        self._driver = Driver(self.host, lambda: self._clock.now, self._transmit)
-        self._resolver = _Resolver(Names(network._addresses_of))
-        self._sockets: Streams | None = Streams(self._driver, self._resolve, network._describe)
-
-    @property
-    def address(self) -> IPv6Address:
-        """Its own in the network, which follows from its key."""
-        return IPv6Address(self.identity.address)
-
-    def __repr__(self) -> str:
-        return f"<SimulatedNode {self.name}>"
-
-    async def close(self) -> None:
-        """Leave the network: what is open is aborted, what was closed before arrives first, for two seconds at most.
-
-        Another node may have the name then. For one that vanishes without a word, cut it off before.
-        """
-        if self._sockets is not None:
-            self._sockets.close()
-            self._sockets = None
-            await self._driver.end()
-            self._driver.close()
-            self._network._forget(self)
-
-    def _receive(self, crossings: Iterable[Crossing]) -> None:
-        now = self._clock.now
-        for packet, segment, is_partial in crossings:
-            self.host.receive(memoryview(packet), now, segment=segment, is_partial=is_partial)
-        self._driver.wake()
-
-    def _transmit(self) -> bool:
-        for _ in range(PACKETS_IN_A_TURN):
-            outgoing = self.host.next_packet(self._clock.now)
-            if outgoing is None:
-                return False
-            self._network._carry(self, Crossing.of(outgoing))
-        return True
-
-    async def _resolve(self, name: str, family: int) -> list[bytes]:
-        is_node = self._network._addresses_of(name)
-        return await self._resolver.resolve(f"{name}.{DOMAIN}" if is_node else name, family)
-
-    def _end(self) -> None:
-        if self._sockets is not None:
-            self._sockets.close()
-            self._sockets = None
-        self._driver.close()
 
 
 class SimulatedNetwork:
@@ -379,16 +297,3 @@ class SimulatedNetwork:
             for (_, destination), way in self._ways.items():
                 if destination == node.name:
                     way.take()
-
-
-class _Resolver(SystemResolver):
-    """Knows the nodes of the network; the system is not asked, whose answers no test can foresee."""
-
-    async def _ask(self, host: str, family: int) -> list[bytes]:
-        raise socket.gaierror(*ERRORS["NXDOMAIN"])
-
-
-@lru_cache(maxsize=4096)
-def _identity_of(name: str) -> PeerId:
-    """A key takes some time to find, so a node has that of its name."""
-    return generate(Random(name).randbytes).peer_id
