@@ -271,7 +271,7 @@ def _run_tests(folder: Path, files: list[Path], writes: int) -> int:
     class Reporter:
         def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
             if report.failed:
-                os.write(writes, Path(report.fspath).name.encode())
+                os.write(writes, f"{Path(report.fspath).name}\n".encode())
 
     os.chdir(folder)
     sys.path[:0] = [str(folder / "src"), str(folder)]
@@ -300,7 +300,7 @@ def run(field: Field, mutants: list[Mutant], jobs: int) -> list[tuple[Mutant, Ou
             if not ended and time.monotonic() < deadline:
                 continue
             if ended:
-                by = os.read(reads, 200).decode() or "it can't be imported"
+                by = os.read(reads, 200).decode().partition("\n")[0] or "it can't be imported"
                 outcome = Outcome(os.waitstatus_to_exitcode(status) == 0, by)
             else:
                 os.kill(process, signal.SIGKILL)

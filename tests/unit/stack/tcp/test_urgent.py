@@ -39,6 +39,12 @@ def test_3_8_5_urgent_data_that_is_sent_again_is_urgent_still(script: Script) ->
     script.expect("U.", seq=1, ack=1, length=1000, urgent=3000, after=200)
 
 
+def test_3_8_5_data_is_not_urgent_by_itself(script: Script) -> None:
+    script.accepted().send(b"normal")
+    script.flush()
+    script.expect("P.", seq=1, ack=1, data=b"normal", urgent=0)
+
+
 def test_3_8_5_pointer_is_told_while_the_window_is_closed(script: Script) -> None:
     script.accepted(window=10)
     script.send(10)
