@@ -288,8 +288,8 @@ def _receive_acknowledgment(connection: Connection, segment: Segment, start: int
         _handle_advanced(connection, acknowledgment, now)
     if is_new or is_update or is_duplicate or sender.recovery.scoreboard:
         connection.queue_to_send()
-    if sender.window == 0:
-        # MUST-37: as long as it answers, it only has no room.
+    if sender.window == 0 and not connection.has_released:
+        # MUST-37: as long as it answers, it only has no room. But nobody is left to wait for one that was closed.
         sender.retries = 0
     return not connection.is_closed
 

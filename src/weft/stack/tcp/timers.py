@@ -27,7 +27,7 @@ MAX_PERSIST_NS: Final = 60 * S
 SYN_GIVE_UP_NS: Final = 180 * S
 """R2 of a SYN is at least 3 minutes (MUST-23)."""
 SYN_ANSWER_RETRIES: Final = 5
-"""Of a SYN that answers a SYN, which costs us a place in the queue: half a minute."""
+"""Of a SYN that answers a SYN, which costs us a place in the queue: a minute."""
 GIVE_UP_RETRIES: Final = 15
 """R2 of data: 13 to 15 minutes, as Linux has it; at least 100 s (SHLD-11)."""
 KEEPALIVE_IDLE_S: Final = 7200

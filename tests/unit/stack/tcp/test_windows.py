@@ -205,6 +205,23 @@ def test_3_8_6_1_must_37_connection_stays_as_long_as_probes_are_answered(script:
     assert script.state is State.ESTABLISHED
 
 
+def test_closed_connection_is_not_kept_for_a_peer_that_never_opens_its_window(script: Script) -> None:
+    connection = script.accepted(window=1000)
+    script.send(3000)
+    script.expect(".", seq=1, ack=1, length=1000)
+    script.inject(".", seq=1, ack=1001, window=0)
+    script.close()
+    minutes = 0
+    while not connection.is_closed:
+        minutes += 1
+        script.advance(60_000)
+        script.take_all()
+        script.inject(".", seq=1, ack=1001, window=0)
+        script.take_all()
+    assert connection.failure is Failure.TIMED_OUT
+    assert 5 < minutes < 15
+
+
 def test_3_8_6_1_probes_that_nobody_answers_end_the_connection(script: Script) -> None:
     script.accepted(window=1000)
     script.send(3000)
