@@ -115,7 +115,7 @@ async def logged_in(
         return options.accept_new or _ask_trust(new)
 
     async with attached(settings) as network:
-        with failing(host):
+        with _quiet(), failing(host):
             async with ssh_connection(network, host, options.port, login=login, hosts=hosts, trust=trust) as connection:
                 yield connection
 
@@ -131,10 +131,20 @@ def failing(host: str) -> Iterator[None]:
 
     try:
         yield
-    except BrokenPipeError:
-        raise
     except FAILURES as error:
         raise PeerError(f"{host}: {words_of(error)}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Log nothing while the block runs: what goes wrong is told in one line, once."""
+    import logging
+
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _has_terminal() -> bool:
@@ -158,20 +168,28 @@ async def _ask_hidden(prompt: str) -> str | None:
 def _ask_trust(new: NewHost) -> bool:
     if not _has_terminal():
         return False
-    with _interruptible(), open(TERMINAL, "r+", buffering=1, encoding="utf-8", errors="replace") as terminal:
-        terminal.write(
-            f"{plain(new.host)} ({new.address}) was not seen before; its key is\n"
-            f"  {new.algorithm} {new.fingerprint}\nTrust it from now on? [yes/no] "
-        )
-        return terminal.readline().strip().lower() in {"y", "yes"}
+    question = (
+        f"{plain(new.host)} ({new.address}) was not seen before; its key is\n"
+        f"  {new.algorithm} {new.fingerprint}\nTrust it from now on? [yes/no] "
+    )
+    with _interruptible(), open(TERMINAL, "w", encoding="utf-8") as asks, open(TERMINAL, encoding="utf-8") as answers:
+        asks.write(question)
+        asks.flush()
+        return answers.readline().strip().lower() in {"y", "yes"}
 
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C end a question at once: while it waits, the event loop does not run."""
+    """Let Ctrl-C end a question at once: while it waits, the event loop does not run.
+
+    Raises:
+        click.Abort: it did; what asyncio makes of a KeyboardInterrupt is nothing for a person.
+    """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
+    except KeyboardInterrupt:
+        raise click.Abort from None
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -121,20 +121,18 @@ class Shell:
     async def _do_ls(self, words: list[str]) -> None:
         flags, paths = _flags(words, "la", "ls [-la] [PATH…]")
         for path in paths or ["."]:
-            for name, attrs in await self._list(path):
-                if "a" in flags or not name.startswith(".") or name == path:
-                    self._say(_long(name, attrs) if "l" in flags else name)
+            for name, attrs in await self._list(path, hidden="a" in flags):
+                self._say(_long(name, attrs) if "l" in flags else name)
 
-    async def _list(self, path: str) -> list[tuple[str, asyncssh.SFTPAttrs]]:
+    async def _list(self, path: str, *, hidden: bool) -> list[tuple[str, asyncssh.SFTPAttrs]]:
         if set(path) & set("*?["):
             found = [(str(each), await self._sftp.stat(each)) for each in await self._sftp.glob(path)]
             return sorted(found, key=lambda each: each[0])
         attrs = await self._sftp.stat(path)
         if not stat.S_ISDIR(attrs.permissions or 0):
             return [(path, attrs)]
-        return sorted(
-            ((_text(each.filename), each.attrs) for each in await self._sftp.readdir(path)), key=lambda each: each[0]
-        )
+        found = [(_text(each.filename), each.attrs) for each in await self._sftp.readdir(path)]
+        return sorted((each for each in found if hidden or not each[0].startswith(".")), key=lambda each: each[0])
 
     async def _do_lls(self, words: list[str]) -> None:
         flags, paths = _flags(words, "la", "lls [-la] [PATH…]")

@@ -282,6 +282,7 @@ class _Client(asyncssh.SSHClient):
         self._login, self._look = login, look
         self._batches = keys.batches()
         self._connection: Any = None
+        self._user = ""
         self._attempts = 0
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
@@ -293,6 +294,7 @@ class _Client(asyncssh.SSHClient):
 
     def begin_auth(self, username: str) -> None:
         self._look.is_verified = True
+        self._user = username
 
     def auth_banner_received(self, msg: str, lang: str) -> None:
         if self._login.told is not None:
@@ -325,9 +327,9 @@ class _Client(asyncssh.SSHClient):
             return self._login.password if self._attempts == 1 else None
         if self._attempts > ATTEMPTS:
             return None
-        user = self._connection.get_extra_info("username")
         host = self._connection.get_extra_info("host")
-        return await self._answer(f"Password of {user} on {host}: " if prompt is None else f"{user}@{host}: {prompt}")
+        who = self._user
+        return await self._answer(f"Password of {who} on {host}: " if prompt is None else f"{who}@{host}: {prompt}")
 
     async def _answer(self, prompt: str) -> str | None:
         return await self._login.ask(prompt) if self._login.ask is not None else None

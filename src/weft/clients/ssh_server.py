@@ -211,14 +211,30 @@ class _Doorkeeper(asyncssh.SSHServer):
         if self._sessions >= SESSIONS:
             return False
         root = self._server.root
-        factory: Any = asyncssh.SFTPServer if root is None else (lambda channel: FolderServer(channel, root))
-        return _Process(self, self._server, factory)
+        return _Process(self, self._server, lambda channel: _Files(channel) if root is None else _Folder(channel, root))
 
     def begin_session(self) -> None:
         self._sessions += 1
 
     def end_session(self) -> None:
         self._sessions -= 1
+
+
+class _Files(asyncssh.SFTPServer):
+    """SFTP everywhere; its end is a success, as scp(1) wants to hear."""
+
+    def exit(self) -> None:
+        with suppress(OSError):
+            self.channel.exit(0)
+
+
+class _Folder(FolderServer):
+    """SFTP in a folder, likewise."""
+
+    def exit(self) -> None:
+        super().exit()
+        with suppress(OSError):
+            self.channel.exit(0)
 
 
 class _Process(asyncssh.SSHServerProcess[bytes]):

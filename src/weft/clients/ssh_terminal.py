@@ -63,7 +63,7 @@ async def run_joined(connection: asyncssh.SSHClientConnection, command: str | No
         joined = _Joined(connection, process, has_terminal=terminal)
         with joined.signals():
             await joined.run()
-    return _code(process)
+    return _code(process) if joined.has_readers else 128 + signal.SIGPIPE
 
 
 class _Joined:
@@ -81,6 +81,7 @@ class _Joined:
         self._loop = asyncio.get_running_loop()
         self._seen: set[str] = set()
         self._is_ended_here = False
+        self.has_readers = True
 
     async def run(self) -> None:
         """Return when it is over."""
@@ -91,15 +92,14 @@ class _Joined:
             asyncio.create_task(_take(process.stderr, _STDERR)),
         ]
         try:
-            await asyncio.gather(*taking)
+            self.has_readers = all(await asyncio.gather(*taking))
+            if not self.has_readers:
+                # What runs there gets to know.
+                process.close()
             await process.wait_closed()
         except asyncssh.Error:
             if not self._is_ended_here:
                 raise
-        except BrokenPipeError:
-            # Nobody reads any more; what runs there gets to know.
-            process.close()
-            raise
         finally:
             for task in (giving, *taking):
                 task.cancel()
@@ -214,8 +214,8 @@ def _set(ready: asyncio.Future[None]) -> None:
         ready.set_result(None)
 
 
-async def _take(reader: asyncssh.SSHReader[bytes], descriptor: int) -> None:
-    """What comes from there goes out here."""
+async def _take(reader: asyncssh.SSHReader[bytes], descriptor: int) -> bool:
+    """What comes from there goes out here; whether somebody read it to the end."""
     while data := await reader.read(READ_BYTES):
         rest = memoryview(data)
         while rest:
@@ -224,6 +224,9 @@ async def _take(reader: asyncssh.SSHReader[bytes], descriptor: int) -> None:
             except BlockingIOError:
                 # Somebody who shares the terminal set it so.
                 await asyncio.sleep(0.01)
+            except BrokenPipeError:
+                return False
+    return True
 
 
 @contextmanager

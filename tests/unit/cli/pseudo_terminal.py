@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import codecs
+import fcntl
 import os
 import pty
 import re
 import select
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Sequence
 from typing import Self
@@ -58,6 +61,10 @@ class PseudoTerminal:
 
     def send(self, text: str) -> None:
         os.write(self._terminal, text.encode())
+
+    def resize(self, columns: int, lines: int) -> None:
+        """As somebody does it with a mouse."""
+        fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
     def wait_for(self, pattern: str, patience_s: float = 20.0) -> re.Match[str]:
         """Read until a pattern was seen; what came before it, and it, are taken from `seen`."""
