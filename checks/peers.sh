@@ -7,7 +7,7 @@ declare -A package=(
   [wireguard-go]=wireguard-go [wg]=wireguard-tools [iperf3]=iperf3 [nft]=nftables [ethtool]=ethtool
   [ip]=iproute2 [ping]=iputils-ping [cc]=gcc [tcpdump]=tcpdump [curl]=curl [unshare]=util-linux
   [setpriv]=util-linux [systemd-analyze]=systemd [jq]=jq [less]=less
-  [ssh]=openssh-client [rsync]=rsync
+  [ssh]=openssh-client [rsync]=rsync [nginx]=nginx-light [openssl]=openssl
 )
 missing=()
 for program in "${!package[@]}"; do
@@ -26,6 +26,7 @@ if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; then
   if [ ! -e $policy ]; then printf '#!/bin/sh\nexit 101\n' > $policy; chmod +x $policy; trap 'rm -f $policy' EXIT; fi
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
   case " ${missing[*]} " in *" openssh-server "*) systemctl disable --quiet ssh.service 2>/dev/null || true ;; esac
+  case " ${missing[*]} " in *" nginx-light "*) systemctl disable --quiet nginx.service 2>/dev/null || true ;; esac
 else
   echo "==> not installed: ${missing[*]} (only root on Debian can; what needs them says so)"
 fi

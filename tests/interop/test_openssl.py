@@ -41,8 +41,10 @@ def s_server(ends: Ends, certificate: Path, *options: str) -> Iterator[tuple[int
         name="openssl s_server",
     )
     process.wait_for("ACCEPT")
-    yield port, process
-    process.stop()
+    try:
+        yield port, process
+    finally:
+        process.stop()
 
 
 def s_client(ends: Ends, port: int, *options: str, stays_s: float = 0) -> str:
@@ -58,8 +60,10 @@ def s_client(ends: Ends, port: int, *options: str, stays_s: float = 0) -> str:
 def serving(ends: Ends, certificate: Path, **options: object) -> Iterator[int]:
     port = next(PORTS)
     ends.do("serve", "aiohttp", port, certificate=str(certificate), **options)
-    yield port
-    ends.do("close", port)
+    try:
+        yield port
+    finally:
+        ends.do("close", port)
 
 
 class TestServers:
