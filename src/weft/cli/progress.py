@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from weft.cli.show import plain
+
 Told = Callable[[int, int | None], None]
 """Is told how many bytes of how many are there, if that is known."""
 
@@ -25,14 +27,14 @@ def progress(what: str) -> Iterator[Told]:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
     shown = Progress(*columns, console=Console(stderr=True), transient=True)
-    task = shown.add_task(what, total=None)
+    task = shown.add_task(plain(what), total=None)
 
     def tell(size_bytes: int, of_bytes: int | None) -> None:
         shown.start()  # nothing, if it is

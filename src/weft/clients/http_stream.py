@@ -20,7 +20,7 @@ import ssl
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import httpcore2
 
@@ -87,8 +87,7 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is there."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # which uvloop's do not say they are
 
     def data_received(self, data: bytes) -> None:
         """Something came."""

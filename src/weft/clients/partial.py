@@ -113,7 +113,10 @@ class Partial:
         self.size_bytes = self.resumed_from_bytes = 0
         self.origin = origin
         if origin.version:
-            self._note.write_bytes(msgspec.json.encode(origin))
+            # Where it is from may say more than others should know.
+            descriptor = os.open(self._note, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(msgspec.json.encode(origin))
 
     def write(self, data: bytes) -> None:
         """Take the next bytes."""

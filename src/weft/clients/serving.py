@@ -117,10 +117,11 @@ async def serve_app(
         UsageError: it is no application.
     """
     runner: web.BaseRunner
+    timeout_s = PATIENCE_S / 2  # aiohttp waits for so long twice
     if isinstance(app, web.Application):
-        runner = web.AppRunner(app, shutdown_timeout=PATIENCE_S)
+        runner = web.AppRunner(app, shutdown_timeout=timeout_s)
     else:
-        runner = AsgiRunner(app, shutdown_timeout=PATIENCE_S)
+        runner = AsgiRunner(app, shutdown_timeout=timeout_s)
     try:
         await runner.setup()
         assert runner.server is not None

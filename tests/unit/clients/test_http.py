@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
 from random import Random
 from typing import Any
 
@@ -17,6 +18,7 @@ from aiohttp import web
 
 from tests.unit.api.streams.joined import Node
 from tests.unit.clients.certificates import Files, other_authority
+from weft.api.kernel import KernelSockets
 from weft.clients.http import http_client, url_in_network
 from weft.clients.http_stream import KEPT_BYTES
 from weft.clients.serving import serve_app
@@ -429,6 +431,31 @@ class TestFailures:
         async with http_client(left.streams) as client:
             with pytest.raises(httpx2.ReadError, match="closed"):
                 await client.get("http://right/")
+
+
+class TestKernelSockets:
+    """As with a TUN: the sockets of the loop."""
+
+    @pytest.mark.parametrize("with_tls", [False, True])
+    async def test_requests_and_websockets(self, files: Files, with_tls: bool) -> None:
+        async def resolve(host: str, family: int) -> list[bytes]:
+            return [ip_address("127.0.0.1").packed]
+
+        network = KernelSockets(resolve, lambda: ["127.0.0.1"])
+        context, scheme = (server_context(files.certificate("right")), "https") if with_tls else (None, "http")
+        async with (
+            await serve_app(network, application(), 0, ssl=context) as server,
+            http_client(network, verify=client_context(roots=files.roots)) as client,
+        ):
+            for _ in range(2):
+                answer = await client.get(f"{scheme}://right:{server.port}/")
+                assert answer.json() == {"peer": "None", "host": f"right:{server.port}"}
+            data = bytes(range(256)) * 8000
+            assert (await client.post(f"{scheme}://right:{server.port}/echo", content=data)).content == data
+            async with client.websocket(f"ws{scheme[4:]}://right:{server.port}/chat") as socket:
+                await socket.send_text("hello")
+                assert await socket.receive_text() == "you said hello"
+        assert server.sockets == ()
 
 
 class TestPeerIds:

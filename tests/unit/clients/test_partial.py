@@ -66,6 +66,11 @@ class TestWhole:
             os.umask(before)
         assert stat.S_IMODE(target.stat().st_mode) == 0o640
 
+    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX modes")
+    def test_note_is_for_nobody_else(self, target: Path) -> None:
+        attempt(target, b"01234")
+        assert stat.S_IMODE((target.parent / "disk.img.part.json").stat().st_mode) == 0o600
+
     def test_link_stays_and_what_it_leads_to_is_written(self, target: Path, tmp_path: Path) -> None:
         link = tmp_path / "link"
         link.symlink_to(target)
