@@ -78,9 +78,7 @@ class Cubic:
         self._w_max = 0.0
         self._w_before = 0.0
         self._epoch_at = 0
-        self._k = 0.0
-        self._origin = 0.0
-        self._reno = 0.0
+        self._k = self._origin = self._reno = 0.0
 
     def handle_segment_changed(self, segment: int) -> None:
         """Full segments have another size, because the path has another MTU; the window in bytes stays."""
@@ -178,7 +176,6 @@ class Cubic:
         """
         if is_first:
             self.handle_loss(in_flight)
-        self._epoch_at = 0
         self.window = self.segment
 
     def handle_idle(self) -> None:

@@ -14,9 +14,9 @@ from typing import Final
 
 from weft.stack.tcp.congestion import CubicState
 from weft.stack.tcp.scoreboard import DUPLICATE_THRESHOLD
+from weft.stack.tcp.timers import MS
 
 MOST_SEGMENTS: Final = 300
-MS: Final = 1_000_000
 
 
 class Reordering:

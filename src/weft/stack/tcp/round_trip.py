@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from typing import Final
 
-MS: Final = 1_000_000
+from weft.stack.tcp.timers import MS
+
 INITIAL_NS: Final = 1000 * MS
 AFTER_LOST_SYN_NS: Final = 3000 * MS
 MIN_NS: Final = 200 * MS

@@ -375,3 +375,100 @@ def test_rfc_6937_window_is_never_below_the_pipe() -> None:
 def test_rfc_6937_first_retransmission_leaves_whatever_is_on_the_way() -> None:
     assert Reduction(20_000).window(0, 19_000, 14_000, 1000, goes_well=False) == 20_000
     assert Reduction(0).window(0, 10, 5, 1000, goes_well=False) == 1010
+
+
+class Formulas:
+    """Those of RFC 9438 sections 4.2 to 4.7, in segments and seconds, one after the other as they stand there."""
+
+    def __init__(self, cwnd: float) -> None:
+        self.cwnd = self.cwnd_prior = self.w_max = cwnd
+        self.epoch: float | None = None
+
+    def lose(self, flight: float) -> None:
+        self.cwnd_prior = min(self.cwnd, flight)
+        self.w_max = self.cwnd_prior * 0.85 if self.cwnd_prior < self.w_max else self.cwnd_prior
+        self.cwnd = self.cwnd_prior * 0.7
+        self.epoch = None
+
+    def acknowledge(self, segments: float, now: float, rtt: float) -> None:
+        if self.epoch is None:
+            self.epoch, self.w_est = now, self.cwnd
+            self.k = 0.0
+            if self.cwnd < self.w_max:
+                self.k = math.cbrt((self.w_max - self.cwnd) / 0.4)
+            else:
+                self.w_max = self.cwnd
+        w_cubic = 0.4 * (now - self.epoch + rtt - self.k) ** 3 + self.w_max
+        target = min(max(self.cwnd, w_cubic), 1.5 * self.cwnd)
+        alpha = 3 * 0.3 / 1.7 if self.w_est < self.cwnd_prior else 1
+        self.w_est += alpha * segments / self.cwnd
+        self.cwnd = max(self.cwnd + (target - self.cwnd) * segments / self.cwnd, self.w_est)
+
+
+@pytest.mark.parametrize(("window", "rtt"), [(12, 5), (40, 20), (300, 80), (3000, 200)])
+def test_rfc_9438_4_each_step_is_that_of_the_formulas(window: int, rtt: int) -> None:
+    cubic, model = after_loss(window), Formulas(window)
+    model.lose(window)
+    now = S
+    for number in range(1, 2000):
+        acknowledged = 500 + 700 * (number % 3)
+        if number % 451 == 0:
+            flight = cubic.window - 2500 * (number % 2)
+            cubic.handle_loss(flight)
+            model.lose(flight / 1000)
+        cubic.handle_acknowledged(acknowledged, now, rtt * MS)
+        model.acknowledge(acknowledged / 1000, now / S, rtt / 1000)
+        assert cubic.window == pytest.approx(1000 * model.cwnd, abs=3)
+        # Whole bytes are what is kept.
+        model.cwnd = cubic.window / 1000
+        now += rtt * MS // 7
+
+
+@pytest.mark.parametrize("what", ["idle", "other segments", "time-out"])
+def test_rfc_9438_4_2_time_begins_anew_after(what: str) -> None:
+    """A pause counts for nothing: the curve goes on from where the window is."""
+    cubic = after_loss(100)
+    grow(cubic, 1)
+    if what == "idle":
+        cubic.handle_idle()
+        cubic.threshold = cubic.window
+    elif what == "other segments":
+        cubic.handle_segment_changed(500)
+    else:
+        cubic.handle_timeout(cubic.window, is_first=True)
+        cubic.threshold = cubic.window = 40_000
+    before = cubic.window
+    cubic.handle_acknowledged(1000, 100 * S, RTT)
+    assert cubic.window - before < 500
+
+
+def test_other_segments_are_the_unit_of_what_reno_would_have() -> None:
+    """The window of before the loss is in segments; after it, it grows by a segment a round trip."""
+    cubic = after_loss(10)
+    cubic.handle_segment_changed(500)
+    # 14 segments of 500 bytes now, of which there were 20.
+    for number in range(30):
+        before = cubic.window
+        for _ in range(before // 500):
+            cubic.handle_acknowledged(500, S + number * MS, MS)
+        grown = (cubic.window - before) / 500
+        if not 9_000 <= before <= 10_000:
+            assert grown == pytest.approx(0.53 if before < 9_000 else 1, abs=0.08)
+
+
+def test_loss_of_nothing_that_was_on_the_way_leaves_two_segments() -> None:
+    cubic = Cubic(1000)
+    cubic.handle_loss(0)
+    assert cubic.window == cubic.threshold == 2000
+    # What it was at the loss was next to nothing, so it grows at once as a new one does.
+    assert cubic._w_max == pytest.approx(0.001)
+
+
+def test_slow_start_without_a_threshold_may_take_a_large_acknowledgment_whole() -> None:
+    cubic = Cubic(1000)
+    cubic.handle_acknowledged(500_000, S, RTT)
+    assert cubic.window == 510_000
+    # A threshold below the window is none for slow start.
+    cubic.threshold = cubic.window
+    cubic.handle_acknowledged(1000, S, RTT)
+    assert 510_000 < cubic.window < 511_000

@@ -7,7 +7,8 @@ import pytest
 from tests.unit.stack.tcp.script import Script
 from weft.stack.tcp.congestion import Cubic
 from weft.stack.tcp.recovery import Phase
-from weft.stack.tcp.reordering import MOST_SEGMENTS, MS, Reordering
+from weft.stack.tcp.reordering import MOST_SEGMENTS, Reordering
+from weft.stack.tcp.timers import MS
 
 
 @pytest.mark.parametrize(
@@ -39,6 +40,25 @@ def test_rfc_3522_echo_of_an_earlier_time_than_that_of_the_retransmission(
     reordering.handle_resent(50 * MS)
     assert (reordering.take_undo(echoed_ms) is before) is is_undone
     # Only the first acknowledgment says it.
+    assert reordering.take_undo(0) is None
+
+
+def test_each_recovery_has_a_retransmission_of_its_own() -> None:
+    reordering, before = Reordering(), Cubic(1000).state
+    reordering.begin(before)
+    reordering.handle_resent(10 * MS)
+    reordering.begin(before)
+    # Nothing was sent again yet, so what comes is what was sent first, whatever it echoes.
+    assert reordering.take_undo(None) is before
+    reordering.begin(before)
+    reordering.handle_resent(30 * MS)
+    assert reordering.take_undo(20) is before
+
+
+def test_time_out_undoes_nothing_any_more() -> None:
+    reordering = Reordering()
+    reordering.begin(Cubic(1000).state)
+    reordering.handle_timeout()
     assert reordering.take_undo(0) is None
 
 

@@ -101,3 +101,54 @@ def test_empty_span_misses_nothing(start: int, end: int) -> None:
     board, _ = filled([(0, 10)])
     assert board.missing(start, end) == 0
     assert board.gap(start, end) is None
+
+
+# All boards of eight numbers.
+
+EIGHT = range(8)
+ALL_BOARDS = [{number for number in EIGHT if bits >> number & 1} for bits in range(256)]
+
+
+def board_of(model: set[int]) -> Scoreboard:
+    board = Scoreboard()
+    # The last first, so that each range is put in front.
+    for left, right in reversed(runs(model)):
+        board.add(left, right)
+    return board
+
+
+def test_every_small_board_answers_as_a_set() -> None:
+    for model in ALL_BOARDS:
+        board = board_of(model)
+        for start in range(9):
+            assert board.covers(start) is (start in model)
+            for end in range(9):
+                missing = set(range(start, end)) - model
+                assert board.missing(start, end) == len(missing)
+                assert board.gap(start, end) == (runs(missing) or [None])[0]
+
+
+@pytest.mark.parametrize("segment", [1, 2])
+@pytest.mark.parametrize("threshold", [3, 4])
+def test_rfc_6675_4_what_is_lost_of_every_small_board(segment: int, threshold: int) -> None:
+    for model in ALL_BOARDS:
+        lost = {
+            number
+            for number in set(EIGHT) - model
+            if len([run for run in runs(model) if run[0] > number]) >= threshold
+            or len([each for each in model if each > number]) > (threshold - 1) * segment
+        }
+        below = board_of(model).lost_below(segment, threshold)
+        assert {number for number in set(EIGHT) - model if number < below} == lost
+
+
+def test_every_range_joins_every_small_board() -> None:
+    for model in ALL_BOARDS[::3]:
+        for start in EIGHT:
+            for end in range(start + 1, 9):
+                board, new = board_of(model), set(range(start, end))
+                assert board.add(start, end) is not (new <= model)
+                assert list(zip(board._starts, board._ends, strict=True)) == runs(model | new)
+                assert board.sacked == len(model | new)
+                board.advance(start)
+                assert board.sacked == len({each for each in model | new if each >= start})
