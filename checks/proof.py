@@ -21,9 +21,10 @@ TIMEOUT_S = 3600
 
 
 def commit() -> str:
-    """The short hash of what is checked out, with a mark if something is not committed."""
-    command = ("git", "describe", "--always", "--dirty", "--abbrev=9", "--exclude=*")
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    """The short hash of what is checked out, with a mark if something is not committed but the pages of proof."""
+    named = subprocess.run(("git", "rev-parse", "--short=9", "HEAD"), capture_output=True, text=True, check=True)
+    changed = subprocess.run(("git", "diff", "--quiet", "HEAD", "--", ".", ":!docs/proof"), check=False)
+    return named.stdout.strip() + ("-dirty" if changed.returncode else "")
 
 
 def run(command: str) -> tuple[int, str]:
