@@ -97,11 +97,10 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
             self._transport.pause_reading()
         self._wake()
 
-    def eof_received(self) -> bool:
-        """No more will come; without TLS more can be said."""
+    def eof_received(self) -> None:
+        """No more will come, so there is nothing more to ask either: the transport closes."""
         self._is_at_end = True
         self._wake()
-        return self._transport.get_extra_info("ssl_object") is None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is over."""

@@ -132,6 +132,15 @@ class TestRequests:
                 assert (await client.get("http://right/")).text == "ok"
                 await asyncio.sleep(0.02)
 
+    async def test_connection_that_the_server_closes_is_closed_here_too(self, left: Node, right: Node) -> None:
+        async with await serve_app(right.streams, application(), 80) as server, http_client(left.streams) as client:
+            await client.get("http://right/")
+            server.close()
+            await asyncio.sleep(0.05)
+            # Of this side nothing is left, of the other what it keeps for a while by the rules of TCP.
+            assert len(left.host.tcp.connections) == 0
+            assert len(right.host.tcp.connections) <= 1
+
     async def test_server_that_closes_after_each_answer_and_says_so(self, left: Node, right: Node) -> None:
         async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await hear(reader)
