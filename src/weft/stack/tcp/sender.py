@@ -23,9 +23,10 @@ from typing import Final, NamedTuple
 from weft.stack.tcp.congestion import Cubic
 from weft.stack.tcp.recovery import Phase, Recovery
 from weft.stack.tcp.reduction import Reduction
-from weft.stack.tcp.reordering import MS, Reordering
+from weft.stack.tcp.reordering import Reordering
 from weft.stack.tcp.round_trip import RoundTrip
 from weft.stack.tcp.send_buffer import SendBuffer
+from weft.stack.tcp.timers import MS
 
 MAX_SUPER_BYTES: Final = 64_000
 """A super-packet with its headers, so that it fits a burst (wire.md section 4)."""
@@ -262,10 +263,11 @@ class Sender:
         most = MAX_SUPER_BYTES - MAX_HEADERS
         if segment < MIN_SUPER_SEGMENT or segment > most or start < self.urgent:
             return segment
-        smoothed_ns = self.round_trip.smoothed_ns
-        if smoothed_ns > RUN_NS:
-            # All of a run arrives at a bottleneck at once, and a slow one has a short queue.
-            most = min(most, max(self.cubic.window * RUN_NS // smoothed_ns, SHORT_RUN_SEGMENTS * segment))
+        least_ns = self.round_trip.least_ns
+        if least_ns > RUN_NS:
+            # All of a run arrives at a bottleneck at once, and a slow one has a short queue. What is longer than the
+            # shortest round trip is the queue of many flows, and tells nothing of how fast the path is.
+            most = min(most, max(self.cubic.window * RUN_NS // least_ns, SHORT_RUN_SEGMENTS * segment))
         return most - most % segment
 
     def _is_worth_waiting(self, length: int, pending: int, longest: int) -> bool:
