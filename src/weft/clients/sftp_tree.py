@@ -99,7 +99,7 @@ class Trees:
 
         Raises:
             asyncssh.Error: the connection broke off.
-            UsageError: the target can't be one, or a source is not there.
+            UsageError: the target can't be one.
             PeerError: the server gives names that are none.
         """
         paths = [path for source in sources for path in await self._expand(source)]
@@ -119,7 +119,7 @@ class Trees:
 
         Raises:
             asyncssh.Error: the connection broke off.
-            UsageError: the target can't be one, or a source is not there.
+            UsageError: the target can't be one.
         """
         there = os.fsencode(target) or b"."
         into = await self._sftp.isdir(there)
@@ -136,10 +136,12 @@ class Trees:
         path = os.fsencode(source) or b"."
         if not set(path) & set(b"*?["):
             return [path]
-        found = [each if isinstance(each, bytes) else os.fsencode(each) for each in await self._sftp.glob(path)]
-        if not found:
-            raise UsageError(f"{self._host}:{source}: there is no such file")
-        return sorted(found)
+        try:
+            found = await self._sftp.glob(path)
+        except asyncssh.SFTPNoSuchFile as error:
+            self._leave_out(f"{self._host}:{source}", error)
+            return []
+        return sorted(each if isinstance(each, bytes) else os.fsencode(each) for each in found)
 
     async def _to_download(self, path: bytes, place: Path) -> AsyncIterator[Job]:
         shown = f"{self._host}:{os.fsdecode(path)}"

@@ -12,11 +12,16 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 import asyncssh
 
 from weft.clients.failures import reason_of
 
-FAILURES = (asyncssh.Error, asyncssh.ProcessError, OSError)
+_CODE: Final = re.compile(r" \(error \d+\)$")
+"""What asyncssh puts behind the reason of a disconnection."""
+FAILURES: Final = (asyncssh.Error, asyncssh.ProcessError, OSError)
 """What asyncssh raises for what can go wrong anywhere but in the program."""
 
 
@@ -37,5 +42,5 @@ def words_of(error: BaseException) -> str:
 
 def _as_part(reason: str) -> str:
     """A sentence as the end of another one."""
-    text = " ".join(reason.split()).rstrip(".")
+    text = _CODE.sub("", " ".join(reason.split())).rstrip(".")
     return text[:1].lower() + text[1:] if text[1:2].islower() else text
