@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import os
 import shutil
 import socket
@@ -12,10 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tests.system.lab import Host
+from tests.system.process import Process
+
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 SFTP_SERVER = Path("/usr/lib/openssh/sftp-server")
-HAS_OPENSSH = SSHD is not None and SFTP_SERVER.exists() and shutil.which("ssh-keygen") is not None
-USER = getpass.getuser()
+ACCOUNT = 60_123
+"""Number of the account that a daemon knows besides those of this machine."""
 PUMPED_BYTES = 262_144
 
 
@@ -114,6 +116,33 @@ class OpenSsh:
     def _key(self, kind: str) -> Path:
         path = self.folder / f"host_{kind}"
         return path if path.exists() else keygen(path, kind)
+
+
+def start_sshd(host: Host, server: OpenSsh, *listen: str, account: str, password: str = "") -> Process:
+    """Run the server as a daemon on a host, where there is one more account, and root's home is the server's folder.
+
+    Args:
+        host: on which.
+        server: with its keys.
+        *listen: as `ListenAddress` has it.
+        account: name of the account.
+        password: of it; none logs in by one if it is "".
+    """
+    words = ["openssl", "passwd", "-6", password]
+    hashed = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip() if password else "*"
+    home = server.folder / account
+    home.mkdir()
+    os.chown(home, ACCOUNT, ACCOUNT)
+    lines = {"passwd": f"{account}:x:{ACCOUNT}:{ACCOUNT}::{home}:/bin/sh", "shadow": f"{account}:{hashed}:1::::::"}
+    for name, line in lines.items():
+        told = Path("/etc", name).read_text().replace(":/root:", f":{server.folder}:", 1)
+        (server.folder / name).write_text(f"{told}{line}\n")
+    server.configure(*(f"ListenAddress {address}" for address in listen), "PasswordAuthentication yes", "LogLevel INFO")
+    mounts = "; ".join(f"mount --bind {server.folder}/{name} /etc/{name}" for name in lines)
+    program = f"set -e; {mounts}; exec {SSHD} -D -e -f {server.folder}/sshd_config"
+    daemon = host.start("unshare", "-m", "sh", "-c", program, name="sshd")
+    daemon.wait_for("listening")
+    return daemon
 
 
 async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

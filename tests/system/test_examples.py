@@ -1,9 +1,9 @@
 """What the help shows works: each example of each command is run.
 
 They are typed on bob. Alice, whom they call loom and who has the address that they name, lets ICMP in and has a web
-server that bob's system trusts, and bob is connected with her; `phone` and `hub` are WireGuard devices. Before the
-commands under one heading of the help all is as at first; they come in the order of the help, and `FIRST` is what one
-of them presumes and those before it do not leave.
+server that bob's system trusts and an SSH server that knows his key, and bob is connected with her; `phone` and `hub`
+are WireGuard devices. Before the commands under one heading of the help all is as at first; they come in the order of
+the help, and `FIRST` is what one of them presumes and those before it do not leave.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from random import Random
 
 import pytest
 
+from tests.interop.openssh import OpenSsh, start_sshd
 from tests.system.lab import Lab
 from tests.system.transcript import ANY, Stage, Step
 from tests.system.web import Web
@@ -49,6 +50,8 @@ wg genpsk | tee hub.psk > lab.secret
 printf '[Interface]\nAddress = 10.9.0.1/24\n[Peer]\nPublicKey = %s\nAllowedIPs = 10.9.0.2/32\n' $(cat office.pub) \
   > /etc/wireguard/wg0.conf
 weft --dir ~/other init && mv ~/other/weft.toml ~/new.toml
+mkdir -m 700 .ssh notes && cp ~/loom.ssh .ssh/id_ed25519 && echo 'get /etc/hosts hosts.nightly' > nightly.sftp
+mount -t tmpfs tmpfs /srv && mkdir /srv/files
 """
 ADD_LOOM = f"weft peer connect {MULTIADDR} --name loom"
 ADD_PHONE = "weft peer add-wireguard $(cat phone.pub) --name phone --allowed-ips 10.7.0.2/32"
@@ -92,6 +95,7 @@ FIRST = {
     "weft fc00 start --existing weft0": f"weft --dir ~/lab down; weft up; weft fc00 stop; {TUN}",
     "weft fc00 stop && weft fc00 start --ifname weft1": "weft fc00 stop; ip link del weft0; weft fc00 start",
     "weft capture": f"{AS_AT_FIRST}; {TRAFFIC}",
+    "weft ssh loom": "weft ssh --accept-new loom true",
 }
 
 GOES_ON = {
@@ -100,6 +104,9 @@ GOES_ON = {
     "weft capture": "loom",
     "weft capture --peer loom --dropped": "loom",
     "weft capture --snap 128 -w - | tcpdump -n -r - icmp6": "ICMP6, echo request",
+    "weft ssh-server loom": "is open for loom",
+    "weft ssh-server -p 2222 loom 12D3KooW…": "is open for loom",
+    "weft ssh-server --sftp-root /srv/files loom": "is open for loom",
 }
 """What ends by an interrupt, and what it must have shown by then."""
 
@@ -136,12 +143,22 @@ def serve_files(stage: Stage) -> None:
     web.start()
 
 
+def serve_ssh(stage: Stage) -> None:
+    """Start OpenSSH's server on alice, who has an account anna and takes the key in bob's home."""
+    server = OpenSsh(stage.lab.directory("ssh"))
+    server.folder.chmod(0o755)
+    (stage.directories["bob"] / "home" / "loom.ssh").write_bytes(server.user_key.read_bytes())
+    ports = [f"[{ADDRESS}]:{port}" for port in (22, 2222)]
+    start_sshd(stage.lab.hosts["alice"], server, *ports, account="anna")
+
+
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
     with Lab() as lab:
         stage = Stage(lab, {"alice", "bob"})
-        stage.run(Step(0, "alice", "weft up && weft fc00 allow /icmp /tcp/80 /tcp/443 /tcp/8443"))
+        stage.run(Step(0, "alice", "weft up && weft fc00 allow /icmp /tcp/80 /tcp/443 /tcp/8443 /tcp/22 /tcp/2222"))
         serve_files(stage)
+        serve_ssh(stage)
         stage.run(Step(0, "bob", MACHINE))
         yield stage
 

@@ -6,14 +6,13 @@ import json
 import os
 import re
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from tests.interop.openssh import OpenSsh, keygen
+from tests.interop.openssh import OpenSsh, keygen, start_sshd
 from tests.system.node import Node, Pair, connected_pair
 from tests.system.process import Outcome, Process
 from tests.system.waiting import until
@@ -40,32 +39,12 @@ class Desk:
         self.server = OpenSsh(folder / "sshd")
         self.key = self.server.user_key
         self.known = pair.alice.directory / "known_hosts"
-        self.daemon = self.start_sshd()
+        where = f"[{self.bob}]:{PORT}"
+        self.daemon = start_sshd(pair.bob.host, self.server, where, account="weaver", password=PASSWORD)
 
     @property
     def bob(self) -> str:
         return self.pair.bob.address
-
-    def start_sshd(self) -> Process:
-        """With an account that has a password, besides those of this machine."""
-        hashed = subprocess.run(
-            ["openssl", "passwd", "-6", PASSWORD], capture_output=True, text=True, check=True
-        ).stdout
-        accounts = {
-            "passwd": f"weaver:x:60123:60123::{self.folder}:/bin/sh\n",
-            "shadow": f"weaver:{hashed.strip()}:1::::::\n",
-        }
-        for name, line in accounts.items():
-            (self.folder / name).write_text(Path("/etc", name).read_text() + line)
-        self.server.configure(
-            *(f"ListenAddress [{self.bob}]:{PORT}", "PasswordAuthentication yes", "PermitRootLogin prohibit-password"),
-            "LogLevel INFO",
-        )
-        mounts = "; ".join(f"mount --bind {self.folder}/{name} /etc/{name}" for name in accounts)
-        program = f"set -e; {mounts}; exec /usr/sbin/sshd -D -e -f {self.server.folder}/sshd_config"
-        daemon = self.pair.bob.host.start("unshare", "-m", "sh", "-c", program, name="sshd")
-        daemon.wait_for("listening")
-        return daemon
 
     def words(self, *arguments: str) -> list[str]:
         """A `weft` command of hers."""

@@ -44,7 +44,7 @@ class Copied(msgspec.Struct, frozen=True, kw_only=True):
         "weft scp loom:/etc/hosts hosts.loom",
         "weft scp hosts.loom anna@loom:",
         "weft scp -r --resume loom:/etc/ssh backup",
-        "weft scp -p 2222 'loom:/etc/host*' /tmp --json | jq .files",
+        "weft scp -p 2222 'loom:/etc/host*' . --json | jq .files",
     ),
 )
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)

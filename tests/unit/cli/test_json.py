@@ -22,11 +22,11 @@ from weft.cli.root import weft as root
 from weft.cli.schemas import schemas
 
 SCHEMAS = schemas()
-RAW = {"weft completion", "weft daemon"}
+RAW = {"weft completion", "weft daemon", "weft ssh", "weft sftp", "weft ssh-server"}
 """What prints no JSON."""
 ELSEWHERE = {"weft up", "weft down", "weft init"}
 """What has no daemon or makes one; these are run with a real one."""
-IN_NETWORK = {"weft fetch", "weft tls"}
+IN_NETWORK = {"weft fetch", "weft scp", "weft tls"}
 """What connects in the network, which the fake has none of; the tests of these commands look at their JSON."""
 
 RUNS: dict[str, Sequence[str]] = {
