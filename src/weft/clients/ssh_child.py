@@ -201,13 +201,23 @@ class Child:
 
     def _kill(self, number: signal.Signals) -> None:
         groups = {self._process.pid}
-        if self._terminal is not None:
-            with suppress(OSError):
-                in_front = os.tcgetpgrp(self._terminal)
-                groups = groups | {in_front} if number in {signal.SIGHUP, signal.SIGKILL} else {in_front}
+        in_front = self._in_front()
+        if in_front is not None:
+            groups = groups | {in_front} if number in {signal.SIGHUP, signal.SIGKILL} else {in_front}
         for group in groups:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, number)
+
+    def _in_front(self) -> int | None:
+        """The process group that has the terminal; None if none of this session has it."""
+        if self._terminal is None:
+            return None
+        with suppress(OSError):
+            group = os.tcgetpgrp(self._terminal)
+            # There is none before the session has taken the terminal, and then this is 0, which would be ourselves.
+            if group > 1 and os.getsid(group) == self._process.pid:
+                return group
+        return None
 
     async def _until(self, add: Callable[..., None], remove: Callable[[int], object]) -> None:
         """Return when the terminal can be read, or written, or it is over."""
