@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from weft.stack.host import Host
@@ -23,6 +23,13 @@ EVENTS_IN_A_TURN = 256
 LINGER_STEP_S: Final = 0.01
 LINGER_STEPS: Final = 200
 """How long what was written before its connection was closed may take to arrive, when the host goes: 2 s."""
+
+
+class Closable(Protocol):
+    """Who uses a host."""
+
+    def close(self) -> None:
+        """The host is driven no longer."""
 
 
 def rest() -> bool:
@@ -41,6 +48,7 @@ class Driver:
     Attributes:
         host: what is driven.
         clock: monotonic ns.
+        users: who ends with it, and is closed then.
         transmit: as it was given; whoever replaces it calls `wake`. While it is `rest`, what is to be sent waits.
     """
 
@@ -48,6 +56,7 @@ class Driver:
         self.host = host
         self.clock = clock
         self.transmit = transmit
+        self.users: set[Closable] = set()
         self._loop = asyncio.get_running_loop()
         self._is_awake = False
         self._is_closed = False
@@ -78,6 +87,8 @@ class Driver:
     def close(self) -> None:
         """Drive the host no longer."""
         self._is_closed = True
+        for user in list(self.users):
+            user.close()
         if self._timer is not None:
             self._timer.cancel()
 

@@ -50,6 +50,10 @@ class Host:
         icmp: pings.
         udp: UDP sockets.
         tcp: TCP connections and listeners.
+        sent_packets: that left; a super-packet is one.
+        sent_bytes: of these.
+        received_packets: that came.
+        received_bytes: of these.
     """
 
     def __init__(self, random_bytes: Callable[[int], bytes], *, mtu: int = DEFAULT_MTU) -> None:
@@ -68,6 +72,7 @@ class Host:
         self.tcp = Tcp(self.ip, random_bytes, self._events)
         self.icmp.attach(self.tcp, self.udp)
         self._arrivals = Arrivals(self.ip, self.icmp, self.tcp, self.udp)
+        self.sent_packets = self.sent_bytes = self.received_packets = self.received_bytes = 0
         self._looped: deque[_Looped] = deque()
         self._looped_bytes = 0
         self._looped_at: int | None = None
@@ -86,6 +91,8 @@ class Host:
             segment: payload bytes of each segment but the last, of a super-packet without `super_packet_fault`; else 0.
             is_partial: the transport checksum was never computed; true of a super-packet.
         """
+        self.received_packets += 1
+        self.received_bytes += len(packet)
         self._arrivals.receive(packet, now, segment, is_partial=is_partial)
 
     def handle_timer(self, now: int) -> None:
@@ -115,7 +122,11 @@ class Host:
         """
         while len(self._looped) < LOOPED_PACKETS and self._looped_bytes < LOOPED_BYTES:
             outgoing = self.ip.next_packet() or self.tcp.next_packet(now)
-            if outgoing is None or not self._loop(outgoing, now):
+            if outgoing is None:
+                return None
+            if not self._loop(outgoing, now):
+                self.sent_packets += 1
+                self.sent_bytes += sum(map(len, outgoing.parts))
                 return outgoing
         return None
 

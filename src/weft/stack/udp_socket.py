@@ -97,6 +97,11 @@ class UdpSocket(Socket):
         self.queued_bytes -= len(datagram[0]) + DATAGRAM_OVERHEAD_BYTES
         return datagram
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether `take_failure` gives one."""
+        return bool(self._failures)
+
     def take_failure(self) -> tuple[Failure, Endpoint] | None:
         """Take the oldest failure of a datagram that was sent, and where to; None if there is none."""
         return self._failures.popleft() if self._failures else None

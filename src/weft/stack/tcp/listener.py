@@ -46,6 +46,11 @@ class Listener(Socket):
         """Whether as many wait as may."""
         return len(self._waiting) >= self.backlog
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether one waits to be accepted."""
+        return bool(self._waiting)
+
     def accept(self) -> Connection | None:
         """Take the connection that waits the longest; None if there is none."""
         if not self._waiting:

@@ -1,0 +1,475 @@
+"""One client: what it asks, what it is answered, and what it has, from its connection to its end. Sans-IO.
+
+    in      receive (bytes), handle_timer, handle_resolved, events of sockets; unblock, when it reads again
+    out     take_output, next_timer; told (a callback) says that there is something to take
+            lookups: names that somebody has to look up
+
+What takes time is answered when it is done, so that nothing holds up what comes behind it. Answers have no order but
+that of what is sent and received at one socket.
+
+| bound                              | what happens at it                                                |
+|------------------------------------|-------------------------------------------------------------------|
+| MAX_SOCKETS, MAX_WAITING, `Room`   | -12                                                               |
+| MAX_LOOKUPS, MAX_PINGS             | -12                                                               |
+| MAX_RESERVED_BYTES, of SENDs       | -12                                                               |
+| MAX_OUTPUT_BYTES not taken         | nothing is read of the client, nothing is taken for it            |
+
+Not done here: sockets (stream.py, listening.py, datagram.py), transport (server.py).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from ipaddress import ip_address, ip_interface
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+
+from weft.errors import DecodeError
+from weft.netd import messages
+from weft.netd.datagram import Datagram
+from weft.netd.frames import Frames, encode_reply
+from weft.netd.handle import Family, Handle, check_flags
+from weft.netd.layout import NOWHERE
+from weft.netd.messages import ABORT, MESSAGES, Code, Type, code_of_reply
+from weft.netd.polling import Polling
+from weft.netd.status import OF_FAILURE, RefusedError, Status
+from weft.netd.stream import Stream
+from weft.stack.endpoint import Endpoint
+from weft.stack.failure import StackError
+
+if TYPE_CHECKING:
+    from weft.engine.driver import Driver
+    from weft.netd.network import Network
+    from weft.stack.ping import Ping
+    from weft.stack.tcp.connection import Connection
+
+MAX_SOCKETS: Final = 4096
+MAX_WAITING: Final = 8192
+MAX_LOOKUPS: Final = 32
+MAX_PINGS: Final = 64
+MAX_RESERVED_BYTES: Final = 8 << 20
+MAX_OUTPUT_BYTES: Final = 1 << 20
+MAX_NAME_BYTES: Final = 253
+MAX_PING_MS: Final = 60_000
+REQUESTS_IN_A_TURN: Final = 256
+
+_FAMILIES: Final = {0: 0, 2: 4, 10: 16}
+_PROTOCOLS: Final = {Type.STREAM: {0, 6}, Type.DATAGRAM: {0, 17}}
+_LAST_NUMBER: Final = 0xFFFFFFFF
+
+
+class Room:
+    """What all clients together may still have.
+
+    Attributes:
+        sockets: how many more.
+        reserved_bytes: of SENDs that wait.
+    """
+
+    def __init__(self, sockets: int = 16_384, reserved_bytes: int = 64 << 20) -> None:
+        self.sockets = sockets
+        self.reserved_bytes = reserved_bytes
+
+
+class Lookup(NamedTuple):
+    """A name to look up; `length` is that of the addresses that are wanted, 0 for both."""
+
+    request: int
+    name: str
+    length: int
+
+
+class Session:
+    """One client.
+
+    Args:
+        network: the node.
+        room: of all clients.
+        clock: monotonic ns.
+        told: is called when something is said besides what `receive` answers.
+
+    Attributes:
+        handles: its sockets, by their numbers.
+        polling: what it waits for.
+        lookups: names to look up; whoever does it takes them and calls `handle_resolved`.
+        is_held: the client does not take what it was given.
+        is_over: it has said what can't be read; when all is sent, that was it.
+    """
+
+    def __init__(self, network: Network, room: Room, clock: Callable[[], int], told: Callable[[], None]) -> None:
+        self.told = told
+        self.handles: dict[int, Handle] = {}
+        self.polling = Polling(self)
+        self.lookups: deque[Lookup] = deque()
+        self.is_held = False
+        self.is_over = False
+        self._network = network
+        self._room = room
+        self._clock = clock
+        self._frames = Frames()
+        self._output: list[bytes] = []
+        self._output_bytes = 0
+        self._number = 0
+        self._waiting = 0
+        self._looking_up = 0
+        self._pings: set[_Pinging] = set()
+        self._reserved = 0
+
+    # What a server does.
+
+    def receive(self, data: bytes) -> bool:
+        """Take what a client says.
+
+        Args:
+            data: anything.
+
+        Returns:
+            Whether `go_on` has more to do, now or when the client reads again.
+        """
+        self._frames.feed(data)
+        return self.go_on()
+
+    def go_on(self) -> bool:
+        """Do what was asked, up to a bound; returns whether there may be more."""
+        try:
+            for _ in range(REQUESTS_IN_A_TURN):
+                if self.is_blocked or self.is_over:
+                    return not self.is_over
+                frame = self._frames.take()
+                if frame is None:
+                    return False
+                self._handle(*frame)
+        except DecodeError:
+            self.say(code_of_reply(Code.NONE), 0, Status.INVALID)
+            self.is_over = True
+            return False
+        finally:
+            driver = self._network.driver
+            if driver is not None:
+                driver.wake()
+        return True
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the client has to take something first."""
+        return self.is_held or self._output_bytes >= MAX_OUTPUT_BYTES
+
+    def take_output(self) -> bytes:
+        """What is to be sent to the client."""
+        self.polling.tell()
+        output, self._output, self._output_bytes = self._output, [], 0
+        return b"".join(output)
+
+    def unblock(self) -> None:
+        """The client has taken what it was given: go on with what waited for that."""
+        for handle in list(self.handles.values()):
+            if self.is_blocked:
+                break
+            handle.go_on()
+            handle.note()
+
+    def next_timer(self) -> int | None:
+        """When to call `handle_timer`, monotonic ns; None for never."""
+        return self.polling.next_timer()
+
+    def handle_timer(self, now: int) -> None:
+        """Do what is due."""
+        self.polling.handle_timer(now)
+
+    def handle_resolved(self, lookup: Lookup, addresses: Sequence[bytes], status: Status = Status.OK) -> None:
+        """A name was looked up, or could not be."""
+        self._looking_up -= 1
+        wanted = [each for each in addresses if not lookup.length or len(each) == lookup.length]
+        if status is Status.OK and wanted:
+            rows = tuple(messages.Resolved1(Endpoint(each, 0)) for each in wanted[:256])
+            self.answer(Code.DNS_RESOLVE, lookup.request, messages.Resolved(rows))
+        else:
+            self.fail(Code.DNS_RESOLVE, lookup.request, status or Status.NO_NAME)
+
+    def lose(self, driver: Driver) -> None:
+        """A host has gone: so have its sockets, and the client is told."""
+        for handle in [each for each in self.handles.values() if each.driver is driver]:
+            self._forget(handle, abort=True)
+        for ping in list(self._pings):
+            ping.end(Status.ABORTED)
+        self.told()
+
+    def close(self) -> None:
+        """The client has gone, and with it all that it had; what it sent still arrives."""
+        self.is_held = self.is_over = True
+        while self.handles:
+            handle = self.handles.popitem()[1]
+            self._room.sockets += 1
+            handle.polls.clear()
+            handle.close()
+        for ping in list(self._pings):
+            ping.end(Status.ABORTED)
+        driver = self._network.driver
+        if driver is not None:
+            driver.wake()
+
+    # What its sockets do.
+
+    def answer(self, code: Code, request: int, reply: Any) -> None:
+        """Answer what waited."""
+        self._waiting -= 1
+        self.say(code_of_reply(code), request, Status.OK, MESSAGES[code].reply.encode(reply))
+
+    def fail(self, code: Code, request: int, status: Status) -> None:
+        """Answer what waited and can't be done."""
+        self._waiting -= 1
+        self.say(code_of_reply(code), request, status)
+
+    def say(self, code: int, request: int, status: int, body: bytes = b"") -> None:
+        """Have something sent to the client."""
+        message = encode_reply(code, request, status, body)
+        self._output.append(message)
+        self._output_bytes += len(message)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the client may have one more socket."""
+        return len(self.handles) < MAX_SOCKETS and self._room.sockets > 0
+
+    def check_room(self) -> None:
+        """Refuse one socket more than there may be.
+
+        Raises:
+            RefusedError: NO_RESOURCE.
+        """
+        if not self.has_room:
+            raise RefusedError(Status.NO_RESOURCE)
+
+    def reserve(self, size: int) -> None:
+        """Keep data that waits to be sent.
+
+        Raises:
+            RefusedError: NO_RESOURCE, it would be too much.
+        """
+        if self._reserved + size > MAX_RESERVED_BYTES or size > self._room.reserved_bytes:
+            raise RefusedError(Status.NO_RESOURCE)
+        self._reserved += size
+        self._room.reserved_bytes -= size
+
+    def give_back(self, size: int) -> None:
+        """It is sent."""
+        self._reserved -= size
+        self._room.reserved_bytes += size
+
+    def take_accepted(self, driver: Driver, family: Family, connection: Connection) -> int:
+        """Have one more socket, for a connection; returns its number."""
+        stream = Stream(self, self._next_number(), driver, family, connection)
+        self._keep(stream)
+        return stream.number
+
+    def replace(self, old: Handle, new: Handle) -> None:
+        """A socket becomes another kind."""
+        self.handles[new.number] = new
+        self.polling.replace(old, new)
+
+    def handle(self, number: int) -> Handle:
+        """A socket.
+
+        Raises:
+            RefusedError: INVALID_HANDLE.
+        """
+        handle = self.handles.get(number)
+        if handle is None:
+            raise RefusedError(Status.INVALID_HANDLE)
+        return handle
+
+    def forget_ping(self, ping: _Pinging) -> None:
+        """It is over."""
+        self._pings.discard(ping)
+
+    # What the client asks.
+
+    def _handle(self, number: int, request: int, body: bytes) -> None:
+        try:
+            code = Code(number)
+            message = MESSAGES[code]
+        except (ValueError, KeyError):
+            self.say(code_of_reply(Code.NONE), request, Status.NOT_SUPPORTED)
+            return
+        try:
+            if self._waiting >= MAX_WAITING:
+                raise RefusedError(Status.NO_RESOURCE)
+            self._waiting += 1
+            reply = self._do(code, request, message.request.decode(body))
+        except DecodeError:
+            self.fail(code, request, Status.INVALID)
+        except StackError as error:
+            self.fail(code, request, OF_FAILURE[error.failure])
+        except RefusedError as error:
+            self.fail(code, request, error.status)
+        else:
+            if reply is not None:
+                self.answer(code, request, reply)
+
+    def _do(self, code: Code, request: int, asked: Any) -> Any:
+        verb = _VERBS.get(code)
+        if verb is None:
+            return cast(Any, _OWN[code])(self, request, asked)
+        handle = self.handle(asked.socket)
+        try:
+            return verb(handle, request, asked)
+        finally:
+            known = self.handles.get(handle.number)
+            if known is not None:
+                known.note()
+
+    def _create(self, request: int, asked: messages.Create) -> messages.Created:
+        if asked.type not in {*Type} or asked.protocol not in _PROTOCOLS[Type(asked.type)]:
+            raise RefusedError(Status.NOT_SUPPORTED)
+        family = Family(asked.family)
+        driver = self._driver()
+        self.check_room()
+        kind = Stream if asked.type == Type.STREAM else Datagram
+        handle = kind(self, self._next_number(), driver, family)
+        self._keep(handle)
+        handle.note()
+        return messages.Created(handle.number)
+
+    def _close(self, request: int, asked: messages.Close) -> messages.Nothing:
+        check_flags(asked.flags, ABORT)
+        self._forget(self.handle(asked.socket), abort=bool(asked.flags & ABORT))
+        return messages.Nothing()
+
+    def _poll(self, request: int, asked: messages.Poll) -> messages.Polled | None:
+        return self.polling.poll(request, asked, self._clock())
+
+    def _status(self, request: int, asked: messages.OfSocket) -> messages.SocketStatus:
+        return self.handle(asked.socket).status()
+
+    def _subscribe(self, request: int, asked: messages.Subscribe) -> messages.Nothing:
+        self.polling.subscribe(request, asked.socket, asked.interest, asked.mode)
+        return messages.Nothing()
+
+    def _resolve(self, request: int, asked: messages.Resolve) -> None:
+        name = asked.name
+        if asked.family not in _FAMILIES or not 0 < len(name) <= MAX_NAME_BYTES or not name.isascii() or b"\0" in name:
+            raise RefusedError(Status.INVALID)
+        if self._looking_up >= MAX_LOOKUPS:
+            raise RefusedError(Status.NO_RESOURCE)
+        self._looking_up += 1
+        self.lookups.append(Lookup(request, name.decode("ascii"), _FAMILIES[asked.family]))
+
+    def _ping(self, request: int, asked: messages.Ping) -> None:
+        address = asked.destination.address
+        if not address or not 0 < asked.timeout_ms <= MAX_PING_MS:
+            raise RefusedError(Status.INVALID)
+        driver = self._driver()
+        if len(self._pings) >= MAX_PINGS:
+            raise RefusedError(Status.NO_RESOURCE)
+        ping = driver.host.icmp.ping(address, driver.clock(), timeout_s=asked.timeout_ms / 1000)
+        self._pings.add(_Pinging(self, request, ping))
+
+    def _info(self, request: int, asked: messages.Nothing) -> messages.Info:
+        interface = self._network.interface()
+        rows = [] if interface.address is None else [ip_interface(ip_address(interface.address))]
+        rows += map(ip_interface, interface.addresses)
+        return messages.Info(
+            mac=bytes(6),
+            reserved=0,
+            mtu=interface.mtu or 0,
+            gateway=NOWHERE,
+            dns=NOWHERE,
+            addresses=tuple(messages.OwnAddress(Endpoint(row.packed, 0), row.network.prefixlen) for row in rows),
+        )
+
+    def _stats(self, request: int, asked: messages.Nothing) -> messages.Stats:
+        host = self._driver().host
+        return messages.Stats(
+            tx_packets=host.sent_packets,
+            rx_packets=host.received_packets,
+            tx_bytes=host.sent_bytes,
+            rx_bytes=host.received_bytes,
+            drops=host.drops.total(),
+            connections=len(host.tcp.connections),
+            listeners=len(host.tcp.listeners),
+            datagram_sockets=len(host.udp.sockets),
+            own_sockets=len(self.handles),
+            # This one does not wait.
+            waiting=self._waiting - 1,
+        )
+
+    def _driver(self) -> Driver:
+        driver = self._network.driver
+        if driver is None:
+            raise RefusedError(Status.USE_KERNEL if self._network.interface().up else Status.NO_INTERFACE)
+        return driver
+
+    def _next_number(self) -> int:
+        # 0 is none, and a number is not used twice before all were.
+        self._number = self._number % _LAST_NUMBER + 1
+        while self._number in self.handles:
+            self._number = self._number % _LAST_NUMBER + 1
+        return self._number
+
+    def _keep(self, handle: Handle) -> None:
+        self.handles[handle.number] = handle
+        self._room.sockets -= 1
+        self.polling.join(handle)
+
+    def _forget(self, handle: Handle, *, abort: bool) -> None:
+        del self.handles[handle.number]
+        self._room.sockets += 1
+        handle.close(abort=abort)
+        self.polling.leave(handle)
+        # A listener may take who waits, now that there is room.
+        for each in list(self.handles.values()) if len(self.handles) == MAX_SOCKETS - 1 else ():
+            each.go_on()
+
+
+class _Pinging:
+    """A PING that waits."""
+
+    def __init__(self, session: Session, request: int, ping: Ping) -> None:
+        self._session = session
+        self._request = request
+        self._ping = ping
+        ping.user = self
+
+    def handle_event(self) -> None:
+        """The reply is there, or there will be none."""
+        ping = self._ping
+        if ping.reply_ns is not None:
+            self.end(Status.OK, min(ping.reply_ns // 1000, 0xFFFFFFFF))
+        elif ping.failure is not None:
+            self.end(OF_FAILURE[ping.failure])
+        self._session.told()
+
+    def end(self, status: Status, rtt_us: int = 0) -> None:
+        """Answer it."""
+        self._ping.user = None
+        self._session.forget_ping(self)
+        if status is Status.OK:
+            self._session.answer(Code.PING, self._request, messages.Pong(rtt_us))
+        else:
+            self._session.fail(Code.PING, self._request, status)
+
+
+_VERBS: Final[dict[Code, Callable[[Handle, int, Any], Any]]] = {
+    Code.CONNECT: lambda handle, request, asked: handle.connect(request, asked),
+    Code.BIND: lambda handle, request, asked: handle.bind(request, asked),
+    Code.LISTEN: lambda handle, request, asked: handle.listen(request, asked),
+    Code.ACCEPT: lambda handle, request, asked: handle.accept(request, asked),
+    Code.SEND: lambda handle, request, asked: handle.send(request, asked),
+    Code.RECV: lambda handle, request, asked: handle.receive(request, asked),
+    Code.SHUTDOWN: lambda handle, request, asked: handle.shutdown(request, asked),
+}
+"""What is asked of a socket."""
+
+_OWN: Final = {
+    Code.SOCKET_CREATE: Session._create,
+    Code.CLOSE: Session._close,
+    Code.POLL: Session._poll,
+    Code.STATUS: Session._status,
+    Code.DNS_RESOLVE: Session._resolve,
+    Code.PING: Session._ping,
+    Code.GET_INFO: Session._info,
+    Code.INFO: Session._info,
+    Code.SUBSCRIBE_EVENTS: Session._subscribe,
+    Code.STATS: Session._stats,
+}
+"""What is asked of the daemon."""
