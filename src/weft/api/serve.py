@@ -10,7 +10,7 @@ import asyncio
 import gc
 import logging
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, suppress
 from typing import Any, Protocol
 
@@ -43,8 +43,19 @@ class Node(Facade, Protocol):
         """Return when the node has been asked to end."""
 
 
+class Service(Protocol):
+    """Something that a daemon serves besides its API."""
+
+    async def run(self) -> None:
+        """Serve, until cancelled."""
+
+
 async def serve(
-    node: Node, socket: ApiSocket, manager: Manager | None = None, loopback: Loopback | None = None
+    node: Node,
+    socket: ApiSocket,
+    manager: Manager | None = None,
+    loopback: Loopback | None = None,
+    services: Mapping[str, Service] | None = None,
 ) -> None:
     """Run a node and its API until SIGTERM, SIGINT or a request asks it to end.
 
@@ -53,6 +64,7 @@ async def serve(
         socket: where the API listens; stays the caller's, so that its file can outlive the node.
         manager: the service manager that is told how it goes; None if there is none.
         loopback: where else the API listens; stays the caller's too.
+        services: what else is served while the node runs, by names for people.
     """
     service = _Service(node, manager or Manager({}))
     for name, act in (("SIGTERM", node.request_stop), ("SIGINT", node.request_stop), ("SIGHUP", service.reload)):
@@ -63,7 +75,8 @@ async def serve(
         server = Server(node, socket, loopback)
         stack.push_async_callback(server.stop)
         stack.push_async_callback(service.close)
-        service.run(UapiServer(node).run(), "uapi")
+        for name, further in {"uapi": UapiServer(node), **(services or {})}.items():
+            service.run(further.run(), name)
         await server.start()
         service.run(service.watch(), "watchdog")
         # What the start has made stays: a collector that looked at it again and again would hold the packets up.

@@ -28,6 +28,7 @@ def daemon(settings: Settings) -> None:
     from weft.api.loopback import Loopback
     from weft.api.serve import serve
     from weft.api.unix_socket import ApiSocket
+    from weft.cli.socket_service import socket_service
     from weft.engine.config import FILE_NAME, load_config
     from weft.engine.engine import Engine
     from weft.engine.passed import sort_descriptors
@@ -54,4 +55,5 @@ def daemon(settings: Settings) -> None:
         if config.api.listen is not None:
             token_file = settings.directory / config.api.token_file
             loopback = stack.enter_context(Loopback(config.api.listen, token_file))
-        asyncio.run(serve(engine, socket, manager, loopback))
+        services = socket_service(engine, settings.directory, stack)
+        asyncio.run(serve(engine, socket, manager, loopback, services))

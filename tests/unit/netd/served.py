@@ -87,7 +87,7 @@ class Raw:
         """The reply, or its status."""
         self.say(code, 1, fields)
         _, _, status, body = await self.hear()
-        return MESSAGES[code].reply.decode(body) if not status else status
+        return status or MESSAGES[code].reply.decode(body)
 
     async def is_let_go(self) -> bool:
         with suppress(ConnectionError):

@@ -1,0 +1,72 @@
+"""netd of a daemon: its socket beside that of the API, and the node as netd sees it.
+
+Where the socket can't be made, the daemon goes on without.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+from weft.api.streams.resolver import SystemResolver
+from weft.api.unix_socket import ApiSocket
+from weft.engine.driver import Driver
+from weft.engine.engine import Engine
+from weft.engine.status import Interface
+from weft.errors import UsageError
+from weft.netd.server import Server
+from weft.stack.dns.names import DOMAIN, Names
+
+FILE_NAME: Final = "netd.sock"
+
+log = logging.getLogger(__name__)
+
+
+class EngineNetwork:
+    """A node, as netd sees it.
+
+    Args:
+        engine: the node.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._resolver = SystemResolver(Names(engine.peers.addresses_of))
+
+    @property
+    def driver(self) -> Driver | None:
+        """Of the host inside it."""
+        return self._engine.driver
+
+    def interface(self) -> Interface:
+        """Its interface."""
+        return self._engine.fc00.status()
+
+    async def resolve(self, name: str, family: int = socket.AF_UNSPEC) -> Sequence[bytes]:
+        """Look up a name; a peer is known by its name alone too, as in commands."""
+        is_peer = any(self._engine.peers.addresses_of(name))
+        return await self._resolver.resolve(f"{name}.{DOMAIN}" if is_peer else name, family)
+
+
+def socket_service(engine: Engine, directory: Path, stack: ExitStack) -> Mapping[str, Server]:
+    """What a daemon serves besides its API.
+
+    Args:
+        engine: the node.
+        directory: of the node.
+        stack: closes the socket at the end.
+
+    Returns:
+        By name: netd, or nothing.
+    """
+    try:
+        listening = stack.enter_context(ApiSocket(directory / FILE_NAME))
+    except UsageError as error:
+        # What comes after the semicolon is advice about the socket of the API.
+        log.warning("there is no netd: %s", str(error).partition(";")[0])
+        return {}
+    return {"netd": Server(EngineNetwork(engine), listening.socket)}
