@@ -301,8 +301,8 @@ def _take_window(connection: Connection, start: int, acknowledgment: int, window
         return False
     connection.window_sequence, connection.window_acknowledgment = start, acknowledgment
     sender = connection.sender
-    changed = acknowledgment + window != sender.una + sender.window
     # It counts from what is acknowledged, which `una` will be in a moment.
+    changed = window != sender.window
     sender.set_window(window)
     if window:
         connection.timers.stop(Timer.PERSIST)

@@ -182,17 +182,14 @@ class Connection(Socket):
         self.receiver = Receiver(0)
         self.timers = Timers()
         self.listener: Listener | None = None
-        self.shift = 0
         self.offset: int | None = None
-        self.recent = 0
-        self.recent_at = 0
-        self.told_to = 0
+        # What their SYN says.
+        self.shift = self.recent = self.recent_at = self.told_to = 0
         self.owes_ack = self.owes_syn = self.owes_probe = False
         self.probe: tuple[int, int] | None = None
         self.window_sequence = self.window_acknowledgment = 0
         self.keepalive: Keepalive | None = None
-        self.heard_at = 0
-        self.unanswered = 0
+        self.heard_at = self.unanswered = 0
         self.has_released = False
         self.soft: Failure | None = None
         self.challenged_at: int | None = None

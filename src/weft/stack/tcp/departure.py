@@ -15,13 +15,13 @@ from weft.packet.protocols import TCP
 from weft.packet.tcp import ACK, FIN, HEADER_BYTES, LAYOUT, PSH, SYN, URG
 from weft.stack.outgoing import Outgoing
 from weft.stack.tcp.connection import Connection
-from weft.stack.tcp.options import MAX_SACK_BLOCKS, Options, encode_options, encode_timestamps
+from weft.stack.tcp.options import MAX_SACK_BLOCKS, TIMESTAMPS_BYTES, Options, encode_options, encode_timestamps
 from weft.stack.tcp.receiver import SHIFT, UNSCALED_MAX
 from weft.stack.tcp.recovery import Phase
 from weft.stack.tcp.sender import MIN_SUPER_SEGMENT, Run
 from weft.stack.tcp.sequence import MASK
 from weft.stack.tcp.states import HANDSHAKE, SENDING, State
-from weft.stack.tcp.timers import MAX_PERSIST_NS, MIN_PERSIST_NS, MS, Timer
+from weft.stack.tcp.timers import MS, Timer
 
 MAX_URGENT: Final = 0xFFFF
 
@@ -40,7 +40,7 @@ def next_packet(connection: Connection, now: int) -> Outgoing | None:
         return _syn(connection, now)
     sender = connection.sender
     options = _options(connection, now)
-    segment = sender.segment - len(options) + (0 if connection.offset is None else 12)
+    segment = sender.segment - len(options) + (0 if connection.offset is None else TIMESTAMPS_BYTES)
     if connection.probe is not None:
         (start, end), connection.probe = connection.probe, None
         # It may have waited for its turn so long that it is acknowledged.
@@ -52,8 +52,7 @@ def next_packet(connection: Connection, now: int) -> Outgoing | None:
         if run is not None:
             return _data(connection, run, segment, options, now)
         if sender.is_stuck:
-            wait = min(max(sender.round_trip.timeout_ns, MIN_PERSIST_NS), MAX_PERSIST_NS)
-            connection.timers.start_if_stopped(Timer.PERSIST, now + wait)
+            connection.timers.start_if_stopped(Timer.PERSIST, now + sender.round_trip.timeout_ns)
             connection.tcp.arm(connection)
     if connection.owes_probe:
         connection.owes_probe = False
@@ -81,7 +80,6 @@ def _syn(connection: Connection, now: int) -> Outgoing:
     window = min(receiver.offer, UNSCALED_MAX)
     receiver.edge = max(receiver.edge, receiver.next + window)
     connection.owes_ack = False
-    connection.told_to = receiver.next
     flags = SYN | ACK if is_answer else SYN
     acknowledgment = receiver.next if is_answer else 0
     return _outgoing(connection, sender.una, acknowledgment, flags, window, 0, encode_options(options), [], 0)

@@ -12,14 +12,7 @@ from weft.stack.failure import Failure
 from weft.stack.tcp.arrival import set_mtu
 from weft.stack.tcp.connection import Connection
 from weft.stack.tcp.states import HANDSHAKE, State
-from weft.stack.tcp.timers import (
-    MAX_PERSIST_NS,
-    MIN_PERSIST_NS,
-    SYN_ANSWER_RETRIES,
-    SYN_GIVE_UP_NS,
-    S,
-    Timer,
-)
+from weft.stack.tcp.timers import SYN_ANSWER_RETRIES, SYN_GIVE_UP_NS, S, Timer
 
 BLACK_HOLE_RETRIES: Final = 2
 """After so many time-outs in a row large segments are suspected to vanish (RFC 4821 section 7.7)."""
@@ -83,8 +76,7 @@ def _probe_window(connection: Connection, now: int) -> None:
     connection.probe = run.start, run.end
     sender.retries += 1
     sender.round_trip.back_off()
-    wait = min(max(sender.round_trip.timeout_ns, MIN_PERSIST_NS), MAX_PERSIST_NS)
-    connection.timers.start(Timer.PERSIST, now + wait)
+    connection.timers.start(Timer.PERSIST, now + sender.round_trip.timeout_ns)
     connection.queue_to_send()
 
 

@@ -96,8 +96,8 @@ class Recovery:
             return max(0, nxt - una - self._duplicates * segment)
         lost, resent = max(self._lost_below, una), self._resent_to
         pipe = self.scoreboard.missing(lost, nxt) + self.scoreboard.missing(una, min(resent, lost))
-        if resent > lost:
-            pipe += self.scoreboard.missing(lost, min(resent, nxt))
+        # What was only doubtful and left again is there twice.
+        pipe += self.scoreboard.missing(lost, min(resent, nxt))
         for start, end in self._again:
             pipe -= self.scoreboard.missing(max(start, una), end)
         return max(0, pipe - self._duplicates * segment) if not self.selective else pipe
@@ -180,7 +180,6 @@ class Recovery:
             self.scoreboard.clear()
         else:
             self.scoreboard.advance(una)
-        self._resent_to = max(self._resent_to, una)
         if self.phase is Phase.OPEN:
             self._duplicates = 0
             return False

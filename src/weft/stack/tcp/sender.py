@@ -355,7 +355,6 @@ class Sender:
             if before is not None:
                 is_late = True
                 self.cubic.undo_loss(before)
-                self._reduction = None
                 recovery.handle_in_vain(una)
         if is_late:
             self.reordering.note_late(recovery.scoreboard.highest - una, self.segment)
@@ -435,7 +434,6 @@ class Sender:
 
     def handle_timeout(self) -> None:
         """The retransmission timer ended."""
-        self._reduction = None
         self.reordering.handle_timeout()
         self.cubic.handle_timeout(self.in_flight, is_first=self.retries == 0)
         self.recovery.handle_timeout(self.una, self.nxt)

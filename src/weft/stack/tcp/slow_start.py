@@ -37,11 +37,9 @@ class SlowStart:
     def __init__(self) -> None:
         self.divisor = 1
         self.is_over = False
-        self._round_end = 0
+        self._round_end = self._samples = self._rounds = 0
         self._least = self._least_before = _NEVER
         self._baseline = _NEVER
-        self._samples = 0
-        self._rounds = 0
 
     def handle_round_trip(self, round_trip_ns: int, una: int, nxt: int) -> None:
         """Take a measurement.

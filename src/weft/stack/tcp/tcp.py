@@ -259,7 +259,7 @@ class Tcp:
             connection.remote,
             connection.sender.highest,
             connection.receiver.next,
-            connection.recent if connection.offset is not None else None,
+            connection.recent,
             connection.offset,
             now + time_wait.DURATION_NS,
         )
@@ -409,7 +409,7 @@ class Tcp:
         listener.half_open += 1
         connection.state = TRANSITIONS[State.LISTEN, Step.RECEIVE_SYN]
         connection.sender.handle_syn_sent(now)
-        syn = segment._replace(sequence=theirs, options=agreed, window=0)
+        syn = segment._replace(sequence=theirs, options=agreed)
         arrival.agree(connection, syn, now)
         connection.receiver.edge = connection.receiver.next + UNSCALED_MAX
         arrival.receive(connection, segment, now)
@@ -443,7 +443,7 @@ class Tcp:
             self.drops["tcp: reset rate"] += 1
             return
         options = b""
-        if wait.recent is not None and wait.offset is not None:
+        if wait.offset is not None:
             options = encode_timestamps((now // MS + wait.offset) & MASK, wait.recent)
         header = TcpHeader(
             wait.local.port,
@@ -480,11 +480,11 @@ class Tcp:
 
     def _offset(self, key: bytes) -> int:
         """Of the timestamps between two ends; the same for all their connections, so that they grow."""
-        return self._keyed(key[:-4], b"timestamp")
+        return self._keyed(key[:-4], b"clock")
 
     def _keyed(self, content: bytes, purpose: bytes) -> int:
         """32 bits that nobody can guess who does not have the secret."""
-        return int.from_bytes(blake2s(content, key=self._secret, person=purpose[:8], digest_size=4).digest(), "big")
+        return int.from_bytes(blake2s(content, key=self._secret, person=purpose, digest_size=4).digest(), "big")
 
 
 def _key(local: Endpoint, remote: Endpoint) -> bytes:

@@ -32,8 +32,8 @@ class TimeWait:
         remote: the other end.
         next_sent: the sequence number behind our FIN.
         next_expected: the one behind theirs.
-        recent: their last timestamp; None without timestamps.
-        offset: of our timestamps; None without.
+        recent: their last timestamp.
+        offset: of our timestamps; None without timestamps.
         until: when it is forgotten.
     """
 
@@ -45,7 +45,7 @@ class TimeWait:
         remote: Endpoint,
         next_sent: int,
         next_expected: int,
-        recent: int | None,
+        recent: int,
         offset: int | None,
         until: int,
     ) -> None:
@@ -62,7 +62,7 @@ class TimeWait:
         if not segment.flags & SYN or segment.flags & (ACK | RST):
             return False
         timestamps = segment.options.timestamps
-        if self.recent is not None and timestamps is not None and timestamps[0] != self.recent:
+        if self.offset is not None and timestamps is not None and timestamps[0] != self.recent:
             return (timestamps[0] - self.recent) & MASK < _HALF
         return unwrap(segment.sequence, self.next_expected) > self.next_expected
 

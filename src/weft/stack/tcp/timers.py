@@ -3,7 +3,7 @@
 | timer | runs while | waits |
 |---|---|---|
 | RETRANSMIT | something sent is not acknowledged | RTO (`round_trip.py`), doubling |
-| PERSIST | data waits for a window, and nothing is on the way | RTO, doubling up to 60 s |
+| PERSIST | data waits for a window, and nothing is on the way | RTO, doubling |
 | ACKNOWLEDGE | an acknowledgment may still ride on data | 40 ms |
 | KEEPALIVE | the user asked for it, and nothing comes | 2 h, or as the user said |
 | FIN_WAIT | we have closed, and the other side has not | 60 s |
@@ -22,8 +22,6 @@ S: Final = 1_000 * MS
 DELAYED_ACK_NS: Final = 40 * MS
 FIN_WAIT_NS: Final = 60 * S
 """What Linux waits (tcp_fin_timeout); a peer that has gone would hold the connection for ever."""
-MIN_PERSIST_NS: Final = 200 * MS
-MAX_PERSIST_NS: Final = 60 * S
 SYN_GIVE_UP_NS: Final = 180 * S
 """R2 of a SYN is at least 3 minutes (MUST-23)."""
 SYN_ANSWER_RETRIES: Final = 5

@@ -488,6 +488,8 @@ class Script:
         header = decode_tcp(packet, start)
         assert header.reserved == 0
         assert header.source_port == self.our_port
+        assert header.urgent_pointer == 0 or header.flags & FLAGS["U"]
+        assert header.window == 0 or not header.flags & FLAGS["R"]
         options = decode_options(memoryview(header.options), 0, len(header.options))
         data = bytes(packet[start + HEADER_BYTES + len(header.options) :])
         if outgoing.segment:

@@ -6,6 +6,7 @@ import pytest
 
 from tests.unit.stack.tcp.script import Script
 from weft.stack.failure import Failure, StackError
+from weft.stack.tcp.connection import Keepalive
 from weft.stack.tcp.states import State
 
 
@@ -381,3 +382,92 @@ def test_time_wait_makes_room_for_newer_ones(script: Script, monkeypatch: pytest
     for port in (5002, 5003):
         script.inject("F.", seq=1, ack=2, port=port)
         script.expect(".", seq=2, ack=2, port=port)
+
+
+def test_close_twice_waits_for_the_peer_as_long_as_close_once(script: Script) -> None:
+    script.accepted()
+    script.close()
+    script.expect("F.", seq=1, ack=1)
+    script.close()
+    script.inject(".", seq=1, ack=2)
+    script.advance_quietly(60_000)
+    assert script.connection.is_closed
+
+
+def test_user_that_has_closed_is_not_reset_by_data_that_it_took(script: Script) -> None:
+    script.accepted()
+    script.inject("P.", seq=1, ack=1, data=b"abc")
+    assert script.receive() == b"abc"
+    script.close()
+    script.expect("F.", seq=1, ack=4)
+    # It comes again, with the FIN behind it.
+    script.inject("FP.", seq=1, ack=1, data=b"abc")
+    script.expect(".", seq=2, ack=5)
+    assert script.state is State.CLOSING
+
+
+def test_what_is_over_is_released_by_whoever_has_closed_or_aborted(script: Script) -> None:
+    connection = script.accepted()
+    script.inject("R", seq=1)
+    assert not connection.has_released
+    script.close()
+    assert connection.has_released
+    script.peer_port += 1
+    script.inject("S", seq=0)
+    script.expect("S.", seq=0, ack=1)
+    script.inject(".", seq=1, ack=1)
+    connection = script.accept()
+    script.inject("R", seq=1)
+    script.abort()
+    assert connection.has_released
+
+
+def test_connection_that_ends_keeps_nothing_that_nobody_can_take(script: Script) -> None:
+    connection = script.accepted()
+    script.inject("P.", seq=5, ack=1, data=b"behind a hole")
+    script.expect(".", seq=1, ack=1)
+    script.send(3000)
+    script.expect("P.", seq=1, ack=1, length=3000)
+    script.inject("R", seq=1)
+    assert not connection.receiver.has_holes
+    assert connection.sender.buffer.start == connection.sender.buffer.end
+
+
+def test_time_waits_end_in_their_order(script: Script) -> None:
+    script.listen()
+    ends = []
+    for port in (5001, 5002, 5003):
+        script.inject("S", seq=0, port=port)
+        script.expect("S.", seq=0, ack=1, port=port)
+        script.inject(".", seq=1, ack=1, port=port)
+        script.accept().shutdown(script.now)
+        script.flush()
+        script.expect("F.", seq=1, ack=1, port=port)
+        script.inject("F.", seq=1, ack=2, port=port)
+        script.expect(".", seq=2, ack=2, port=port)
+        ends.append(script.now + 60_000_000_000)
+        script.advance_quietly(10)
+    # A timer of a connection that ends earlier comes first, and one that ends later does not.
+    script.peer_port = 5004
+    script.inject("S", seq=0)
+    script.expect("S.", seq=0, ack=1)
+    assert script.host.next_timer() == script.now + 1_000_000_000
+    script.inject("R", seq=1)
+    for end in ends:
+        assert script.host.next_timer() == end
+        script.advance_quietly((end - script.now) / 1_000_000)
+    assert script.host.next_timer() is None
+
+
+def test_time_wait_beside_a_timer_that_ends_later(script: Script) -> None:
+    closed_first(script)
+    script.inject("F.", seq=1, ack=2)
+    script.expect(".", seq=2, ack=2)
+    until = script.now + 60_000_000_000
+    # The timer of the handshake is looked at once more, and then that of the keepalive.
+    script.inject("S", seq=0, port=5001)
+    script.expect("S.", seq=0, ack=1, port=5001)
+    script.inject(".", seq=1, ack=1, port=5001)
+    script.accept().set_keepalive(Keepalive(), script.now)
+    script.advance_quietly(1000)
+    assert script.host.next_timer() == until

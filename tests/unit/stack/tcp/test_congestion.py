@@ -264,6 +264,16 @@ def test_rfc_9406_4_2_round_trip_that_grows_by_an_eighth(before: int, after: int
     assert start.divisor == (4 if grows else 1)
 
 
+@pytest.mark.parametrize(("before", "grown"), [(16, 4 * MS), (80, 10 * MS), (400, 16 * MS)])
+def test_rfc_9406_4_2_a_nanosecond_less_is_none(before: int, grown: int) -> None:
+    for longer, divisor in ((grown - 1, 1), (grown, 4)):
+        start = SlowStart()
+        for at, trip in ((0, before * MS), (1000, before * MS + longer)):
+            for _ in range(4):
+                start.handle_round_trip(trip, at, at + 1000)
+        assert start.divisor == divisor
+
+
 def test_rfc_9406_4_2_the_least_of_a_round_counts_and_four_samples_are_enough() -> None:
     start = SlowStart()
     rounds(start, [100, 100])

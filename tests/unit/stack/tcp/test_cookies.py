@@ -230,3 +230,11 @@ def test_note_in_a_timestamp(timestamp: int, shift: int | None, sack: bool) -> N
     noted = note_options(timestamp, Options(shift=shift, sack_permitted=sack))
     assert read_note(noted) == (shift, sack)
     assert (timestamp - noted) & 0xFFFFFFFF < 32
+
+
+def test_cookie_lives_for_two_times_64_seconds() -> None:
+    cookie = make_cookie(SECRET, KEY, 7, 1460, 0)
+    assert check_cookie(SECRET, KEY, 7, cookie, 127_999_999_999) == 1440
+    assert check_cookie(SECRET, KEY, 7, cookie, 128_000_000_000) is None
+    # Nor does it come from what is still to be.
+    assert check_cookie(SECRET, KEY, 7, make_cookie(SECRET, KEY, 7, 1460, 64_000_000_000), 63_999_999_999) is None

@@ -341,3 +341,41 @@ def test_ipv6_handshake() -> None:
         script.expect(".", seq=1, ack=1)
         assert script.connection.maximum_segment == 1000
         assert script.connection.local == Endpoint(script.us, script.our_port)
+
+
+def test_what_is_owed_before_the_handshake_is_done_is_paid_by_the_answer_to_the_syn(script: Script) -> None:
+    script.listen()
+    script.inject("S", seq=0)
+    script.expect("S.", seq=0, ack=1)
+    script.inject("P.", seq=100_000, ack=1, data=b"outside of the window")
+    script.inject("S", seq=0)
+    script.expect("S.", seq=0, ack=1)
+    script.inject(".", seq=1, ack=1)
+    assert script.accept().is_established
+
+
+def test_listener_that_closes_hands_out_nothing_any_more(script: Script) -> None:
+    listener = script.listen()
+    script.inject("S", seq=0)
+    script.expect("S.", seq=0, ack=1)
+    script.inject("P.", seq=1, ack=1, data=b"never taken")
+    listener.close(script.now)
+    script.flush()
+    script.expect("R.", seq=1, ack=12)
+    assert listener.accept() is None
+    assert listener.is_closed
+
+
+def test_nothing_is_urgent_before_anything_came(script: Script) -> None:
+    assert not script.connect().is_urgent
+    script.expect("S", seq=0)
+
+
+@pytest.mark.parametrize("flags", [".", "P.", "F."])
+def test_3_10_7_4_old_number_without_a_syn_finishes_no_handshake(script: Script, flags: str) -> None:
+    script.listen()
+    script.inject("S", seq=0)
+    script.expect("S.", seq=0, ack=1)
+    script.inject(flags, seq=0, ack=1)
+    assert script.listener.half_open == 1
+    assert script.drops("tcp: outside of the window") == 1

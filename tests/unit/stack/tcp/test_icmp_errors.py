@@ -226,3 +226,32 @@ def test_3_9_2_must_50_ip_options_are_ignored(script: Script) -> None:
     script.deliver(with_options(bytes.fromhex("8307040a070009 00")))
     script.flush()
     assert sum(script.host.drops.values()) == 1
+
+
+def test_rfc_5927_4_1_what_is_on_the_way_is_what_was_sent_and_not_acknowledged(script: Script) -> None:
+    connection = script.accepted()
+    tcp, una = script.host.tcp, connection.sender.una
+
+    def is_on_the_way(seq: int) -> bool:
+        return tcp.is_on_the_way(connection.local, connection.remote, (una + seq) & 0xFFFFFFFF)
+
+    # A reset or an acknowledgment has the next number, so that one is always good.
+    assert [is_on_the_way(seq) for seq in (-1, 0, 1)] == [False, True, False]
+    script.send(3000)
+    script.expect("P.", seq=1, ack=1, length=3000)
+    assert [is_on_the_way(seq) for seq in (-1, 0, 2999, 3000)] == [False, True, True, False]
+    script.inject(".", seq=1, ack=1001)
+    assert [is_on_the_way(seq) for seq in (999, 1000, 2999, 3000)] == [False, True, True, False]
+
+
+def test_rfc_1191_smaller_path_with_nothing_on_the_way_sends_nothing(script: Script) -> None:
+    script.accepted()
+    script.send(1000)
+    sent = script.expect("P.", seq=1, ack=1, length=1000)
+    script.inject(".", seq=1, ack=1001)
+    quote = bytearray(sent.packet)
+    quote[24:28] = ((int.from_bytes(quote[24:28], "big") + 1000) & 0xFFFFFFFF).to_bytes(4, "big")
+    complain(script, bytes(quote), TOO_BIG, mtu=640)
+    assert script.connection.maximum_segment == 600
+    script.send(1200)
+    script.expect("P.", seq=1001, ack=1, length=1200, segment=600)

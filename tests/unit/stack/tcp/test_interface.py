@@ -10,6 +10,8 @@ from tests.unit.stack.tcp.script import ANY, Script
 from weft.stack.endpoint import Endpoint
 from weft.stack.failure import Failure, StackError
 from weft.stack.tcp.states import State
+from weft.stack.tcp.tcp import _key
+from weft.stack.tcp.time_wait import TimeWait
 
 
 def test_3_9_1_1_must_41_second_passive_open_changes_nothing(script: Script) -> None:
@@ -303,3 +305,42 @@ def test_3_9_2_must_49_time_to_live_may_be_said(script: Script) -> None:
     assert script.expect("P.", seq=2, ack=1, data=b"y").packet[8] == 3
     script.abort()
     assert script.expect("R.", seq=3, ack=1).packet[8] == 3
+
+
+def test_bounds_of_a_host() -> None:
+    """So many connections, places of old ones, and bytes of all windows beyond the first 256 KiB."""
+    with Script() as script:
+        tcp = script.host.tcp
+        assert tcp.budget.take(1 << 60) == 256 << 20
+        wait = TimeWait(Endpoint(script.us, 1), Endpoint(script.peer, 1), 0, 0, 0, None, 1 << 60)
+        tcp._connections.update((number.to_bytes(4, "big"), wait) for number in range(65_535))
+        script.connect()
+        script.expect("S", seq=0)
+        with pytest.raises(StackError) as no_room:
+            script.connect()
+        assert no_room.value.failure is Failure.NO_ROOM
+
+
+def test_bound_of_connections_that_are_over(script: Script) -> None:
+    tcp = script.host.tcp
+    for number in range(16_390):
+        local, remote = Endpoint(script.us, 80), Endpoint(script.peer, number)
+        tcp._keep_wait(_key(local, remote), TimeWait(local, remote, 0, 0, 0, None, 1 << 60))
+    assert len(tcp._connections) == 16_384
+
+
+def test_runs_whose_time_is_kept_are_bounded(script: Script) -> None:
+    connection = script.accepted()
+    connection.set_no_delay(True)
+    for number in range(70):
+        script.send(b"x")
+        script.expect("P.", seq=1 + number, ack=1, data=b"x")
+    assert len(connection.sender._timed) == 64
+
+
+def test_3_9_1_9_traffic_class_is_none_by_default(script: Script) -> None:
+    connection = script.accepted()
+    script.send(b"x")
+    sent = script.expect("P.", seq=1, ack=1, data=b"x")
+    assert sent.packet[1] == 0
+    assert connection.traffic_class == 0

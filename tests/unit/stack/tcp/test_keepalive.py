@@ -130,3 +130,46 @@ def test_keepalive_of_what_is_over_is_nothing(script: Script) -> None:
     assert script.host.next_timer() is None
     assert script.connection.heard_at == script.now
     assert script.now % MS == 0
+
+
+def test_3_8_4_must_26_not_while_a_closed_window_is_probed(script: Script) -> None:
+    """Probes of the window ask already."""
+    script.accepted(window=0)
+    script.connection.set_keepalive(Keepalive(idle_s=0.15, interval_s=0.1, probes=1), script.now)
+    script.send(10)
+    for wait in (200, 400, 800):
+        script.expect(".", seq=1, ack=1, length=1, after=wait)
+    script.inject(".", seq=1, ack=1, window=100)
+    script.expect("P.", seq=1, ack=1, length=10)
+    script.inject(".", seq=1, ack=11, window=100)
+    script.expect(".", seq=10, ack=1, after=150)
+
+
+def test_keepalive_that_is_switched_off_wakes_nobody(script: Script) -> None:
+    script.accepted()
+    script.connection.set_keepalive(QUICK, script.now)
+    script.connection.set_keepalive(None, script.now)
+    assert script.connection.timers.next() is None
+
+
+def test_keepalive_that_is_set_again_counts_anew(script: Script) -> None:
+    script.accepted()
+    script.connection.set_keepalive(QUICK, script.now)
+    for wait in (10_000, 2000):
+        script.expect(".", seq=0, ack=1, after=wait)
+    script.connection.set_keepalive(QUICK, script.now)
+    for wait in (10_000, 2000, 2000):
+        script.expect(".", seq=0, ack=1, after=wait)
+    script.advance(2000)
+    script.expect("R.", seq=1, ack=1)
+
+
+def test_connection_that_was_given_up_has_no_timers(script: Script) -> None:
+    script.accepted()
+    script.connection.give_up_retries = 0
+    script.connection.set_keepalive(QUICK, script.now)
+    script.send(b"abc")
+    script.expect("P.", seq=1, ack=1, data=b"abc")
+    script.advance_quietly(200)
+    assert script.connection.failure is Failure.TIMED_OUT
+    assert script.host.next_timer() is None

@@ -100,6 +100,17 @@ def test_3_1_must_68_known_options_of_another_length_are_skipped_by_it(odd: str)
     assert decode_options(memoryview(data), 0, len(data)) == expected
 
 
+@pytest.mark.parametrize(
+    "odd",
+    ["0203 05", "0206 05050505", "0304 0505", "0403 05", "0509 05050505050505", "0804 0505", "fd02"]
+    + [f"fd{length:02x} " + "05" * (length - 2) for length in (2, 3, 4, 10)],
+)
+def test_option_that_is_skipped_changes_nothing(odd: str) -> None:
+    options = Options(512, 7, False, ((1, 2),), (3, 4))
+    data = encode_options(options) + bytes.fromhex(odd)
+    assert decode_options(memoryview(data), 0, len(data)) == options
+
+
 def test_3_2_must_64_options_need_no_alignment(script: Script) -> None:
     script.listen()
     script.inject("S", seq=0, options=bytes.fromhex("01 030307 0402 02040200 080a 00000064 00000000"))

@@ -587,3 +587,133 @@ def test_recovery_in_vain_forgets_what_it_sent_again() -> None:
     recovery.note_blocks([(10_000, 14_000)], 0, 20_000, 1000)
     recovery._look_for_lost_again(0, 1000, 3)
     assert recovery.next_lost(0) is None
+
+
+def test_pipe_has_what_was_doubtful_and_left_again_twice() -> None:
+    recovery = Recovery()
+    recovery.selective = True
+    recovery.note_blocks([(1000, 3000), (5000, 6000)], 0, 10_000, 0)
+    assert recovery.detect(0, 10_000, 1000, 3)
+    recovery.handle_resent(0, 1000, 10_000)
+    assert recovery.pipe(0, 10_000, 1000) == 7000
+    recovery.handle_resent(3000, 4500, 10_000)
+    assert recovery.pipe(0, 10_000, 1000) == 8500
+    # No more than was ever sent.
+    recovery.handle_resent(6000, 9000, 10_000)
+    assert recovery.pipe(0, 8000, 1000) == 1000 + 2 * 2000 + 2 * 2000
+
+
+def test_rfc_6582_3_2_partial_acknowledgment_takes_what_it_covers_off_the_duplicates() -> None:
+    recovery = Recovery()
+    for _ in range(5):
+        recovery.handle_duplicate()
+    assert recovery.detect(0, 10_000, 1000, 3)
+    recovery.handle_resent(0, 1000, 10_000)
+    # Of three segments the first was sent again, so two of the duplicates were for the others.
+    assert not recovery.handle_acknowledged(3000, 3000, 1000)
+    assert recovery.pipe(3000, 10_000, 1000) == 6000 - 3000
+    recovery.handle_resent(3000, 4000, 10_000)
+    assert recovery.pipe(3000, 10_000, 1000) == 7000 - 3000
+    # Less than a segment takes nothing off, and more than there were takes all.
+    assert not recovery.handle_acknowledged(3500, 500, 1000)
+    assert recovery.pipe(3500, 10_000, 1000) == 5500 - 3000
+    assert not recovery.handle_acknowledged(9500, 6000, 1000)
+    assert recovery.pipe(9500, 10_000, 1000) == 0
+    assert recovery.handle_acknowledged(10_000, 500, 1000)
+    assert recovery.pipe(10_000, 12_000, 1000) == 2000
+
+
+def test_duplicates_after_a_time_out_count_for_nothing() -> None:
+    recovery = Recovery()
+    recovery.handle_duplicate()
+    recovery.handle_timeout(0, 10_000)
+    assert recovery.pipe(0, 10_000, 1000) == 0
+    recovery.handle_resent(0, 1000, 10_000)
+    for _ in range(4):
+        recovery.handle_duplicate()
+    assert recovery.pipe(0, 10_000, 1000) == 1000
+    assert not recovery.detect(0, 10_000, 1000, 3)
+    assert recovery.next_lost(0) == (1000, 10_000)
+
+
+@pytest.mark.parametrize("sent_since", [2999, 3000])
+def test_what_was_sent_again_is_lost_again_when_three_later_segments_have_arrived(sent_since: int) -> None:
+    recovery = Recovery()
+    recovery.selective = True
+    recovery.note_blocks([(1000, 5000)], 0, 10_000, 0)
+    assert recovery.detect(0, 10_000, 1000, 3)
+    recovery.handle_resent(0, 1000, 10_000)
+    recovery.note_blocks([(5000, 10_000 + sent_since)], 0, 20_000, 1000)
+    assert not recovery.detect(0, 20_000, 1000, 3)
+    is_lost = sent_since == 3000
+    assert recovery.next_lost(0) == ((0, 1000) if is_lost else None)
+    missing = 20_000 - 10_000 - sent_since
+    assert recovery.pipe(0, 20_000, 1000) == missing + (0 if is_lost else 1000)
+    if is_lost:
+        # Half of it leaves once more.
+        recovery.handle_resent(0, 500, 20_000)
+        assert recovery.next_lost(0) == (500, 1000)
+        assert recovery.pipe(0, 20_000, 1000) == missing + 500
+
+
+def test_what_was_acknowledged_is_not_lost_again() -> None:
+    recovery = Recovery()
+    recovery.selective = True
+    recovery.note_blocks([(2000, 6000), (7000, 8000)], 0, 10_000, 0)
+    assert recovery.detect(0, 10_000, 1000, 3)
+    recovery.handle_resent(0, 1000, 10_000)
+    recovery.handle_resent(1000, 2000, 10_000)
+    recovery.note_blocks([(10_000, 13_000)], 1000, 20_000, 2000)
+    recovery.handle_acknowledged(1000, 1000, 1000)
+    recovery.detect(1000, 20_000, 1000, 3)
+    # The first has arrived; the second has not; the third counts now.
+    assert recovery.next_lost(1000) == (1000, 2000)
+    recovery.handle_resent(1000, 2000, 20_000)
+    assert recovery.next_lost(1000) == (6000, 7000)
+    recovery.handle_acknowledged(6500, 5500, 1000)
+    assert recovery.next_lost(6500) == (6500, 7000)
+
+
+def test_rescue_is_the_last_segment_and_only_one() -> None:
+    recovery = Recovery()
+    recovery.selective = True
+    assert recovery.take_rescue(0, 1000) is None
+    recovery.note_blocks([(1000, 5000)], 0, 10_000, 0)
+    assert recovery.detect(0, 10_000, 1000, 3)
+    assert recovery.take_rescue(0, 1000) == (9000, 10_000)
+    assert recovery.take_rescue(0, 1000) is None
+    # The next phase has one again, of what is not acknowledged.
+    assert recovery.handle_acknowledged(10_000, 10_000, 1000)
+    recovery.note_blocks([(10_500, 15_000)], 10_000, 15_500, 0)
+    assert recovery.detect(10_000, 15_500, 1000, 3)
+    assert recovery.take_rescue(10_000, 1000) == (15_000, 15_500)
+
+
+def test_doubtful_is_a_segment_below_what_has_arrived() -> None:
+    recovery = Recovery()
+    recovery.selective = True
+    recovery.note_blocks([(1000, 5000), (5400, 6000)], 0, 10_000, 0)
+    assert recovery.next_doubtful(0, 1000) is None
+    assert recovery.detect(0, 10_000, 1000, 3)
+    recovery.handle_resent(0, 1000, 10_000)
+    assert recovery.next_doubtful(0, 1000) == (5000, 5400)
+    recovery.handle_resent(5000, 5400, 10_000)
+    assert recovery.next_doubtful(0, 1000) is None
+    recovery.scoreboard.clear()
+    assert recovery.next_doubtful(0, 1000) is None
+
+
+def test_losses_that_are_noticed_again_are_bounded() -> None:
+    recovery = Recovery()
+    for number in range(1030):
+        recovery.handle_resent(number, number + 1, 5000)
+    assert len(recovery._resent) == 1024
+
+
+def test_writer_that_waits_is_not_told_of_probes(script: Script) -> None:
+    flight(script, 3000, sack=True)
+    script.connection.awaits_room = True
+    script.events()
+    script.advance(2.001)
+    script.expect("P.", seq=2001, ack=1, length=1000)
+    assert script.events() == []

@@ -65,3 +65,14 @@ def test_nothing_written_is_nothing() -> None:
     assert buffer.slices(5, 5) == []
     assert buffer.end == 5
     assert buffer._chunks == []
+
+
+def test_lists_are_cut_when_more_than_half_is_done_with() -> None:
+    buffer = SendBuffer(0)
+    for _ in range(130):
+        buffer.append(b"x")
+    kept = []
+    for until in (64, 65, 66, 67):
+        buffer.release(until)
+        kept.append(len(buffer._chunks))
+    assert kept == [130, 130, 64, 64]

@@ -122,3 +122,32 @@ def test_rfc_7323_4_1_echo_of_what_was_never_said_measures_nothing(script: Scrip
     script.inject(".", seq=1, ack=4, ts=(1001, echo & 0xFFFFFFFF))
     assert trip.smoothed_ns == before
     assert script.state is State.ESTABLISHED
+
+
+def test_rfc_7323_4_1_echo_counts_whatever_their_own_clock_says(script: Script) -> None:
+    script.accepted(ts=0)
+    trip = script.connection.sender.round_trip
+    script.send(b"abc")
+    script.expect("P.", seq=1, ack=1, data=b"abc")
+    script.expect("P.", seq=1, ack=1, data=b"abc", after=200)
+    script.advance_quietly(80)
+    before = trip.smoothed_ns
+    script.inject(".", seq=1, ack=4, ts=(0, 200))
+    assert trip.smoothed_ns == before + (80_000_000 - before >> 3)
+
+
+def test_rfc_7323_3_2_echo_of_zero_is_none(script: Script) -> None:
+    """It is that of a peer that has nothing to echo."""
+    script.accepted(ts=1000)
+    connection = script.connection
+    trip = connection.sender.round_trip
+    # Our clock says 300 now, so that an echo of 0 would be a round trip of 300 ms.
+    connection.offset = 300 - script.now // 1_000_000
+    script._flows[script.peer_port].timestamp = 0
+    script.send(b"abc")
+    script.expect("P.", seq=1, ack=1, data=b"abc", ts=(300, 1000))
+    script.expect("P.", seq=1, ack=1, data=b"abc", after=200)
+    connection.sender._resent_at = 0
+    before = trip.smoothed_ns
+    script.inject(".", seq=1, ack=4, ts=(1001, 0))
+    assert trip.smoothed_ns == before

@@ -107,3 +107,29 @@ def test_3_8_5_pointer_of_zero_or_without_the_flag_is_nothing(script: Script) ->
     script.inject("P.", seq=4, ack=1, data=b"abc", urgent=9)
     assert not connection.is_urgent
     script.expect(".", seq=1, ack=7, after=40)
+
+
+def test_3_8_5_a_single_urgent_byte(script: Script) -> None:
+    script.accepted()
+    script.send(b"!", urgent=True)
+    script.expect("PU.", seq=1, ack=1, data=b"!", urgent=1)
+
+
+def test_3_8_5_urgency_is_over_with_the_last_urgent_byte(script: Script) -> None:
+    script.accepted()
+    script.send(b"!", urgent=True)
+    script.expect("PU.", seq=1, ack=1, data=b"!", urgent=1)
+    script.inject(".", seq=1, ack=2)
+    # What follows may be super again.
+    script.send(3000)
+    script.expect("P.", seq=2, ack=1, length=3000, segment=1000, urgent=0)
+
+
+def test_3_8_5_nothing_is_urgent_when_all_was_taken(script: Script) -> None:
+    connection = script.accepted()
+    script.inject("PU.", seq=1, ack=1, data=b"ab", urgent=2)
+    assert script.receive(1) == b"a"
+    assert connection.is_urgent
+    assert script.receive(1) == b"b"
+    assert not connection.is_urgent
+    script.expect(".", seq=1, ack=3, after=40)

@@ -438,3 +438,70 @@ def test_super_segment_of_a_small_window_is_of_whole_segments(script: Script, wi
     script.expect(".", seq=1, ack=1, length=whole, segment=1000 if whole > 1000 else 0)
     script.inject(".", seq=1, ack=1 + whole, window=10_000)
     script.expect("P.", seq=1 + whole, ack=1, length=5000 - whole)
+
+
+def test_3_8_6_1_an_answer_begins_the_count_of_probes_anew(script: Script) -> None:
+    script.accepted(window=1000)
+    script.connection.give_up_retries = 3
+    script.send(3000)
+    script.expect(".", seq=1, ack=1, length=1000)
+    script.inject(".", seq=1, ack=1001, window=0)
+    for wait in (200, 400):
+        script.expect(".", seq=1001, ack=1, length=1, after=wait)
+    script.inject(".", seq=1, ack=1001, window=0)
+    # Three more, and then the end.
+    for wait in (800, 1600, 3200):
+        script.expect(".", seq=1001, ack=1, length=1, after=wait)
+    script.advance_quietly(6399)
+    assert not script.connection.is_closed
+    script.advance_quietly(1)
+    assert script.failure is Failure.TIMED_OUT
+
+
+def test_3_8_6_1_each_closed_window_is_probed_after_a_time_out(script: Script) -> None:
+    """However long the last one was shut: data that leaves ends the waiting."""
+    script.accepted(window=4000)
+    script.send(4000)
+    script.expect("P.", seq=1, ack=1, length=4000)
+    script.send(4000)
+    script.advance_quietly(10)
+    script.inject(".", seq=1, ack=4001, window=999)
+    script.expect(".", seq=4001, ack=1, length=999, after=200)
+    script.advance_quietly(10)
+    script.inject(".", seq=1, ack=5000, window=0)
+    wait = script.connection.sender.round_trip.timeout_ns / 1_000_000
+    assert wait < 390
+    script.expect(".", seq=5000, ack=1, length=1, after=wait)
+
+
+def test_window_that_opens_stops_the_probes(script: Script) -> None:
+    script.accepted(window=1000)
+    script.send(1000)
+    script.expect("P.", seq=1, ack=1, length=1000)
+    script.send(10)
+    script.inject(".", seq=1, ack=1001, window=0)
+    script.inject(".", seq=1, ack=1001, window=1000)
+    script.expect("P.", seq=1001, ack=1, length=10)
+    script.inject(".", seq=1, ack=1011, window=1000)
+    script.advance_quietly(100_000)
+
+
+def test_window_that_was_told_twice_lets_nothing_leave(script: Script) -> None:
+    script.accepted(window=1000)
+    script.send(3000)
+    script.expect(".", seq=1, ack=1, length=1000)
+    script.inject(".", seq=1, ack=1, window=2000)
+    script.expect(".", seq=1001, ack=1, length=1000)
+    script.inject(".", seq=1, ack=1, window=3000)
+    script.expect("P.", seq=2001, ack=1, length=1000)
+
+
+@pytest.mark.parametrize(("cwnd", "leaves"), [(901, True), (900, True), (899, False)])
+def test_3_8_6_2_1_small_window_of_the_peer_is_used_but_not_a_small_one_of_ours(
+    script: Script, cwnd: int, *, leaves: bool
+) -> None:
+    """What congestion leaves less than a segment of is not worth one: an acknowledgment will open it."""
+    script.accepted(window=900)
+    script.connection.sender.cubic.window = cwnd
+    script.send(2000)
+    assert [each.length for each in script.take_all()] == ([900] if leaves else [])
