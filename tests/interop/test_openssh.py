@@ -369,7 +369,7 @@ class TestFiles:
         async with connected(nodes, server) as connection, connection.start_sftp_client() as sftp:
             report = await copy(sftp, None)
         assert target.read_bytes() == source.read_bytes()
-        assert report.resumed_from_bytes > size // 2 - 2 * IN_FLIGHT * BLOCK_BYTES
+        assert report.resumed_from_bytes > size // 2 - (IN_FLIGHT + 1) * BLOCK_BYTES > 0
         assert names_in(tmp_path) == ["source", "target"]
 
     async def test_tree_both_ways(self, nodes: tuple[weft.Node, weft.Node], server: OpenSsh, tmp_path: Path) -> None:

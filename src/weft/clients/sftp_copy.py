@@ -5,15 +5,16 @@
 | download  | `FILE.part`, `FILE.part.json` (partial.py) | size and time of the file there, in the note      |
 | upload    | `FILE.XXXXXXXX.part` over there         | the X are a hash of size and time of the file here   |
 
-`IN_FLIGHT` requests of `BLOCK_BYTES` are under way at a time, so that a round trip costs 2 MiB, not 32 KiB. They are
-sent and their answers are taken in order: what is there of a file is always its beginning. As a server may carry writes
-out in another order, an upload goes on as far before the end of the part as could have been under way.
+`IN_FLIGHT` requests are under way at a time, each of `BLOCK_BYTES`, or of `SAFE_BYTES` if the server does not say that
+it takes more. They are sent and their answers are taken in order: what is there of a file is always its beginning. As a
+server may carry writes out in another order, an upload goes on as far before the end of the part as could have been
+under way.
 
 A file that is no longer the same when it was copied is refused. What is there and no file, such as a pipe or /dev/null,
 gets the bytes at once.
 
 Source: draft-ietf-secsh-filexfer-02 (version 3), sections 6.3, 6.4 and 7.
-Not done here: folders (sftp_tree.py).
+Not done here: folders (sftp_tree.py); taking away the part of an upload whose file has changed here since.
 """
 
 from __future__ import annotations
@@ -34,8 +35,10 @@ import asyncssh
 from weft.clients.partial import Origin, Partial, Pipe, Sink
 from weft.errors import PeerError
 
-BLOCK_BYTES: Final = 32_768
-"""Of a request; every server takes that much."""
+BLOCK_BYTES: Final = 131_072
+"""Of a request; larger ones wait for each other, smaller ones cost more."""
+SAFE_BYTES: Final = 32_768
+"""Of a request that every server takes."""
 IN_FLIGHT: Final = 64
 """Requests at a time."""
 _HASH: Final = 8
@@ -81,27 +84,30 @@ async def download(
         OSError: it can't be written here, or the connection broke off.
         PeerError: it was changed in the meantime.
     """
+    block = _block_bytes(sftp.limits.max_read_len)
     async with await sftp.open(source, "rb", block_size=0) as file:
         before = await file.stat()
         place = f"sftp://{host}/{source.decode('utf-8', 'replace')}"
         if _is_device(target):
             with target.open("wb") as device:
-                return await _take(file, before, Pipe(device, place), told, requests)
+                return await _take(file, before, Pipe(device, place), told, requests, block)
         with Partial(target, place) as part:
-            copied = await _take(file, before, part, told, requests)
+            copied = await _take(file, before, part, told, requests, block)
             part.finish()
     _adopt(target, before)
     return copied
 
 
-async def _take(file: Any, before: asyncssh.SFTPAttrs, sink: Sink, told: Told, requests: Requests) -> Copied:
+async def _take(
+    file: Any, before: asyncssh.SFTPAttrs, sink: Sink, told: Told, requests: Requests, block: int
+) -> Copied:
     """Read a file from where the part of it ends."""
     version, size = _version(before), before.size or 0
     if sink.origin.version != version or sink.size_bytes > size:
         sink.begin(Origin(source=sink.origin.source, version=version, size_bytes=size))
     resumed = sink.size_bytes
     told(resumed)
-    async for data in _read(file, resumed, size, requests):
+    async for data in _read(file, resumed, size, requests, block):
         sink.write(data)
         told(len(data))
     if _version(await file.stat()) != version:
@@ -109,10 +115,10 @@ async def _take(file: Any, before: asyncssh.SFTPAttrs, sink: Sink, told: Told, r
     return Copied(size, resumed)
 
 
-async def _read(file: Any, start: int, end: int, requests: Requests) -> AsyncIterator[bytes]:
+async def _read(file: Any, start: int, end: int, requests: Requests, block: int) -> AsyncIterator[bytes]:
     """The blocks of a file, in order, with the requests for the next ones under way."""
 
-    async def block(offset: int, size: int) -> bytes:
+    async def read(offset: int, size: int) -> bytes:
         data = b""
         while len(data) < size:
             # A server may give less than was asked for.
@@ -125,10 +131,10 @@ async def _read(file: Any, start: int, end: int, requests: Requests) -> AsyncIte
 
     window = _Window[bytes]()
     try:
-        for offset in range(start, end, BLOCK_BYTES):
+        for offset in range(start, end, block):
             if window.is_full:
                 yield await window.next()
-            window.add(block(offset, min(BLOCK_BYTES, end - offset)))
+            window.add(read(offset, min(block, end - offset)))
         while not window.is_empty:
             yield await window.next()
     finally:
@@ -150,6 +156,7 @@ async def upload(sftp: asyncssh.SFTPClient, source: Path, target: bytes, *, told
         OSError: it can't be read here, or the connection broke off.
         PeerError: it was changed in the meantime.
     """
+    block = _block_bytes(sftp.limits.max_write_len)
     with source.open("rb") as file:
         before = os.fstat(file.fileno())
         if not stat.S_ISREG(before.st_mode):
@@ -159,10 +166,10 @@ async def upload(sftp: asyncssh.SFTPClient, source: Path, target: bytes, *, told
         # A link stays, and what it leads to is written.
         target = await sftp.realpath(target) if there is not None else target
         part = _part_name(target, before) if is_file else target
-        resumed = await _resumable(sftp, part, before.st_size) if is_file else 0
+        resumed = await _resumable(sftp, part, before.st_size, IN_FLIGHT * block) if is_file else 0
         async with await sftp.open(part, _flags(resumed, is_file=is_file), encoding=None, block_size=0) as remote:
             told(resumed)
-            await _write(file, remote, resumed, before.st_size, told, requests)
+            await _write(file, remote, resumed, before.st_size, told, requests, block)
         after = os.fstat(file.fileno())
     if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
         if is_file:
@@ -174,23 +181,23 @@ async def upload(sftp: asyncssh.SFTPClient, source: Path, target: bytes, *, told
     return Copied(before.st_size, resumed)
 
 
-async def _write(file: BinaryIO, remote: Any, start: int, end: int, told: Told, requests: Requests) -> None:
+async def _write(file: BinaryIO, remote: Any, start: int, end: int, told: Told, requests: Requests, block: int) -> None:
     window = _Window[int]()
     file.seek(start)
 
-    async def block(offset: int, data: bytes) -> int:
+    async def write(offset: int, data: bytes) -> int:
         async with requests:
             await remote.write(data, offset)
         return len(data)
 
     try:
-        for offset in range(start, end, BLOCK_BYTES):
+        for offset in range(start, end, block):
             if window.is_full:
                 told(await window.next())
-            data = file.read(min(BLOCK_BYTES, end - offset))
+            data = file.read(min(block, end - offset))
             if not data:
                 raise PeerError("it was cut while it was copied; copy it again")
-            window.add(block(offset, data))
+            window.add(write(offset, data))
         while not window.is_empty:
             told(await window.next())
     finally:
@@ -210,6 +217,10 @@ async def _put_in_place(
         await sftp.rename(part, target)
 
 
+def _block_bytes(limit: int) -> int:
+    return min(BLOCK_BYTES, max(limit, SAFE_BYTES))
+
+
 async def _attrs(sftp: asyncssh.SFTPClient, path: bytes) -> asyncssh.SFTPAttrs | None:
     try:
         return await sftp.stat(path)
@@ -217,11 +228,11 @@ async def _attrs(sftp: asyncssh.SFTPClient, path: bytes) -> asyncssh.SFTPAttrs |
         return None
 
 
-async def _resumable(sftp: asyncssh.SFTPClient, part: bytes, size: int) -> int:
+async def _resumable(sftp: asyncssh.SFTPClient, part: bytes, size: int, unsure: int) -> int:
     """From where on an upload has to be done, because of one before."""
     found = await _attrs(sftp, part)
     there = (found.size or 0) if found is not None else 0
-    return max(0, there - IN_FLIGHT * BLOCK_BYTES) if there <= size else 0
+    return max(0, there - unsure) if there <= size else 0
 
 
 def _flags(start: int, *, is_file: bool) -> int:

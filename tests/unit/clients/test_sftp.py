@@ -22,7 +22,7 @@ from weft.clients.ssh_hosts import KnownHosts
 from weft.errors import PeerError, UsageError
 
 KEY = asyncssh.generate_private_key("ssh-ed25519")
-SIZE = 4 * IN_FLIGHT * BLOCK_BYTES
+SIZE = (IN_FLIGHT + 8) * BLOCK_BYTES
 
 
 class Files(asyncssh.SFTPServer):
@@ -121,7 +121,7 @@ class TestCopies:
     ) -> None:
         (tmp_path / "tree").mkdir()
         for number in range(20):
-            (tmp_path / "tree" / str(number)).write_bytes(Random(number).randbytes(20 * BLOCK_BYTES))
+            (tmp_path / "tree" / str(number)).write_bytes(Random(number).randbytes(8 * BLOCK_BYTES))
         async with files_of(left, right) as sftp:
             report = await Trees(sftp, "right", recursive=True).download([str(tmp_path / "tree")], tmp_path / "copy")
         assert report.files == 20
