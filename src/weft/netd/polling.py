@@ -21,6 +21,7 @@ MAX_POLLED: Final = 16_384
 """Rows of all POLLs of a client that wait."""
 
 _MS: Final = 1_000_000
+_ALL: Final = int(Ready.READABLE | Ready.WRITABLE | ALWAYS)
 
 
 class Waiting:
@@ -191,6 +192,6 @@ class Polling:
 
 
 def _interest(flags: int) -> Ready:
-    if flags & ~(Ready.READABLE | Ready.WRITABLE | ALWAYS):
+    if flags & ~_ALL:
         raise RefusedError(Status.INVALID)
     return Ready(flags) | ALWAYS

@@ -1,0 +1,123 @@
+"""The table of messages: bytes by hand, bytes by property, and the page that describes them."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from weft.errors import DecodeError
+from weft.netd import messages
+from weft.netd.frames import Frames, decode_reply, encode_reply, encode_request
+from weft.netd.layout import NOWHERE, Layout
+from weft.netd.messages import HAPPENED, MAX_MESSAGE_BYTES, MESSAGES, Code, code_of_reply
+from weft.netd.reference import filled
+from weft.netd.session import _OWN, _VERBS
+from weft.netd.status import OF_FAILURE, Status
+from weft.stack.endpoint import Endpoint
+from weft.stack.failure import Failure
+
+PAGE = Path(__file__).parents[3] / "docs" / "netd.md"
+LAYOUTS = [HAPPENED, *(layout for message in MESSAGES.values() for layout in (message.request, message.reply))]
+SIZES = {"u16": 2, "u32": 4, "u64": 8}
+
+
+def values(kind: str) -> st.SearchStrategy[Any]:
+    if kind in SIZES:
+        return st.integers(0, 2 ** (8 * SIZES[kind]) - 1)
+    made: dict[str, Callable[[], st.SearchStrategy[Any]]] = {
+        "i32": lambda: st.integers(-(2**31), 2**31 - 1),
+        "6 bytes": lambda: st.binary(min_size=6, max_size=6),
+        "bytes": lambda: st.binary(max_size=100),
+        "address": lambda: st.sampled_from((0, 4, 16)).flatmap(
+            lambda size: st.builds(Endpoint, st.binary(min_size=size, max_size=size), st.integers(0, 65_535))
+        ),
+    }
+    return made[kind]()
+
+
+def of(layout: Layout[Any]) -> st.SearchStrategy[Any]:
+    parts = [
+        st.lists(of(layout.row), max_size=5).map(tuple) if field.kind == "rows" and layout.row else values(field.kind)
+        for field in layout.fields
+    ]
+    return st.tuples(*parts).map(layout.shape._make)  # type: ignore[attr-defined]
+
+
+@given(st.sampled_from(LAYOUTS).flatmap(lambda layout: st.tuples(st.just(layout), of(layout))))
+def test_decode_of_encode_is_the_same(made: tuple[Layout[Any], Any]) -> None:
+    layout, message = made
+    assert layout.decode(layout.encode(message)) == message
+
+
+@given(st.sampled_from(LAYOUTS), st.binary(max_size=200))
+def test_decoders_raise_nothing_else(layout: Layout[Any], body: bytes) -> None:
+    with suppress(DecodeError):
+        layout.decode(body)
+
+
+def test_bytes_of_messages_are_those_of_the_page() -> None:
+    to = Endpoint(bytes((10, 7, 0, 2)), 80)
+    address = struct.pack("<HH4B12x", 2, 80, 10, 7, 0, 2)
+    assert encode_request(Code.CONNECT, 7, MESSAGES[Code.CONNECT].request.encode(messages.Connect(3, to))) == (
+        struct.pack("<IIII", 32, 2, 7, 3) + address
+    )
+    data = messages.Send(3, 1, NOWHERE, b"hello")
+    assert encode_request(6, 8, MESSAGES[Code.SEND].request.encode(data)) == (
+        struct.pack("<IIIIIHH16x", 41, 6, 8, 3, 1, 0, 0) + b"hello"
+    )
+    assert encode_reply(code_of_reply(Code.SEND), 8, 0, MESSAGES[Code.SEND].reply.encode(messages.Sent(5))) == (
+        struct.pack("<IIIiI", 16, 0x86, 8, 0, 5)
+    )
+    assert encode_reply(0x87, 9, Status.WOULD_BLOCK) == struct.pack("<IIIi", 12, 0x87, 9, -300)
+
+
+def test_codes_of_the_seed() -> None:
+    assert {code.value: code_of_reply(code) for code in Code} == {
+        0: 0x80, 1: 0x81, 2: 0x82, 3: 0x83, 4: 0x84, 5: 0x85, 6: 0x86, 7: 0x87, 8: 0x88, 9: 0x89, 10: 0x8A, 11: 0x8B,
+        20: 0xA0, 40: 0xC0, 41: 0xC1, 42: 0xC2, 43: 0xC3, 44: 0xC4,
+    }  # fmt: skip
+    numbers = {Status.NO_RESOURCE: -12, Status.INVALID: -22, Status.NOT_SUPPORTED: -38, Status.INVALID_HANDLE: -100}
+    numbers |= {Status.TIMED_OUT: -110, Status.REFUSED: -111, Status.WOULD_BLOCK: -300}
+    assert {status: int(status) for status in numbers} == numbers
+
+
+def test_every_message_is_served_and_every_failure_has_a_number() -> None:
+    assert {*_VERBS, *_OWN} == {*MESSAGES} == {*Code} - {Code.NONE}
+    assert {*OF_FAILURE} == {*Failure}
+
+
+def test_page_has_the_tables_of_the_code() -> None:
+    page = PAGE.read_text("utf-8")
+    assert filled(page) == page, "python -m weft.netd.reference docs/netd.md"
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.binary(max_size=50))), st.data())
+def test_messages_are_cut_wherever_bytes_break(said: list[tuple[int, int, bytes]], data: st.DataObject) -> None:
+    stream = b"".join(encode_request(*each) for each in said)
+    frames, heard = Frames(), []
+    while stream:
+        size = data.draw(st.integers(1, len(stream)))
+        frames.feed(stream[:size])
+        stream = stream[size:]
+        heard += list(frames)
+    assert heard == said
+
+
+@pytest.mark.parametrize("length", [0, 7, MAX_MESSAGE_BYTES + 1, 2**32 - 1])
+def test_length_that_none_can_have(length: int) -> None:
+    frames = Frames()
+    frames.feed(struct.pack("<III", length, 1, 1))
+    with pytest.raises(DecodeError):
+        frames.take()
+
+
+def test_reply_without_status() -> None:
+    with pytest.raises(DecodeError):
+        decode_reply(b"\0\0\0")
