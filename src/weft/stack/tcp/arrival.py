@@ -205,8 +205,6 @@ def _receive_synchronized(connection: Connection, segment: Segment, now: int) ->
         return
     if not flags & ACK or not _receive_acknowledgment(connection, segment, start, now):
         return
-    if connection.is_closed:
-        return
     if flags & URG and segment.urgent_pointer:
         connection.urgent_until = max(connection.urgent_until, start + segment.urgent_pointer)
         connection.notify()
@@ -260,8 +258,6 @@ def _receive_acknowledgment(connection: Connection, segment: Segment, start: int
             return False
         connection.step(Step.RECEIVE_ACK_OF_SYN)
         establish(connection, now)
-        if connection.is_closed:
-            return False
     elif not sender.una - sender.largest_window <= acknowledgment <= sender.highest:
         challenge(connection, now)
         return False

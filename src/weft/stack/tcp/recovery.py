@@ -226,12 +226,11 @@ class Recovery:
         """The first run of bytes that counts as lost and was not sent again since; None if there is none."""
         while self._again:
             start, end = self._again[0]
-            gap = self.scoreboard.gap(max(start, una), end) if end > una else None
+            gap = self.scoreboard.gap(max(start, una), end)
             if gap is not None:
                 return gap
             del self._again[0]
-        start = max(una, self._resent_to)
-        return self.scoreboard.gap(start, self._lost_below) if start < self._lost_below else None
+        return self.scoreboard.gap(max(una, self._resent_to), self._lost_below)
 
     def next_doubtful(self, una: int, segment: int) -> tuple[int, int] | None:
         """A segment to send again for want of anything better: missing below what has arrived, but not lost yet."""

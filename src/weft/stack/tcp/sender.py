@@ -115,9 +115,7 @@ class Sender:
         self.reordering = Reordering()
         self.retries = 0
         self._timed: list[tuple[int, int]] = []
-        self._resent_below = 0
-        self._resent_at = 0
-        self._sent_at = 0
+        self._resent_below = self._resent_at = self._sent_at = 0
         self._is_limited = False
         self._has_probed = False
         self._reduction: Reduction | None = None

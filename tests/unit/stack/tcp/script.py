@@ -493,7 +493,7 @@ class Script:
         options = decode_options(memoryview(header.options), 0, len(header.options))
         data = bytes(packet[start + HEADER_BYTES + len(header.options) :])
         if outgoing.segment:
-            assert len(data) > outgoing.segment
+            assert 0 < outgoing.segment < len(data)
         else:
             assert len(packet) <= self.host.ip.interface_mtu
         flow = self._flows[header.destination_port]

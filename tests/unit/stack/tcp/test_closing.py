@@ -471,3 +471,15 @@ def test_time_wait_beside_a_timer_that_ends_later(script: Script) -> None:
     script.accept().set_keepalive(Keepalive(), script.now)
     script.advance_quietly(1000)
     assert script.host.next_timer() == until
+
+
+def test_answers_of_what_is_over_have_the_rate_of_resets(script: Script) -> None:
+    closed_first(script)
+    for _ in range(1000):
+        script.inject("F.", seq=1, ack=2)
+        script.expect(".", seq=2, ack=2)
+    script.inject("F.", seq=1, ack=2)
+    assert script.drops("tcp: reset rate") == 1
+    script.advance_quietly(1)
+    script.inject("F.", seq=1, ack=2)
+    script.expect(".", seq=2, ack=2)

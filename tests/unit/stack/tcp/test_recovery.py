@@ -717,3 +717,100 @@ def test_writer_that_waits_is_not_told_of_probes(script: Script) -> None:
     script.advance(2.001)
     script.expect("P.", seq=2001, ack=1, length=1000)
     assert script.events() == []
+
+
+def test_several_that_are_lost_again_leave_in_order() -> None:
+    recovery = Recovery()
+    recovery.selective = True
+    recovery.note_blocks([(1000, 2000), (3000, 7000)], 0, 10_000, 0)
+    assert recovery.detect(0, 10_000, 1000, 3)
+    recovery.handle_resent(0, 1000, 10_000)
+    recovery.handle_resent(2000, 3000, 10_000)
+    recovery.note_blocks([(7000, 14_000)], 0, 20_000, 3000)
+    assert not recovery.detect(0, 20_000, 1000, 3)
+    assert recovery.next_lost(0) == (0, 1000)
+    assert recovery.pipe(0, 20_000, 1000) == 6000
+    recovery.handle_resent(0, 1000, 20_000)
+    assert recovery.next_lost(0) == (2000, 3000)
+    recovery.handle_resent(2000, 2400, 20_000)
+    assert recovery.next_lost(0) == (2400, 3000)
+    # What comes of it is not lost.
+    recovery.note_blocks([(2400, 2600)], 0, 20_000, 3000)
+    assert recovery.next_lost(0) == (2600, 3000)
+    recovery.handle_resent(2600, 3000, 20_000)
+    assert recovery.next_lost(0) is None
+
+
+def test_run_that_is_sent_again_is_of_whole_segments(script: Script) -> None:
+    flight(script, sack=True)
+    sender = script.connection.sender
+    gaps = {}
+    for room in (999, 1000, 1500, 2000, 2500, 3000):
+        gaps[room] = sender._resend((sender.una, sender.una + 2500), room, 1000, script.now).end - sender.una
+    # A gap that fits is sent whole; else segments, one at least.
+    assert gaps == {999: 1000, 1000: 1000, 1500: 1000, 2000: 2000, 2500: 2500, 3000: 2500}
+
+
+def test_quiet_is_when_nothing_is_missing() -> None:
+    recovery = Recovery()
+    recovery.selective = True
+    assert recovery.is_quiet(0)
+    recovery.note_blocks([(1000, 2000)], 0, 10_000, 0)
+    assert not recovery.is_quiet(0)
+    recovery.handle_acknowledged(3000, 3000, 1000)
+    assert recovery.is_quiet(3000)
+    recovery.handle_timeout(3000, 10_000)
+    assert not recovery.is_quiet(3000)
+    recovery.handle_in_vain(3000)
+    assert recovery.is_quiet(3000)
+
+
+def test_rfc_6582_3_2_duplicates_of_what_was_sent_before_the_last_recovery_begin_none() -> None:
+    recovery = Recovery()
+    for _ in range(3):
+        recovery.handle_duplicate()
+    assert recovery.detect(0, 10_000, 1000, 3)
+    recovery.handle_timeout(0, 10_000)
+    assert recovery.handle_acknowledged(10_000, 10_000, 1000)
+    for una, begins in ((9_999, False), (10_000, True)):
+        recovery._duplicates = 3
+        assert recovery.detect(una, 15_000, 1000, 3) is begins
+
+
+def test_tail_is_probed_with_no_more_than_the_last_segment(script: Script) -> None:
+    script.accepted(sack=True)
+    sender = script.connection.sender
+    script.connection.set_no_delay(True)
+    script.send(2300)
+    script.expect("P.", seq=1, ack=1, length=2300)
+    script.advance(2.001)
+    script.expect("P.", seq=1301, ack=1, length=1000)
+    # It was asked already.
+    assert sender.take_tail_probe(script.now) is None
+    script.inject(".", seq=1, ack=2301)
+    assert sender.take_tail_probe(script.now) is None
+    script.send(300)
+    script.expect("P.", seq=2301, ack=1, length=300)
+    script.advance(201)
+    script.expect("P.", seq=2301, ack=1, length=300)
+
+
+def test_late_segment_of_a_recovery_without_timestamps_changes_nothing(script: Script) -> None:
+    flight(script, sack=True)
+    sender = script.connection.sender
+    script.inject(".", seq=1, ack=1, blocks=((1001, 5001),))
+    script.take_all()
+    script.inject(".", seq=1, ack=5001)
+    script.take_all()
+    assert (sender.reordering.segments, sender.cubic.threshold) == (3, 7000)
+
+
+def test_late_segment_before_any_recovery_raises_the_threshold(script: Script) -> None:
+    flight(script, sack=True)
+    sender = script.connection.sender
+    script.inject(".", seq=1, ack=1, blocks=((1001, 3001),))
+    script.inject(".", seq=1, ack=3001)
+    assert phase(script) is Phase.OPEN
+    # A byte came when one was there that is three segments behind it.
+    assert sender.reordering.segments == 4
+    assert sender.cubic.window == 10_000

@@ -388,3 +388,33 @@ def test_rfc_4821_7_7_black_hole_is_suspected_after_two_time_outs(
         script.expect(".", seq=1, ack=1, length=after, after=1600)
         script.inject(".", seq=1, ack=1 + after)
         assert {each.segment for each in script.take_all()} <= {0, after}
+
+
+def test_rfc_5681_3_1_window_after_a_lost_answer_is_one_segment_too(script: Script) -> None:
+    script.listen()
+    script.inject("S", seq=0, mss=1000)
+    script.expect("S.", seq=0, ack=1)
+    script.expect("S.", seq=0, ack=1, after=1000)
+    script.inject(".", seq=1, ack=1)
+    script.accept()
+    script.send(3000)
+    script.expect(".", seq=1, ack=1, length=1000)
+
+
+def test_syn_that_was_sent_twice_measures_nothing(script: Script) -> None:
+    script.connect()
+    script.expect("S", seq=0)
+    script.expect("S", seq=0, after=1000)
+    script.advance_quietly(30)
+    script.inject("S.", seq=0, ack=1, mss=1000)
+    script.expect(".", seq=1, ack=1)
+    assert script.connection.sender.round_trip.smoothed_ns == 0
+
+
+def test_syn_that_was_sent_once_is_measured(script: Script) -> None:
+    script.connect()
+    script.expect("S", seq=0)
+    script.advance_quietly(30)
+    script.inject("S.", seq=0, ack=1, mss=1000)
+    script.expect(".", seq=1, ack=1)
+    assert script.connection.sender.round_trip.smoothed_ns == 30 * MS

@@ -505,3 +505,133 @@ def test_3_8_6_2_1_small_window_of_the_peer_is_used_but_not_a_small_one_of_ours(
     script.connection.sender.cubic.window = cwnd
     script.send(2000)
     assert [each.length for each in script.take_all()] == ([900] if leaves else [])
+
+
+@pytest.mark.parametrize(
+    ("cwnd", "round_trip_ms", "run"),
+    [
+        (100_000, 2, 63_000),
+        (100_000, 2.1, 63_000),
+        (100_000, 5, 40_000),
+        (100_000, 100, 8000),
+        (1_010_000, 100, 20_000),
+    ],
+)
+def test_run_is_what_leaves_in_two_milliseconds_or_eight_segments(
+    script: Script, cwnd: int, round_trip_ms: float, run: int
+) -> None:
+    script.accepted(ws=7)
+    sender = script.connection.sender
+    sender.cubic.window = cwnd
+    sender.round_trip.least_ns = sender.round_trip.smoothed_ns = int(round_trip_ms * 1_000_000)
+    script.inject(".", seq=1, ack=1, window=8000)
+    script.send(90_000)
+    lengths = [each.length for each in script.take_all()]
+    assert set(lengths[:-1]) == {run}
+    assert sum(lengths) == 90_000
+
+
+def test_segments_larger_than_a_super_segment_leave_by_themselves() -> None:
+    with Script(mtu=65_535) as script:
+        script.accepted(mss=65_000)
+        script.connection.sender.cubic.window = 200_000
+        script.send(64_999)
+        script.expect("P.", seq=1, ack=1, length=64_999, segment=0)
+
+
+def test_rfc_5681_window_that_was_just_filled_does_not_grow(script: Script) -> None:
+    script.accepted()
+    script.send(10_000)
+    script.expect("P.", seq=1, ack=1, length=10_000)
+    script.inject(".", seq=1, ack=10_001)
+    assert script.connection.sender.cubic.window == 10_000
+    # One byte more waits: so it was too small.
+    script.send(10_001)
+    script.expect(".", seq=10_001, ack=1, length=10_000)
+    script.inject(".", seq=1, ack=20_001)
+    script.expect("P.", seq=20_001, ack=1, length=1)
+    assert script.connection.sender.cubic.window == 20_000
+
+
+def test_rfc_5681_window_of_the_peer_that_was_filled_lets_ours_not_grow(script: Script) -> None:
+    script.accepted(window=10_000)
+    script.send(20_000)
+    script.expect(".", seq=1, ack=1, length=10_000)
+    script.inject(".", seq=1, ack=10_001, window=10_000)
+    assert script.connection.sender.cubic.window == 10_000
+    script.expect("P.", seq=10_001, ack=1, length=10_000)
+
+
+def test_user_learns_that_nothing_is_unsent_behind_a_fin(script: Script) -> None:
+    connection = script.connect()
+    script.expect("S", seq=0)
+    connection.send(b"abc")
+    assert connection.unsent_bytes == 3
+    script.inject("S.", seq=0, ack=1, mss=1000)
+    script.expect("P.", seq=1, ack=1, data=b"abc")
+    assert connection.unsent_bytes == 0
+    script.shutdown()
+    script.expect("F.", seq=4, ack=1)
+    assert (connection.unsent_bytes, connection.unacknowledged_bytes) == (0, 4)
+
+
+@pytest.mark.parametrize("window", [0, 1, 2, 999])
+def test_3_8_6_1_probe_counts_as_sent_as_far_as_the_window_takes_it(script: Script, window: int) -> None:
+    script.accepted(window=4000)
+    script.send(4000)
+    script.expect("P.", seq=1, ack=1, length=4000)
+    script.advance_quietly(10)
+    script.inject(".", seq=1, ack=4001, window=window)
+    script.send(3000)
+    script.expect(".", seq=4001, ack=1, length=max(1, window), after=200)
+    assert script.connection.unacknowledged_bytes == window
+    assert script.connection.unsent_bytes == 3000 - window
+    if window:
+        # It is on the way, so it is waited for as data is.
+        script.expect(".", seq=4001, ack=1, length=window, after=400)
+    else:
+        script.expect(".", seq=4001, ack=1, length=1, after=400)
+
+
+def test_3_8_6_1_probe_is_no_larger_than_a_segment_or_what_is_left(script: Script) -> None:
+    script.accepted(window=0, mss=500)
+    script.send(3)
+    sender = script.connection.sender
+    sender.window = 2
+    script.expect(".", seq=1, ack=1, length=2, after=200)
+    script.inject(".", seq=1, ack=3, window=0)
+    sender.window = 5
+    assert sender.probe(script.now).end - sender.una == 1
+    sender.buffer.append(bytes(2000))
+    sender.window = 1000
+    assert sender.probe(script.now).end - sender.una == 500
+
+
+def test_3_8_6_1_answer_to_a_probe_measures_nothing(script: Script) -> None:
+    """Nobody knows which of them it answers."""
+    script.accepted(window=1000)
+    script.send(3000)
+    script.expect(".", seq=1, ack=1, length=1000)
+    script.advance_quietly(10)
+    script.inject(".", seq=1, ack=1001, window=0)
+    trip = script.connection.sender.round_trip
+    before = trip.smoothed_ns
+    script.expect(".", seq=1001, ack=1, length=1, after=200)
+    script.advance_quietly(100)
+    script.inject(".", seq=1, ack=1002, window=0)
+    assert trip.smoothed_ns == before
+
+
+def test_3_8_6_1_probe_is_no_pause(script: Script) -> None:
+    script.accepted(window=10_000)
+    cubic = script.connection.sender.cubic
+    script.send(20_000)
+    script.expect(".", seq=1, ack=1, length=10_000)
+    script.advance_quietly(10)
+    script.inject(".", seq=1, ack=10_001, window=0)
+    cubic.window = 50_000
+    script.expect(".", seq=10_001, ack=1, length=1, after=200)
+    script.expect(".", seq=10_001, ack=1, length=1, after=400)
+    script.inject(".", seq=1, ack=10_001, window=20_000)
+    script.expect("P.", seq=10_001, ack=1, length=10_000)
+    assert cubic.window == 50_000
