@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,11 @@ async def greet(node: Node, context: ssl.SSLContext, name: str = SERVER) -> ssl.
 
 
 async def serve(node: Node, context: ssl.SSLContext) -> Any:
-    def greet_back(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def greet_back(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"hello")
+        with suppress(OSError):
+            await reader.read()
+        writer.close()
 
     return await node.streams.start_server(greet_back, None, PORT, ssl=context)
 
