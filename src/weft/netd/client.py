@@ -231,7 +231,7 @@ class Client(asyncio.Protocol):
         """It does again."""
         self._can_write.set()
 
-    def _handle(self, code: int, request: int, status: int, body: bytes) -> None:
+    def _handle(self, code: int, request: int, status: int, body: memoryview) -> None:
         if code == EVENT:
             if request in self._events:
                 self._events[request].put_nowait(HAPPENED.decode(body))

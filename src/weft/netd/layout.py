@@ -120,6 +120,10 @@ class Layout(Generic[M]):
 
     def encode(self, message: M) -> bytes:
         """The bytes of a message."""
+        return b"".join(self.encode_parts(message))
+
+    def encode_parts(self, message: M) -> tuple[bytes, bytes]:
+        """The same in two parts: the fields of fixed size, and the one at the end, which is not copied."""
         values: list[Any] = list(message)
         rest = b""
         if self._has_rest:
@@ -129,9 +133,9 @@ class Layout(Generic[M]):
         for place in self._addresses:
             address, port = values[place]
             values[place : place + 1] = _FAMILY_OF[len(address)], port, address
-        return self._struct.pack(*values) + rest
+        return self._struct.pack(*values), rest
 
-    def decode(self, body: bytes) -> M:
+    def decode(self, body: bytes | memoryview) -> M:
         """The message that bytes are.
 
         Raises:
@@ -144,11 +148,11 @@ class Layout(Generic[M]):
             values[place : place + 3] = [_endpoint(*values[place : place + 3])]
         if self._has_rest:
             rest = body[self.size :]
-            values.append(rest if self.row is None else self._rows(rest, self.row))
+            values.append(bytes(rest) if self.row is None else self._rows(rest, self.row))
         return cast(M, cast(Any, self.shape)._make(values))
 
     @staticmethod
-    def _rows(rest: bytes, row: Layout[Any]) -> tuple[Any, ...]:
+    def _rows(rest: bytes | memoryview, row: Layout[Any]) -> tuple[Any, ...]:
         if len(rest) % row.size:
             raise DecodeError(f"{len(rest)} bytes are no rows of {row.size}")
         return tuple(row.decode(rest[at : at + row.size]) for at in range(0, len(rest), row.size))

@@ -190,7 +190,7 @@ class Conversation(asyncio.Protocol):
         has_more |= session.is_blocked
         output = session.take_output()
         if output:
-            transport.write(output)
+            transport.writelines(output)
         if session.is_over:
             transport.close()
             return

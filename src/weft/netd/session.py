@@ -154,11 +154,11 @@ class Session:
         """Whether the client has to take something first."""
         return self.is_held or self._output_bytes >= MAX_OUTPUT_BYTES
 
-    def take_output(self) -> bytes:
-        """What is to be sent to the client."""
+    def take_output(self) -> list[bytes]:
+        """What is to be sent to the client, in order."""
         self.polling.tell()
         output, self._output, self._output_bytes = self._output, [], 0
-        return b"".join(output)
+        return output
 
     def unblock(self) -> None:
         """The client has taken what it was given: go on with what waited for that."""
@@ -213,18 +213,20 @@ class Session:
     def answer(self, code: Code, request: int, reply: Any) -> None:
         """Answer what waited."""
         self._waiting -= 1
-        self.say(code_of_reply(code), request, Status.OK, MESSAGES[code].reply.encode(reply))
+        self.say(code_of_reply(code), request, Status.OK, *MESSAGES[code].reply.encode_parts(reply))
 
     def fail(self, code: Code, request: int, status: Status) -> None:
         """Answer what waited and can't be done."""
         self._waiting -= 1
         self.say(code_of_reply(code), request, status)
 
-    def say(self, code: int, request: int, status: int, body: bytes = b"") -> None:
+    def say(self, code: int, request: int, status: int, fields: bytes = b"", data: bytes = b"") -> None:
         """Have something sent to the client."""
-        message = encode_reply(code, request, status, body)
+        message = encode_reply(code, request, status, fields, len(data))
         self._output.append(message)
-        self._output_bytes += len(message)
+        if data:
+            self._output.append(data)
+        self._output_bytes += len(message) + len(data)
 
     @property
     def has_room(self) -> bool:
@@ -284,7 +286,7 @@ class Session:
 
     # What the client asks.
 
-    def _handle(self, number: int, request: int, body: bytes) -> None:
+    def _handle(self, number: int, request: int, body: memoryview) -> None:
         try:
             code = Code(number)
             message = MESSAGES[code]

@@ -81,7 +81,8 @@ class Raw:
                 raise EOFError
             self._frames.feed(data)
         code, request, rest = message
-        return code, request, *decode_reply(rest)
+        status, fields = decode_reply(rest)
+        return code, request, status, bytes(fields)
 
     async def ask(self, code: Code, fields: Any) -> Any:
         """The reply, or its status."""

@@ -62,7 +62,7 @@ def test_any_bytes_are_answered_or_end_it(said: bytes, pieces: int) -> None:
                 for lookup in list(one.lookups):
                     one.lookups.remove(lookup)
                     one.handle_resolved(lookup, [], Status.NO_NAME)
-                frames.feed(one.take_output())
+                frames.feed(b"".join(one.take_output()))
                 answered += [(code, decode_reply(rest)[0]) for code, _, rest in frames]
             known = {code_of_reply(code) for code in Code} | {messages.EVENT}
             assert {code for code, _ in answered} <= known
@@ -309,6 +309,6 @@ def test_lookup_that_gives_only_the_other_family_is_no_name() -> None:
             one.receive(encode_request(Code.DNS_RESOLVE, 4, struct.pack("<HH", 2, 0) + b"name"))
             assert one.lookups == one.lookups.__class__([Lookup(4, "name", 4)])
             one.handle_resolved(one.lookups.popleft(), [bytes(16)])
-            assert one.take_output() == words(12, 0xA0, 4) + struct.pack("<i", Status.NO_NAME)
+            assert b"".join(one.take_output()) == words(12, 0xA0, 4) + struct.pack("<i", Status.NO_NAME)
 
     asyncio.run(run())
