@@ -10,7 +10,7 @@ import ssl
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 from weft.api.kernel import KernelSockets
@@ -43,30 +43,36 @@ def serving(speak: Any, context: ssl.SSLContext | None = None) -> Iterator[int]:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
 
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await speak(reader, writer)
-        except (OSError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
+    writers: set[asyncio.StreamWriter] = set()
 
-    server = asyncio.run_coroutine_threadsafe(asyncio.start_server(handle, HERE, 0, ssl=context), loop).result()
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            await speak(reader, writer)
+        writer.close()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.add(writer)
+        tasks.add(loop.create_task(handle(reader, writer)))
+
+    tasks: set[asyncio.Task[None]] = set()
+    server = asyncio.run_coroutine_threadsafe(asyncio.start_server(accept, HERE, 0, ssl=context), loop).result()
+
+    async def end() -> None:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in writers:
+            writer.close()
+        await asyncio.sleep(0)
+
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
-        loop.call_soon_threadsafe(server.close)
-        asyncio.run_coroutine_threadsafe(_end(), loop).result()
+        asyncio.run_coroutine_threadsafe(end(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
-
-
-async def _end() -> None:
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 if __name__ == "__main__":
