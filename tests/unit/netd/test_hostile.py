@@ -181,7 +181,7 @@ async def test_client_that_does_not_read_gets_all_once_it_does(served: Served, c
     assert client._transport is not None
     socket = await listener.accept()
     client._transport.pause_reading()
-    whole = Random(1).randbytes(8 << 20)
+    whole = Random(1).randbytes(24 << 20)
     writer.write(whole)
     asks = [asyncio.create_task(socket.receive(1 << 19)) for _ in range(40)]
     await asyncio.sleep(0.3)
