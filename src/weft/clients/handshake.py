@@ -22,6 +22,8 @@ from weft.clients.shaken import Certificate, Handshake
 
 REFUSAL_S: Final = (0.05, 1.0)
 """At least and at most."""
+FAREWELL_S: Final = 1.0
+"""How long a connection that is aborted may take for its end."""
 
 
 async def look(
@@ -78,8 +80,10 @@ async def _shake(
         tls, address = transport.get_extra_info("ssl_object"), transport.get_extra_info("peername")[0]
         at_least_s, at_most_s = REFUSAL_S
         await asyncio.wait([protocol.lost], timeout=min(max(loop.time() - began, at_least_s), at_most_s))
+        refusal = _refusal(protocol)
     finally:
         transport.abort()
+        await asyncio.wait([protocol.lost], timeout=FAREWELL_S)
     cipher, alpn = tls.cipher(), tls.selected_alpn_protocol()
     chain = [decode_certificate(each) for each in chain_of(tls, verified=untrusted is None)]
     return Handshake(
@@ -92,7 +96,7 @@ async def _shake(
         alpn=alpn,
         trusted=untrusted is None,
         reason=_why_trusted(chain, name) if untrusted is None else why_not_trusted(untrusted, chain, name),
-        refusal=_refusal(protocol),
+        refusal=refusal,
         chain=chain,
     )
 

@@ -109,6 +109,7 @@ class Transport(httpx2.AsyncBaseTransport):
         limits: httpx2.Limits = LIMITS,
     ) -> None:
         context = verify if isinstance(verify, ssl.SSLContext) else client_context(verify=verify)
+        self._backend = Backend(network)
         self._pool = httpcore2.AsyncConnectionPool(
             ssl_context=context,
             max_connections=limits.max_connections,
@@ -116,7 +117,7 @@ class Transport(httpx2.AsyncBaseTransport):
             keepalive_expiry=limits.keepalive_expiry,
             http1=http1,
             http2=http2,
-            network_backend=Backend(network),
+            network_backend=self._backend,
         )
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -137,8 +138,9 @@ class Transport(httpx2.AsyncBaseTransport):
         )
 
     async def aclose(self) -> None:
-        """Close all connections."""
+        """Close all connections, and wait for their end."""
         await self._pool.aclose()
+        await self._backend.wait_closed()
 
 
 class _Body(httpx2.AsyncByteStream):

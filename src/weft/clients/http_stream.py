@@ -29,6 +29,8 @@ from weft.clients.network import Network
 
 KEPT_BYTES: Final = 256 * 1024
 """May wait to be read."""
+FAREWELL_S: Final = 1.0
+"""How long the other side has to say goodbye, over TLS, or to take what was written last."""
 
 _INFO: Final = {"client_addr": "sockname", "server_addr": "peername"}
 """httpcore2's names for what transports call otherwise."""
@@ -43,6 +45,13 @@ class Backend(httpcore2.AsyncNetworkBackend):
 
     def __init__(self, network: Network) -> None:
         self._network = network
+        self._open: set[Stream] = set()
+
+    async def wait_closed(self) -> None:
+        """Return when all connections are over that were closed, or have had `FAREWELL_S` for it."""
+        over = [stream.over for stream in self._open]
+        if over:
+            await asyncio.wait(over, timeout=FAREWELL_S)
 
     async def connect_tcp(
         self,
@@ -55,7 +64,9 @@ class Backend(httpcore2.AsyncNetworkBackend):
         """Connect; an address of our own and options can't be chosen."""
         with _translated(httpcore2.ConnectError, httpcore2.ConnectTimeout, f"{host}: "):
             async with asyncio.timeout(timeout):
-                _, protocol = await self._network.create_connection(lambda: Stream(self._network), host, port)
+                _, protocol = await self._network.create_connection(
+                    lambda: Stream(self._network, self._open), host, port
+                )
         assert isinstance(protocol, Stream)
         return protocol
 
@@ -69,12 +80,18 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
 
     Args:
         network: of which it is.
+        open_: is in it from its beginning to its end.
+
+    Attributes:
+        over: is done at its end.
     """
 
     _transport: asyncio.Transport
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, open_: set[Stream]) -> None:
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._network = network
+        self._open = open_
         self._chunks: deque[bytes] = deque()
         self._size = 0
         self._is_at_end = False
@@ -88,6 +105,7 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is there."""
         self._transport = cast(asyncio.Transport, transport)  # which uvloop's do not say they are
+        self._open.add(self)
 
     def data_received(self, data: bytes) -> None:
         """Something came."""
@@ -106,6 +124,8 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
         """It is over."""
         self._is_lost = self._is_at_end = True
         self._error = exc
+        self._open.discard(self)
+        self.over.set_result(None)
         self._wake()
         self.resume_writing()
 
@@ -168,7 +188,11 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
                     raise ConnectionAbortedError("it spoke before TLS")
                 async with asyncio.timeout(timeout):
                     self._transport = await self._network.start_tls(
-                        self._transport, self, ssl_context, server_hostname=server_hostname
+                        self._transport,
+                        self,
+                        ssl_context,
+                        server_hostname=server_hostname,
+                        ssl_shutdown_timeout=FAREWELL_S,
                     )
             except BaseException:
                 self._transport.abort()
