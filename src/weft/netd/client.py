@@ -6,7 +6,8 @@
         await socket.send(b"hello")
         data = await socket.receive()
 
-Many tasks may ask at once: each answer finds who asked. A program on the same loop as the node has an easier way in
+Many tasks may ask at once: each answer finds who asked. Whoever is cancelled while it waits for data may lose what came
+for it meanwhile: poll first, where that matters. A program on the same loop as the node has an easier way in
 `weft.Node`, and any other Python program in `Node.attach`; this is for what wants netd's own view of a socket.
 """
 
@@ -80,7 +81,7 @@ class Client(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._number = 0
         self._waiting: dict[int, tuple[Code, asyncio.Future[Any]]] = {}
-        self._events: dict[int, asyncio.Queue[messages.Happened | None]] = {}
+        self._events: dict[int, _Events] = {}
         self._can_write = asyncio.Event()
         self._is_over = False
 
@@ -156,14 +157,13 @@ class Client(asyncio.Protocol):
     ) -> AsyncIterator[tuple[int, Ready]]:
         """What happens to one socket, or to all, until the iterator is closed: number and flags."""
         request = self._next_number()
-        queue: asyncio.Queue[messages.Happened | None] = asyncio.Queue()
-        self._events[request] = queue
+        events = self._events[request] = _Events()
         number = socket.number if socket is not None else 0
         mode = Mode.EDGE if edge else Mode.LEVEL
         try:
             await self.ask(Code.SUBSCRIBE_EVENTS, messages.Subscribe(number, interest, mode), request=request)
-            while (event := await queue.get()) is not None:
-                yield event.socket, Ready(event.flags)
+            while (event := await events.take()) is not None:
+                yield event
         finally:
             self._events.pop(request, None)
             with suppress(NetdError, ConnectionError):
@@ -220,8 +220,8 @@ class Client(asyncio.Protocol):
         for _, future in waiting.values():
             if not future.done():
                 future.set_exception(ConnectionResetError("the daemon has gone"))
-        for queue in self._events.values():
-            queue.put_nowait(None)
+        for events in self._events.values():
+            events.end()
 
     def pause_writing(self) -> None:
         """The daemon does not read."""
@@ -234,7 +234,7 @@ class Client(asyncio.Protocol):
     def _handle(self, code: int, request: int, status: int, body: memoryview) -> None:
         if code == EVENT:
             if request in self._events:
-                self._events[request].put_nowait(HAPPENED.decode(body))
+                self._events[request].put(HAPPENED.decode(body))
             return
         known = self._waiting.pop(request, None)
         if known is None or known[1].done():
@@ -250,6 +250,33 @@ class Client(asyncio.Protocol):
     def _next_number(self) -> int:
         self._number = self._number % _MAX_REQUEST + 1
         return self._number
+
+
+class _Events:
+    """What was told and not taken: of each socket, all that happened to it since."""
+
+    def __init__(self) -> None:
+        self._flags: dict[int, Ready] = {}
+        self._has_some = asyncio.Event()
+
+    def put(self, event: messages.Happened) -> None:
+        self._flags[event.socket] = self._flags.get(event.socket, Ready(0)) | Ready(event.flags)
+        self._has_some.set()
+
+    def end(self) -> None:
+        self._flags.clear()
+        self._has_some.set()
+
+    async def take(self) -> tuple[int, Ready] | None:
+        """The next one; None at the end."""
+        await self._has_some.wait()
+        if not self._flags:
+            return None
+        number = next(iter(self._flags))
+        flags = self._flags.pop(number)
+        if not self._flags:
+            self._has_some.clear()
+        return number, flags
 
 
 class Socket:

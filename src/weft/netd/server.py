@@ -109,7 +109,7 @@ class Conversation(asyncio.Protocol):
         self._lookups: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: int | None = None
-        self._is_going_on = False
+        self._is_going_on = self._was_blocked = False
         self._is_due = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -147,20 +147,23 @@ class Conversation(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """It does not take what it is told."""
-        self.session.is_held = True
+        self.session.is_held = self._was_blocked = True
         self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """It does again."""
         self.session.is_held = False
-        self._do(self._unblock)
+        self._do(self._further)
 
     def end(self) -> None:
         """Let it go."""
         self._transport.abort()
 
-    def _unblock(self) -> bool:
-        self.session.unblock()
+    def _further(self) -> bool:
+        """Go on with what the session had to leave."""
+        if self._was_blocked:
+            self._was_blocked = False
+            self.session.unblock()
         return self.session.go_on()
 
     def _told(self) -> None:
@@ -186,8 +189,8 @@ class Conversation(asyncio.Protocol):
 
     def _flush(self, *, has_more: bool) -> None:
         session, transport = self.session, self._transport
-        # What waits for room among the answers has it now.
-        has_more |= session.is_blocked
+        # What waits for room among the answers has it soon.
+        self._was_blocked |= session.is_blocked
         output = session.take_output()
         if output:
             transport.writelines(output)
@@ -202,7 +205,7 @@ class Conversation(asyncio.Protocol):
         if session.is_held or self._is_going_on:
             return
         # What it has said and was not looked at yet is looked at before anything more is read.
-        if has_more:
+        if has_more or self._was_blocked:
             self._is_going_on = True
             transport.pause_reading()
             self._loop.call_soon(self._go_on)
@@ -211,7 +214,7 @@ class Conversation(asyncio.Protocol):
 
     def _go_on(self) -> None:
         self._is_going_on = False
-        self._do(self._unblock)
+        self._do(self._further)
 
     async def _look_up(self, lookup: Lookup) -> None:
         addresses, status = [], Status.OK

@@ -91,6 +91,22 @@ class TestStream:
         await socket.close()
         assert await refused(socket.status()) is Status.INVALID_HANDLE
 
+    async def test_backlog_counts(self, served: Served, client: netd.Client) -> None:
+        """The seed ignored it."""
+        listener = await client.socket()
+        port = (await listener.listen(2)).port
+        asks = [asyncio.create_task(served.right.streams.open_connection(served.left.ipv6, port)) for _ in range(5)]
+        await asyncio.sleep(0.05)
+        assert served.left.host.drops["tcp: backlog is full"]
+        for _ in range(2):
+            await listener.accept(wait=False)
+        assert await refused(listener.accept(wait=False)) is Status.WOULD_BLOCK
+        for ask in asks:
+            ask.cancel()
+        for ended in await asyncio.gather(*asks, return_exceptions=True):
+            if not isinstance(ended, BaseException):
+                ended[1].close()
+
     async def test_port_that_is_taken(self, client: netd.Client) -> None:
         first, second = await client.socket(), await client.socket()
         assert (await first.bind(port=80)).port == 80
@@ -184,6 +200,14 @@ class TestDatagrams:
         assert (await heard.get())[0] == b"again"
         transport.close()
 
+    async def test_datagrams_that_wait_keep_their_order(self, served: Served, client: netd.Client) -> None:
+        """The seed had room for one, which the next one replaced."""
+        socket, other = await client.socket("datagram"), await client.socket("datagram")
+        port = (await socket.bind()).port
+        for number in range(10):
+            await other.send(b"%d" % number, (served.left.ipv4, port))
+        assert [await socket.receive() for _ in range(10)] == [b"%d" % number for number in range(10)]
+
     async def test_failures_of_datagrams(self, served: Served, client: netd.Client) -> None:
         socket = await client.socket("datagram")
         assert await refused(socket.send(b"x")) is Status.NOT_CONNECTED
@@ -204,7 +228,7 @@ class TestNetwork:
         assert await refused(client.resolve("nobody")) is Status.NO_NAME
 
     async def test_ping(self, served: Served, client: netd.Client) -> None:
-        assert 0 <= await client.ping(served.right.ipv6) < 1
+        assert 0 < await client.ping(served.right.ipv6) < 1
         served.left.is_cut = True
         assert await refused(client.ping(served.right.ipv6, timeout_s=0.02)) is Status.TIMED_OUT
         assert await refused(client.ping("192.0.2.1")) is Status.NO_ROUTE
