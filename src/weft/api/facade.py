@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import AsyncIterator, Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from weft.engine.change import Change
 from weft.engine.device import Device, DeviceChange, DeviceConfig, PeerSettings
@@ -34,6 +34,9 @@ from weft.engine.status import (
     Status,
     TaskStatus,
 )
+
+if TYPE_CHECKING:
+    from weft.engine.driver import Driver
 
 
 class Peers(Protocol):
@@ -62,6 +65,9 @@ class Peers(Protocol):
 
     async def unblock(self, peer: str) -> PeerStatus:
         """Let a peer that was blocked call again."""
+
+    async def add(self, peer: str, endpoints: builtins.list[str], *, name: str | None = None) -> PeerStatus:
+        """Want a weft node, by its multiaddr or its id, and call it, without waiting for it."""
 
     async def add_wireguard(
         self,
@@ -237,6 +243,10 @@ class Facade(Protocol):
     @property
     def logs(self) -> Logs:
         """What it logged."""
+
+    @property
+    def driver(self) -> Driver | None:
+        """Of the host inside this node; None while its interface is none, or a TUN."""
 
     def info(self) -> Info:
         """Who this node is and where it can be reached."""

@@ -24,7 +24,7 @@ from contextlib import AsyncExitStack
 from ipaddress import IPv6Address, ip_address, ip_interface
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Self, get_args
+from typing import TYPE_CHECKING, Final, Literal, Self, get_args
 
 from msgspec.structs import replace
 
@@ -36,11 +36,13 @@ from weft.engine.config import FILE_NAME, Config, PeerSection, check_config, loa
 from weft.engine.engine import Engine
 from weft.engine.initial import ensure_initialised
 from weft.engine.status import DeviceKind, Event, EventKind, Interface, PeerStatus, Pong, Ports, Status
-from weft.errors import DecodeError, UsageError
+from weft.errors import UsageError
 from weft.identity import Identity, PeerId, generate
 from weft.io.ephemeral import Ephemeral
-from weft.multiaddr import Multiaddr, decode_multiaddr
 from weft.stack.dns.names import DOMAIN, Names
+
+if TYPE_CHECKING:
+    from weft.api.attached import AttachedNode
 
 ANYWHERE: Final = ("/ip4/0.0.0.0/udp/0", "/ip6/::/udp/0")
 """Where a node without files listens that was told nothing: on a free port of each family."""
@@ -81,7 +83,7 @@ class Node(Overlay):
             raise UsageError(f"device is 'stack' or 'tun', not {device!r}")
         if dir is not None and not (identity is None and network_secret is None):
             raise UsageError("a node with a directory has its key and its secret there; give neither of them")
-        self._directory = Path(dir) if dir is not None else None
+        self._directory = Path(dir).expanduser() if dir is not None else None
         self._device: DeviceKind = device
         self._listen, self._accept, self._addresses = listen, accept, addresses
         self._identity = identity
@@ -90,6 +92,17 @@ class Node(Overlay):
         self._stack = AsyncExitStack()
         if self._directory is None:
             self._config(Config(peer=PeerSection(listen=ANYWHERE)))
+
+    @staticmethod
+    def attach(socket: str | os.PathLike[str] | None = None) -> AttachedNode:
+        """A node that runs already, in a daemon; to be used as a `Node` is.
+
+        Args:
+            socket: of the daemon's API; None for the one of this machine's node, or of this person's.
+        """
+        from weft.api.attached import AttachedNode
+
+        return AttachedNode(socket)
 
     def __repr__(self) -> str:
         return f"<weft.Node {self.identity if self._running is not None else 'that does not run'}>"
@@ -168,9 +181,7 @@ class Node(Overlay):
         Raises:
             UsageError: something can't be so.
         """
-        address, peer_id = (None, peer) if isinstance(peer, PeerId) else _decode_peer(peer)
-        places = [str(address), *endpoints] if address is not None else list(endpoints)
-        return await self._engine.peers.add(peer_id, places, name=name)
+        return await self._engine.peers.add(str(peer), list(endpoints), name=name)
 
     async def connect_peer(self, multiaddr: str, *, name: str | None = None, timeout_s: float = 10.0) -> PeerStatus:
         """Call a node, and return when its tunnel is up; it is a peer from then on.
@@ -254,19 +265,6 @@ class Node(Overlay):
 
     def _forget(self) -> None:
         self._running = self._sockets = None
-
-
-def _decode_peer(text: str) -> tuple[Multiaddr | None, PeerId]:
-    """Where a node is, if that is said, and who."""
-    try:
-        if not text.startswith("/"):
-            return None, PeerId.from_text(text)
-        address = decode_multiaddr(text)
-    except DecodeError as error:
-        raise UsageError(f"{text}: {error}") from error
-    if address.peer_id is None:
-        raise UsageError(f"{text}: has no /p2p/ID at its end, which says who is meant")
-    return address.with_peer_id(None), address.peer_id
 
 
 def _addresses_of(interface: Interface) -> list[str]:

@@ -24,8 +24,8 @@ from weft.api.problem import CONTENT_TYPE, KINDS, Problem
 from weft.api.request import TITLES, Row
 from weft.api.sse import CONTENT_TYPE as EVENT_STREAM
 from weft.api.sse import PROBLEM
-from weft.api.v0.route import Document, Nothing, Route, Stream
-from weft.api.v0.table import DOCUMENTS, ROUTES, STREAMS
+from weft.api.v0.route import Channel, Document, Nothing, Route, Stream
+from weft.api.v0.table import CHANNELS, DOCUMENTS, ROUTES, STREAMS
 
 _REF: Final = "#/components/schemas/{name}"
 _ABOUT: Final = """\
@@ -87,7 +87,7 @@ def describe() -> dict[str, Any]:
     for struct in _with_inner(structs):
         _add_field_texts(struct, components)
     paths: dict[str, dict[str, Any]] = {}
-    rows: tuple[Row, ...] = (*ROUTES, *STREAMS, *DOCUMENTS)
+    rows: tuple[Row, ...] = (*ROUTES, *STREAMS, *CHANNELS, *DOCUMENTS)
     for row in rows:
         paths.setdefault(row.path, {})[row.method.lower()] = _operation(row, schemas, components)
     return {
@@ -127,7 +127,7 @@ def _operation(row: Row, schemas: dict[type, dict[str, Any]], components: dict[s
         "operationId": row.path.removeprefix("/v0").strip("/").replace("/", "-"),
         "summary": row.summary,
         "tags": [_tag(row)],
-        "responses": {"200": _reply(row, schemas)}
+        "responses": {"101" if isinstance(row, Channel) else "200": _reply(row, schemas)}
         | {str(status): _problem(status, schemas) for status in _statuses(row)},
     }
     if row.parameters is Nothing:
@@ -160,6 +160,8 @@ def _statuses(row: Row) -> list[int]:
         statuses |= _PARAMETERS
     if row.method == "POST" or isinstance(row, Stream):
         statuses |= _CHANGES
+    if isinstance(row, Channel):
+        statuses |= {403, 426, 503}
     return sorted(statuses)
 
 
@@ -186,6 +188,8 @@ def _reply(row: Row, schemas: dict[type, dict[str, Any]]) -> dict[str, Any]:
                 kind: {"schema": {"type": "object" if "json" in kind else "string"}} for kind in row.content_types
             },
         }
+    if isinstance(row, Channel):
+        return {"description": f"From here on both sides speak `{row.protocol}`"}
     text = f"Events until either side ends it; one that is called `{PROBLEM}` holds a problem document and is the last."
     data = {"type": "string", "contentMediaType": "application/json", "contentSchema": schemas[row.item]}
     # As OpenAPI 3.2 has it, for which 3.1 has no place of its own: of each event, field by field.

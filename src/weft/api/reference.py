@@ -9,8 +9,8 @@ from typing import Any
 from weft.api import metrics
 from weft.api.openapi import describe, example_of
 from weft.api.request import Row
-from weft.api.v0.route import Nothing, Route, Stream
-from weft.api.v0.table import DOCUMENTS, ROUTES, STREAMS
+from weft.api.v0.route import Channel, Nothing, Route, Stream
+from weft.api.v0.table import CHANNELS, DOCUMENTS, ROUTES, STREAMS
 from weft.engine.metrics import table
 
 _API = """\
@@ -58,7 +58,7 @@ the daemon; those of peers, handshakes and bursts also when all sessions are bui
 def api_page() -> str:
     """Each route with its parameters, an example, and what it answers."""
     schemas = describe()["components"]["schemas"]
-    rows: tuple[Row, ...] = (*ROUTES, *STREAMS, *DOCUMENTS)
+    rows: tuple[Row, ...] = (*ROUTES, *STREAMS, *CHANNELS, *DOCUMENTS)
     return "\n\n".join([_API.rstrip(), *(part for row in rows for part in _about(row, schemas))]) + "\n"
 
 
@@ -88,5 +88,7 @@ def _about(row: Row, schemas: dict[str, Any]) -> Iterator[str]:
         yield f"Answers with `{row.result.__name__}`."
     elif isinstance(row, Stream):
         yield f"Tells events, each of them `{row.item.__name__}`."
+    elif isinstance(row, Channel):
+        yield f"With `Upgrade: {row.protocol}` answers with 101 and leaves HTTP, as `weft.Node.attach()` needs it."
     else:
         yield f"Answers with {' or '.join(f'`{kind}`' for kind in row.content_types)}."

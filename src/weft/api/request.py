@@ -17,15 +17,15 @@ import msgspec
 from aiohttp import web
 
 from weft.api.problem import Problem, problem_of
-from weft.api.v0.route import Document, Route, Stream
-from weft.api.v0.table import DOCUMENTS, ROUTES, STREAMS
+from weft.api.v0.route import Channel, Document, Route, Stream
+from weft.api.v0.table import CHANNELS, DOCUMENTS, ROUTES, STREAMS
 from weft.errors import WeftError
 
 MAX_BODY_BYTES: Final = 1 << 20
 """A thousand peers fit."""
 MAX_QUERY_FIELDS: Final = 64
 
-Row = Route[Any, Any] | Stream[Any, Any] | Document
+Row = Route[Any, Any] | Stream[Any, Any] | Channel | Document
 
 TITLES: Final = {
     400: "Bad Request",
@@ -38,6 +38,7 @@ TITLES: Final = {
     415: "Unsupported Media Type",
     421: "Misdirected Request",
     422: "Unprocessable Content",
+    426: "Upgrade Required",
     429: "Too Many Requests",
     500: "Internal Server Error",
     503: "Service Unavailable",
@@ -45,7 +46,7 @@ TITLES: Final = {
 
 log = logging.getLogger(__name__)
 
-_ROWS: tuple[Row, ...] = (*ROUTES, *STREAMS, *DOCUMENTS)
+_ROWS: tuple[Row, ...] = (*ROUTES, *STREAMS, *CHANNELS, *DOCUMENTS)
 _BY_PATH: dict[str, dict[str, Row]] = {}
 for _row in _ROWS:
     _BY_PATH.setdefault(_row.path, {})[_row.method] = _row

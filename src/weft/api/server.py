@@ -21,13 +21,14 @@ from aiohttp import web
 from weft.api import metrics
 from weft.api.connection import Connections, json_response, problem_response
 from weft.api.facade import Facade
+from weft.api.lent.lending import Lending
 from weft.api.loopback import Loopback
 from weft.api.openapi import document
 from weft.api.request import Refused, Row, explain, find_row, read_parameters
 from weft.api.sse import Streams
 from weft.api.unix_socket import ApiSocket
 from weft.api.v0 import observe
-from weft.api.v0.route import Document, Stream
+from weft.api.v0.route import Channel, Document, Stream
 
 PATIENCE_S = 10.0
 """How long a client may take for a request, for reading a reply, or between two requests."""
@@ -58,6 +59,7 @@ class Server:
         self._loopback = loopback
         self._patience_s = patience_s
         self._streams = Streams(patience_s)
+        self._lending = Lending()
         self._requests: Counter[tuple[str, int]] = Counter()
         self._runners: list[web.ServerRunner] = []
 
@@ -68,8 +70,9 @@ class Server:
             await self._listen(self._loopback.socket, self._loopback)
 
     async def stop(self) -> None:
-        """End the streams, answer what is under way, then drop all clients."""
+        """End the streams and the sockets that are lent, answer what is under way, then drop all clients."""
         self._streams.close()
+        self._lending.close()
         await asyncio.gather(*(runner.cleanup() for runner in self._runners))
         self._runners.clear()
 
@@ -116,6 +119,8 @@ class Server:
         try:
             if isinstance(row, Stream):
                 return await self._streams.serve(row, request, row.handler(self._node, parameters))
+            if isinstance(row, Channel):
+                return await self._lending.serve(row, request, self._node)
             if isinstance(row, Document):
                 return await self._write(row, request)
             result: msgspec.Struct = await row.handler(self._node, parameters)

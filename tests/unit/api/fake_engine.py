@@ -77,6 +77,9 @@ class FakePeers:
         self._did("peers")
         return PeerList(peers=self._engine.peer_list)
 
+    def addresses_of(self, name: str) -> builtins.list[bytes]:
+        return []
+
     async def connect(self, target: str, timeout_s: float = 10.0, *, name: str | None = None) -> PeerStatus:
         self._did("connect", target, timeout_s, *([name] if name is not None else []))
         if self._engine.blocks is not None:
@@ -106,6 +109,10 @@ class FakePeers:
     async def unblock(self, peer: str) -> PeerStatus:
         self._did("unblock", peer)
         return a_peer(peer, standing="known", state="idle")
+
+    async def add(self, peer: str, endpoints: builtins.list[str], *, name: str | None = None) -> PeerStatus:
+        self._did("add", peer, endpoints, name)
+        return a_peer(name or peer, state="connecting")
 
     async def add_wireguard(
         self,
@@ -399,6 +406,7 @@ class FakeEngine:
         self.happened = Events()
         self.measured: list[Family | Histogram] = []
         self.settings, self.listeners, self.transports = FakeSettings(self), FakeListeners(self), FakeTransports(self)
+        self.driver = None
         self.is_healthy = True
         self.stop_asked = asyncio.Event()
         self.blocks: asyncio.Event | None = None

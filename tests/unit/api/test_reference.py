@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from weft.api.reference import api_page, metrics_page
-from weft.api.v0.table import DOCUMENTS, ROUTES, STREAMS
+from weft.api.v0.table import CHANNELS, DOCUMENTS, ROUTES, STREAMS
 from weft.engine.metrics import table
 
 
 def test_page_of_the_api_has_each_route_with_its_parameters() -> None:
     page = api_page()
     headings = [line for line in page.splitlines() if line.startswith("## ")]
-    assert headings == [f"## {row.method} {row.path}" for row in (*ROUTES, *STREAMS, *DOCUMENTS)]
+    assert headings == [f"## {row.method} {row.path}" for row in (*ROUTES, *STREAMS, *CHANNELS, *DOCUMENTS)]
     assert "| `timeout_s` | `5.0` | How long to wait for the other side. |" in page
     assert '{"peer": "phone"}' in page
     assert "Tells events, each of them `Event`." in page

@@ -240,7 +240,7 @@ async def create_datagram_endpoint(
     for local, remote in pairs:
         connected = None if allow_broadcast else remote
         try:
-            udp = ground.host.udp.open(local, connected, reuse=bool(reuse_port), broadcast=bool(allow_broadcast))
+            udp = await ground.open_udp(local, connected, reuse=bool(reuse_port), broadcast=bool(allow_broadcast))
         except StackError as error:
             if local is not None and error.failure in OF_LOCAL_END:
                 errors.append(binding_error(error.failure, sockaddr_of(local)))

@@ -7,6 +7,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from weft.engine.driver import Driver
+from weft.stack.endpoint import Endpoint
+from weft.stack.tcp.listener import Listener
+from weft.stack.udp_socket import UdpSocket
 
 Resolve = Callable[[str, int], Awaitable[Sequence[bytes]]]
 """Looks up a name: takes it and `AF_UNSPEC`, `AF_INET` or `AF_INET6`, and gives addresses of 4 or 16 bytes, the best
@@ -52,6 +55,24 @@ class Ground:
     def now(self) -> int:
         """Monotonic ns."""
         return self.driver.clock()
+
+    async def listen(self, local: Endpoint, backlog: int) -> Listener:
+        """Take connections at an endpoint.
+
+        Raises:
+            StackError: IN_USE, NOT_OURS, NO_PORTS.
+        """
+        return self.host.tcp.listen(local, backlog=backlog)
+
+    async def open_udp(
+        self, local: Endpoint | None, remote: Endpoint | None, *, reuse: bool, broadcast: bool
+    ) -> UdpSocket:
+        """Open a UDP socket.
+
+        Raises:
+            StackError: as `Udp.open`.
+        """
+        return self.host.udp.open(local, remote, reuse=reuse, broadcast=broadcast)
 
     def check_open(self) -> None:
         """Refuse what nobody would ever answer.

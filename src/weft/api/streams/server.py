@@ -261,7 +261,7 @@ async def create_server(
     if ssl is not None:
         tls = Tls(ssl, True, None, ssl_handshake_timeout, ssl_shutdown_timeout)
     keepalive = Keepalive() if keep_alive else None
-    server = Server(ground, _listen(ground, endpoints, backlog), protocol_factory, tls, keepalive)
+    server = Server(ground, await _listen(ground, endpoints, backlog), protocol_factory, tls, keepalive)
     if start_serving:
         await server.start_serving()
     return server
@@ -278,13 +278,15 @@ async def _endpoints(ground: Ground, host: Hosts, port: Port, family: int, flags
     return [each for each in endpoints if each.address != ANY_IPV4 or Endpoint(ANY_IPV6, each.port) not in endpoints]
 
 
-def _listen(ground: Ground, endpoints: list[Endpoint], backlog: int) -> list[Listener]:
+async def _listen(ground: Ground, endpoints: list[Endpoint], backlog: int) -> list[Listener]:
     listeners: list[Listener] = []
     for endpoint in endpoints:
         try:
-            listeners.append(ground.host.tcp.listen(endpoint, backlog=backlog))
-        except StackError as error:
+            listeners.append(await ground.listen(endpoint, backlog))
+        except BaseException as error:
             for listener in listeners:
                 listener.close(ground.now())
+            if not isinstance(error, StackError):
+                raise
             raise binding_error(error.failure, sockaddr_of(endpoint)) from None
     return listeners

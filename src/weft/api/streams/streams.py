@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import Any
+from typing import Any, Self
 
 from weft.api.streams import connect, datagram, names, pair, server, tls
 from weft.api.streams.ground import DescribePeer, Ground, Resolve
@@ -25,6 +25,13 @@ class Streams:
 
     def __init__(self, driver: Driver, resolve: Resolve, describe_peer: DescribePeer) -> None:
         self._ground = Ground(driver, resolve, describe_peer)
+
+    @classmethod
+    def on(cls, ground: Ground) -> Self:
+        """The sockets that stand on something else than a host of this program."""
+        streams = cls.__new__(cls)
+        streams._ground = ground
+        return streams
 
     async def create_connection(
         self,

@@ -27,6 +27,20 @@ class Connect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: Annotated[str, Meta(min_length=1, max_length=63, description="What to call it here.")] | None = None
 
 
+class Add(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whom to want."""
+
+    target: Annotated[
+        str,
+        Meta(min_length=1, max_length=1024, description="`/ip4/192.0.2.1/udp/1312/p2p/12D3KooW…`, or a peer id."),
+    ]
+    endpoints: Annotated[
+        list[Annotated[str, Meta(max_length=512)]],
+        Meta(max_length=8, description="Where else it may be; if nobody says where, it has to call."),
+    ] = []
+    name: Annotated[str, Meta(min_length=1, max_length=63, description="What to call it here.")] | None = None
+
+
 class Whom(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which peer."""
 
@@ -78,6 +92,10 @@ async def _connect(node: Facade, asked: Connect) -> PeerReply:
     return PeerReply(peer=await node.peers.connect(asked.target, asked.timeout_s, name=asked.name))
 
 
+async def _add(node: Facade, asked: Add) -> PeerReply:
+    return PeerReply(peer=await node.peers.add(asked.target, asked.endpoints, name=asked.name))
+
+
 async def _disconnect(node: Facade, asked: Whom) -> Done:
     await node.peers.disconnect(asked.peer)
     return Done()
@@ -122,6 +140,7 @@ async def _ping(node: Facade, asked: Ping) -> Pong:
 
 LIST = Route("GET", "/v0/peer/list", Nothing, PeerList, _list, "All peers")
 CONNECT = Route("POST", "/v0/peer/connect", Connect, PeerReply, _connect, "Call a peer; answers when the tunnel is up")
+ADD = Route("POST", "/v0/peer/add", Add, PeerReply, _add, "Want a weft node, and call it; answers at once")
 DISCONNECT = Route(
     "POST", "/v0/peer/disconnect", Whom, Done, _disconnect, "End the tunnel to a peer; it may call again"
 )
@@ -140,4 +159,4 @@ ADD_WIREGUARD = Route(
 )
 PING = Route("POST", "/v0/peer/ping", Ping, Pong, _ping, "Probe a peer once; answers with what came back")
 
-ROUTES = (LIST, CONNECT, DISCONNECT, PERSIST, SET, REMOVE, BLOCK, UNBLOCK, ADD_WIREGUARD, PING)
+ROUTES = (LIST, CONNECT, ADD, DISCONNECT, PERSIST, SET, REMOVE, BLOCK, UNBLOCK, ADD_WIREGUARD, PING)

@@ -3,7 +3,7 @@
 Whatever only looks is a GET whose parameters are in the query, `?name=value`, a list being its name several times;
 whatever changes something is a POST whose parameters are a JSON object. Parameters are strict: a field that a route
 does not know is refused, so that a misspelt one is never ignored. Every reply carries `schema`, the version of its
-shape. A `Stream` is a GET whose reply goes on, as server-sent events.
+shape. A `Stream` is a GET whose reply goes on, as server-sent events. A `Channel` leaves HTTP.
 """
 
 from __future__ import annotations
@@ -63,6 +63,18 @@ class Stream(Generic[P, R]):
     handler: Callable[[Facade, P], AsyncIterator[R]]
     summary: str
     method: str = "GET"
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A way to leave HTTP for another protocol; what is said then is the server's matter."""
+
+    path: str
+    protocol: str
+    """As `Upgrade` names it."""
+    summary: str
+    method: str = "GET"
+    parameters: type[Nothing] = Nothing
 
 
 @dataclass(frozen=True, slots=True)

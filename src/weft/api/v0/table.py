@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from weft.api.v0 import config, fc00, listener, log, node, observe, packet, peer, task, transport, wireguard
-from weft.api.v0.route import Document, Route, Stream
+from weft.api.v0 import config, fc00, listener, log, node, observe, packet, peer, sockets, task, transport, wireguard
+from weft.api.v0.route import Channel, Document, Route, Stream
 
 ROUTES: tuple[Route[Any, Any], ...] = (
     *node.ROUTES,
@@ -24,5 +24,7 @@ ROUTES: tuple[Route[Any, Any], ...] = (
 )
 
 STREAMS: tuple[Stream[Any, Any], ...] = (*observe.STREAMS, *log.STREAMS, *packet.STREAMS)
+
+CHANNELS: tuple[Channel, ...] = sockets.CHANNELS
 
 DOCUMENTS: tuple[Document, ...] = observe.DOCUMENTS

@@ -24,7 +24,7 @@ from weft.engine.session import Session
 from weft.engine.settle import Step, checked_name, settled
 from weft.engine.status import EventKind, PeerList, PeerStatus, Pong
 from weft.engine.trial import Trial
-from weft.errors import PeerError, UsageError
+from weft.errors import DecodeError, PeerError, UsageError
 from weft.identity import PeerId, address_of, is_usable_address
 from weft.io.clock import monotonic_ns
 from weft.io.store import StoredPeer
@@ -182,20 +182,21 @@ class Peers:
                 return [network.network_address.packed for network in peer.allowed if network.num_addresses == 1]
         return []
 
-    async def add(self, peer_id: PeerId, endpoints: builtins.list[str], *, name: str | None = None) -> PeerStatus:
+    async def add(self, peer: str, endpoints: builtins.list[str], *, name: str | None = None) -> PeerStatus:
         """Want a weft node, and call it, without waiting for it; endpoints take the place of those it had.
 
         Args:
-            peer_id: who it is.
-            endpoints: where it may be; without any it has to call.
+            peer: its multiaddr, or its id.
+            endpoints: where else it may be; if nobody says where, it has to call.
             name: what to call it here.
 
         Raises:
             UsageError: something can't be so.
             ConfigError: it could not be saved.
         """
-        key = peer_id.noise_public_key
-        change = Change(endpoints=endpoints) if name is None else Change(endpoints=endpoints, name=name)
+        address, peer_id = _decode_peer(peer)
+        key, places = peer_id.noise_public_key, [str(address), *endpoints] if address is not None else endpoints
+        change = Change(endpoints=places) if name is None else Change(endpoints=places, name=name)
 
         def plan(contacts: Contacts) -> builtins.list[Step]:
             record = contacts.record(key) or new_record(key, peer_id, is_weft=True)
@@ -372,6 +373,16 @@ def _decode_target(contacts: Contacts, target: str) -> tuple[bytes, PeerId | Non
     if not peer.endpoints.known:
         raise UsageError(f"no endpoint of {target} is known; give one with `weft peer set {target} --endpoint`")
     return peer.tunnel.peer_public, None, None
+
+
+def _decode_peer(text: str) -> tuple[Multiaddr | None, PeerId]:
+    """Where a weft node is, if that is said, and who."""
+    if text.startswith("/"):
+        return dial.decode_target(text)
+    try:
+        return None, PeerId.from_text(text)
+    except DecodeError as error:
+        raise UsageError(f"{text}: {error}") from error
 
 
 def _try(contacts: Contacts, key: bytes, peer_id: PeerId | None, name: str | None) -> Trial:
