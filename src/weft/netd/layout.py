@@ -20,6 +20,7 @@ Not done here: which messages there are (messages.py), and where one ends (frame
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from typing import Annotated, Any, Final, Generic, NamedTuple, TypeVar, cast, get_type_hints
 
 from weft.errors import DecodeError
@@ -35,7 +36,8 @@ _FAMILY_OF: Final = {0: FAMILY_NONE, 4: FAMILY_IPV4, 16: FAMILY_IPV6}
 _BYTES_OF: Final = {family: length for length, family in _FAMILY_OF.items()}
 
 
-class Kind(NamedTuple):
+@dataclass(frozen=True)
+class Kind:
     """What a field of fixed size is.
 
     Attributes:
@@ -47,7 +49,8 @@ class Kind(NamedTuple):
     format: str
 
 
-class Rest(NamedTuple):
+@dataclass(frozen=True)
+class Rest:
     """What a field up to the end of the message is.
 
     Attributes:
