@@ -5,6 +5,7 @@ Where the socket can't be made, the daemon goes on without.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,8 @@ from weft.netd.server import Server
 from weft.stack.dns.names import DOMAIN, Names
 
 FILE_NAME: Final = "netd.sock"
+QUESTIONS_AT_ONCE: Final = 3
+"""That the system is asked, which each keep one of the few threads that the daemon has for all that is slow."""
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +38,7 @@ class EngineNetwork:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._resolver = SystemResolver(Names(engine.peers.addresses_of))
+        self._resolver = _Resolver(Names(engine.peers.addresses_of))
 
     @property
     def driver(self) -> Driver | None:
@@ -50,6 +53,18 @@ class EngineNetwork:
         """Look up a name; a peer is known by its name alone too, as in commands."""
         is_peer = any(self._engine.peers.addresses_of(name))
         return await self._resolver.resolve(f"{name}.{DOMAIN}" if is_peer else name, family)
+
+
+class _Resolver(SystemResolver):
+    """Asks the system a few things at once; what the node knows by itself does not wait."""
+
+    def __init__(self, names: Names) -> None:
+        super().__init__(names)
+        self._turns = asyncio.Semaphore(QUESTIONS_AT_ONCE)
+
+    async def _ask(self, host: str, family: int) -> list[bytes]:
+        async with self._turns:
+            return await super()._ask(host, family)
 
 
 def socket_service(engine: Engine, directory: Path, stack: ExitStack) -> Mapping[str, Server]:

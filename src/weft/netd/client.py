@@ -116,7 +116,11 @@ class Client(asyncio.Protocol):
 
     async def resolve(self, name: str, *, version: Literal[0, 4, 6] = 0) -> list[IPv4Address | IPv6Address]:
         """Look up a name, the best address first."""
-        reply = await self.ask(Code.DNS_RESOLVE, messages.Resolve(_FAMILIES[version], 0, name.encode("idna")))
+        try:
+            asked = messages.Resolve(_FAMILIES[version], 0, name.encode("idna"))
+        except UnicodeError:
+            raise NetdError(Status.NO_NAME) from None
+        reply = await self.ask(Code.DNS_RESOLVE, asked)
         return [ip_address(row.address.address) for row in reply.addresses]
 
     async def ping(self, host: Host, *, timeout_s: float = 5.0) -> float:

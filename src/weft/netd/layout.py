@@ -158,6 +158,8 @@ class Layout(Generic[M]):
     def _rows(rest: bytes | memoryview, row: Layout[Any]) -> tuple[Any, ...]:
         if len(rest) % row.size:
             raise DecodeError(f"{len(rest)} bytes are no rows of {row.size}")
+        if not row._addresses:
+            return tuple(map(cast(Any, row.shape)._make, row._struct.iter_unpack(rest)))
         return tuple(row.decode(rest[at : at + row.size]) for at in range(0, len(rest), row.size))
 
 

@@ -192,7 +192,7 @@ class Poll(NamedTuple):
 
     flags: Annotated[U32, "0: level, what is so; 1: edge, what is new since an edge was last told"]
     timeout_ms: Annotated[U32, "how long to wait; 0xffffffff for ever; then the reply has no rows"]
-    sockets: Annotated[tuple[Wanted, ...], Rest("rows", Wanted), "which"]
+    sockets: Annotated[tuple[Wanted, ...], Rest("rows", Wanted), "which; 4,096 at most"]
 
 
 class Happened(NamedTuple):

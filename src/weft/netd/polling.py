@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MAX_POLLED: Final = 16_384
 """Rows of all POLLs of a client that wait."""
+MAX_ROWS: Final = 4096
+"""Of one POLL: as many as a client may have sockets."""
 
 _MS: Final = 1_000_000
 _ALL: Final = int(Ready.READABLE | Ready.WRITABLE | ALWAYS)
@@ -27,13 +29,13 @@ _ALL: Final = int(Ready.READABLE | Ready.WRITABLE | ALWAYS)
 class Waiting:
     """A POLL that waits."""
 
-    __slots__ = ("is_edge", "is_over", "request", "wanted")
+    __slots__ = ("has_timer", "is_edge", "is_over", "request", "wanted")
 
     def __init__(self, request: int, wanted: dict[int, Ready], *, is_edge: bool) -> None:
         self.request = request
         self.wanted = wanted
         self.is_edge = is_edge
-        self.is_over = False
+        self.has_timer = self.is_over = False
 
 
 class Polling:
@@ -55,6 +57,8 @@ class Polling:
         self._session = session
         self._rows = 0
         self._timers: list[tuple[int, int, Waiting]] = []
+        self._idle_timers = 0
+        """Of these, whose POLL is answered."""
         self._order = count()
         self._to_tell: dict[Handle, None] = {}
 
@@ -64,7 +68,7 @@ class Polling:
         Raises:
             RefusedError: INVALID, NO_RESOURCE.
         """
-        if asked.flags & ~EDGE:
+        if asked.flags & ~EDGE or len(asked.sockets) > MAX_ROWS:
             raise RefusedError(Status.INVALID)
         wanted: dict[int, Ready] = {}
         for number, interest in asked.sockets:
@@ -79,6 +83,7 @@ class Polling:
         for number in wanted:
             self._session.handles[number].polls[waiting] = None
         if asked.timeout_ms != FOREVER:
+            waiting.has_timer = True
             heapq.heappush(self._timers, (now + asked.timeout_ms * _MS, next(self._order), waiting))
         return None
 
@@ -139,13 +144,17 @@ class Polling:
         """When the time of a POLL is over, monotonic ns; None for never."""
         while self._timers and self._timers[0][2].is_over:
             heapq.heappop(self._timers)
+            self._idle_timers -= 1
         return self._timers[0][0] if self._timers else None
 
     def handle_timer(self, now: int) -> None:
         """Answer those whose time is over."""
         while self._timers and self._timers[0][0] <= now:
             waiting = heapq.heappop(self._timers)[2]
-            if not waiting.is_over:
+            waiting.has_timer = False
+            if waiting.is_over:
+                self._idle_timers -= 1
+            else:
                 self._end(waiting)
 
     def _set(self, handle: Handle, request: int, interest: Ready, mode: Mode) -> None:
@@ -159,6 +168,8 @@ class Polling:
         if waiting.is_over:
             return
         waiting.is_over = True
+        if waiting.has_timer:
+            self._forget_timer()
         self._rows -= len(waiting.wanted)
         ready = self._ready(waiting)
         for number in waiting.wanted:
@@ -166,6 +177,14 @@ class Polling:
             if handle is not None:
                 handle.polls.pop(waiting, None)
         self._session.answer(Code.POLL, waiting.request, Polled(ready))
+
+    def _forget_timer(self) -> None:
+        """One more is for nothing; they go before they are the most."""
+        self._idle_timers += 1
+        if self._idle_timers > MAX_ROWS and self._idle_timers * 2 > len(self._timers):
+            self._timers = [each for each in self._timers if not each[2].is_over]
+            heapq.heapify(self._timers)
+            self._idle_timers = 0
 
     def _ready(self, waiting: Waiting) -> tuple[Happened, ...]:
         """What there is to tell; edges are told by that."""

@@ -52,6 +52,8 @@ MAX_OUTPUT_BYTES: Final = 1 << 20
 MAX_NAME_BYTES: Final = 253
 MAX_PING_MS: Final = 60_000
 REQUESTS_IN_A_TURN: Final = 256
+BYTES_IN_A_TURN: Final = 256 * 1024
+"""Of requests, before others get their turn."""
 
 _FAMILIES: Final = {0: 0, 2: 4, 10: 16}
 _PROTOCOLS: Final = {Type.STREAM: {0, 6}, Type.DATAGRAM: {0, 17}}
@@ -132,13 +134,16 @@ class Session:
     def go_on(self) -> bool:
         """Do what was asked, up to a bound; returns whether there may be more."""
         try:
-            for _ in range(REQUESTS_IN_A_TURN):
+            requests = size = 0
+            while requests < REQUESTS_IN_A_TURN and size < BYTES_IN_A_TURN:
                 if self.is_blocked or self.is_over:
                     return not self.is_over
                 frame = self._frames.take()
                 if frame is None:
                     return False
                 self._handle(*frame)
+                requests += 1
+                size += len(frame[2])
         except DecodeError:
             self.say(code_of_reply(Code.NONE), 0, Status.INVALID)
             self.is_over = True
@@ -294,9 +299,9 @@ class Session:
             self.say(code_of_reply(Code.NONE), request, Status.NOT_SUPPORTED)
             return
         try:
-            if self._waiting >= MAX_WAITING:
-                raise RefusedError(Status.NO_RESOURCE)
             self._waiting += 1
+            if self._waiting > MAX_WAITING:
+                raise RefusedError(Status.NO_RESOURCE)
             reply = self._do(code, request, message.request.decode(body))
         except DecodeError:
             self.fail(code, request, Status.INVALID)

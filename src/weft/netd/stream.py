@@ -58,7 +58,7 @@ class Stream(Handle):
         connection: that was accepted; None for a new one.
     """
 
-    __slots__ = ("_connecting", "_connection", "_family", "_is_full", "_local", "_receiving", "_sending")
+    __slots__ = ("_connecting", "_connection", "_family", "_is_full", "_is_shut", "_local", "_receiving", "_sending")
 
     def __init__(
         self, session: Session, number: int, driver: Driver, family: Family, connection: Connection | None = None
@@ -68,7 +68,7 @@ class Stream(Handle):
         self._local: Endpoint | None = None
         self._connection: Connection | None = None
         self._connecting: int | None = None
-        self._is_full = False
+        self._is_full = self._is_shut = False
         self._sending: deque[_Sending] = deque()
         self._receiving: deque[tuple[int, int]] = deque()
         if connection is not None:
@@ -87,7 +87,7 @@ class Stream(Handle):
             flags |= Ready.READABLE | Ready.END
         if connection.failure is not None:
             flags |= Ready.ERROR
-        if connection.is_established and not connection.is_closed and not self._is_full:
+        if connection.is_established and not (connection.is_closed or self._is_full or self._is_shut):
             flags |= Ready.WRITABLE
         return flags
 
@@ -149,6 +149,8 @@ class Stream(Handle):
             raise RefusedError(Status.INVALID)
         if connection.failure is not None:
             raise RefusedError(OF_FAILURE[connection.failure])
+        if self._is_shut or connection.is_closed:
+            raise RefusedError(Status.CLOSED)
         is_waiting = bool(self._sending) or not connection.is_established
         room = 0 if is_waiting or self._is_full else HIGH_BYTES - connection.unsent_bytes
         data = asked.data
@@ -187,6 +189,7 @@ class Stream(Handle):
         if not connection.is_established or self._sending:
             raise RefusedError(Status.NOT_CONNECTED if not self._sending else Status.WOULD_BLOCK)
         connection.shutdown(self.driver.clock())
+        self._is_shut = True
         return messages.Nothing()
 
     def close(self, *, abort: bool = False) -> None:

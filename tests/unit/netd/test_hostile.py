@@ -257,6 +257,27 @@ async def test_what_waits_has_a_bound(
         for request in range(4):
             one.say(code, request, asked)
         assert await one.hear() == (code_of_reply(code), 3, Status.NO_RESOURCE, b"")
+        (conversation,) = served.server.clients
+        assert conversation.session._waiting == 3
+
+
+async def test_polls_have_a_bound_and_leave_no_timers(served: Served) -> None:
+    async with raw(served) as one:
+        await one.ask(Code.SOCKET_CREATE, messages.Create(0, 1, 0))
+        rows = (messages.Wanted(1, 0),)
+        assert await one.ask(Code.POLL, messages.Poll(0, 0, rows * 4097)) == Status.INVALID
+        await one.ask(Code.BIND, messages.Bind(1, NOWHERE))
+        # Each waits for an hour, and is answered at once by the end of its socket.
+        for number in range(2, 6002):
+            one.say(Code.SOCKET_CREATE, 2, messages.Create(0, 1, 0))
+            one.say(Code.POLL, 3, messages.Poll(0, 3_600_000, (messages.Wanted(number, 0),)))
+            one.say(Code.CLOSE, 4, messages.Close(number, 0))
+            if number % 50 == 1:
+                await one.writer.drain()
+                assert {(await one.hear())[2] for _ in range(150)} == {Status.OK}
+        (conversation,) = served.server.clients
+        assert len(conversation.session.polling._timers) < 5000
+        assert conversation.session._waiting == 0
 
 
 async def test_data_that_waits_has_a_bound(served: Served, client: netd.Client) -> None:

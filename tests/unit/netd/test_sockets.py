@@ -42,6 +42,8 @@ class TestStream:
         assert await socket.send(b"hello") == 5
         assert await socket.receive() == b"hello"
         await socket.shutdown()
+        assert await refused(socket.send(b"more")) is Status.CLOSED
+        assert await refused(socket.send(bytes(1_000_000))) is Status.CLOSED
         assert await socket.receive() == b""
         assert (await socket.status()).flags & Ready.END
 
