@@ -19,6 +19,7 @@ import pytest
 
 from tests.interop.ends import Ends, connected_ends
 from tests.interop.rootless import BIG
+from tests.system.node import Node
 from tests.system.process import Process
 from tests.system.waiting import until
 from tests.system.web import Web
@@ -63,6 +64,17 @@ def nginx(web: Web) -> Iterator[Process]:
     process = web.start()
     yield process
     process.stop()
+
+
+@pytest.fixture(scope="module")
+def daemon(ends: Ends) -> Node:
+    """A node on alice that has no TUN."""
+    config = '[fc00]\ndevice = "stack"\n[peer]\nlisten = ["/ip4/0.0.0.0/udp/1313"]\n'
+    node = Node(ends.alice.host, ends.pair.lab.directory("stack"), config)
+    node.up()
+    node.connect(ends.pair.bob, ends.pair.right)
+    node.weft("peer", "set", ends.pair.bob.address, "--name", "bob")
+    return node
 
 
 @contextmanager
@@ -166,6 +178,23 @@ class TestCommand:
     def test_what_there_is_not(self, ends: Ends, nginx: Process) -> None:
         seen = ends.alice.outcome("fetch", "http://bob/nothing")
         assert (seen.code, seen.out, seen.err) == (1, "", "weft: http://bob/nothing: 404 Not Found\n")
+
+
+class TestWithoutTun:
+    """The same commands where the daemon has no TUN, but the network inside it."""
+
+    def test_fetch(self, ends: Ends, web: Web, nginx: Process, daemon: Node) -> None:
+        target = ends.directory / "without.img"
+        told = json.loads(daemon.weft("fetch", "http://bob/disk.img", "-o", str(target), "--json"))
+        assert told["size_bytes"] == SIZE
+        assert target.read_bytes() == DATA
+        assert daemon.weft("fetch", "https://bob/notes.txt", "--ca", str(web.roots)) == "hello\n"
+        assert daemon.outcome("fetch", "http://bob:81/").err == "weft: bob: connection refused\n"
+
+    def test_tls(self, ends: Ends, web: Web, nginx: Process, daemon: Node) -> None:
+        said = daemon.weft("tls", "bob", "--ca", str(web.roots))
+        assert said.startswith(f"bob port 443 ({ends.pair.bob.address}): TLSv1.3, TLS_AES_256_GCM_SHA384\n")
+        assert "\ntrusted: it is for bob, and " in said
 
 
 @pytest.mark.parametrize("kind", ["asgi", "aiohttp"])

@@ -95,6 +95,7 @@ class AttachedNode(Overlay):
             self._sockets = await self._make_sockets(client, interface, stack)
             following = asyncio.get_running_loop().create_task(self._follow(), name="weft attached")
             stack.push_async_callback(_end, following)
+            stack.push_async_callback(self._end_served)
             self._stack = stack.pop_all()
         return self
 
