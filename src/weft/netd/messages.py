@@ -240,7 +240,7 @@ class Resolve(NamedTuple):
     name: Annotated[Data, "ASCII, 1 to 253 bytes: a name, a peer's name or id, an address"]
 
 
-class Resolved1(NamedTuple):
+class FoundAddress(NamedTuple):
     """One row of its reply."""
 
     address: Annotated[Address, "one of its addresses; port 0"]
@@ -249,7 +249,7 @@ class Resolved1(NamedTuple):
 class Resolved(NamedTuple):
     """Its reply."""
 
-    addresses: Annotated[tuple[Resolved1, ...], Rest("rows", Resolved1), "at least one, the best first"]
+    addresses: Annotated[tuple[FoundAddress, ...], Rest("rows", FoundAddress), "at least one, the best first"]
 
 
 class Ping(NamedTuple):

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from weft.netd import polling, questions, room, server, session, stream
 from weft.netd.frames import HEAD_BYTES, STATUS_BYTES
 from weft.netd.layout import Layout
-from weft.netd.messages import EVENT, HAPPENED, MESSAGES, READY_MEANING, code_of_reply
+from weft.netd.messages import EVENT, HAPPENED, MAX_DATA_BYTES, MESSAGES, READY_MEANING, code_of_reply
 from weft.netd.status import Status
 
 _LENGTH_BYTES: Final = 4
@@ -30,7 +31,25 @@ def tables() -> dict[str, str]:
         "messages": "\n".join(_messages()),
         "flags": "\n".join(_flags()),
         "statuses": "\n".join(_statuses()),
+        "bounds": "\n".join(_bounds()),
     }
+
+
+_BOUNDS: Final = (
+    ("clients", server.MAX_CLIENTS),
+    ("sockets of a client", session.MAX_SOCKETS),
+    ("sockets of all clients", room.MAX_SOCKETS),
+    ("requests of a client that wait", session.MAX_WAITING),
+    ("names of a client that are looked up", questions.MAX_LOOKUPS),
+    ("pings of a client that wait", questions.MAX_PINGS),
+    ("rows of a POLL", polling.MAX_ROWS),
+    ("rows of all POLLs of a client that wait", polling.MAX_POLLED),
+    ("bytes in SENDs of a client that wait", session.MAX_RESERVED_BYTES),
+    ("bytes in SENDs of all clients that wait", room.MAX_RESERVED_BYTES),
+    ("bytes of answers that a client does not read, before it is not read either", session.MAX_OUTPUT_BYTES),
+    ("bytes of data in one message", MAX_DATA_BYTES),
+    ("bytes of a stream that SEND takes and that have not left", stream.HIGH_BYTES),
+)
 
 
 def filled(page: str) -> str:
@@ -79,6 +98,13 @@ def _flags() -> Iterator[str]:
     yield "|---|---|---|"
     for flag, meaning in READY_MEANING.items():
         yield f"| {flag.value} | {str(flag.name).lower()} | {meaning} |"
+
+
+def _bounds() -> Iterator[str]:
+    yield "| what | at most |"
+    yield "|---|---|"
+    for what, most in _BOUNDS:
+        yield f"| {what} | {most:,} |"
 
 
 def _statuses() -> Iterator[str]:

@@ -19,7 +19,9 @@ from weft.engine.driver import Driver
 from weft.netd.frames import encode_reply
 from weft.netd.messages import Code, code_of_reply
 from weft.netd.network import Network
-from weft.netd.session import MAX_OUTPUT_BYTES, Lookup, Room, Session
+from weft.netd.questions import Lookup
+from weft.netd.room import Room
+from weft.netd.session import MAX_OUTPUT_BYTES, Session
 from weft.netd.status import Status
 
 log = logging.getLogger(__name__)
@@ -197,8 +199,8 @@ class Conversation(asyncio.Protocol):
         if session.is_over:
             transport.close()
             return
-        while session.lookups:
-            task = self._loop.create_task(self._look_up(session.lookups.popleft()))
+        while session.questions.lookups:
+            task = self._loop.create_task(self._look_up(session.questions.lookups.popleft()))
             self._lookups.add(task)
             task.add_done_callback(self._lookups.discard)
         self._arm()
@@ -224,7 +226,7 @@ class Conversation(asyncio.Protocol):
             status = _LOOKUP_FAILURES.get(error.errno or 0, Status.NO_NAME)
         except (OSError, UnicodeError):
             status = Status.TRY_AGAIN
-        self.session.handle_resolved(lookup, addresses, status)
+        self.session.questions.handle_resolved(lookup, addresses, status)
         self._say()
 
     def _arm(self) -> None:

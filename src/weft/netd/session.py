@@ -1,8 +1,7 @@
 """One client: what it asks, what it is answered, and what it has, from its connection to its end. Sans-IO.
 
-    in      receive (bytes), handle_timer, handle_resolved, events of sockets; unblock, when it reads again
-    out     take_output, next_timer; told (a callback) says that there is something to take
-            lookups: names that somebody has to look up
+    in      receive (bytes), handle_timer, events of sockets; unblock, when it reads again; questions.handle_resolved
+    out     take_output, next_timer; told (a callback) says that there is something to take; questions.lookups
 
 What takes time is answered when it is done, so that nothing holds up what comes behind it. Answers have no order but
 that of what is sent and received at one socket.
@@ -10,75 +9,46 @@ that of what is sent and received at one socket.
 | bound                              | what happens at it                                                |
 |------------------------------------|-------------------------------------------------------------------|
 | MAX_SOCKETS, MAX_WAITING, `Room`   | -12                                                               |
-| MAX_LOOKUPS, MAX_PINGS             | -12                                                               |
+| those of questions.py, polling.py  | -12                                                               |
 | MAX_RESERVED_BYTES, of SENDs       | -12                                                               |
 | MAX_OUTPUT_BYTES not taken         | nothing is read of the client, nothing is taken for it            |
 
-Not done here: sockets (stream.py, listening.py, datagram.py), transport (server.py).
+Not done here: sockets (stream.py, listening.py, datagram.py), what is no socket (questions.py), transport (server.py).
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
-from ipaddress import ip_address, ip_interface
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from weft.errors import DecodeError
 from weft.netd import messages
 from weft.netd.datagram import Datagram
 from weft.netd.frames import Frames, encode_reply
 from weft.netd.handle import Family, Handle, check_flags
-from weft.netd.layout import NOWHERE
 from weft.netd.messages import ABORT, MESSAGES, Code, Type, code_of_reply
 from weft.netd.polling import Polling
+from weft.netd.questions import Questions
 from weft.netd.status import OF_FAILURE, RefusedError, Status
 from weft.netd.stream import Stream
-from weft.stack.endpoint import Endpoint
 from weft.stack.failure import StackError
 
 if TYPE_CHECKING:
     from weft.engine.driver import Driver
     from weft.netd.network import Network
-    from weft.stack.ping import Ping
+    from weft.netd.room import Room
     from weft.stack.tcp.connection import Connection
 
 MAX_SOCKETS: Final = 4096
 MAX_WAITING: Final = 8192
-MAX_LOOKUPS: Final = 32
-MAX_PINGS: Final = 64
 MAX_RESERVED_BYTES: Final = 8 << 20
 MAX_OUTPUT_BYTES: Final = 1 << 20
-MAX_NAME_BYTES: Final = 253
-MAX_PING_MS: Final = 60_000
 REQUESTS_IN_A_TURN: Final = 256
 BYTES_IN_A_TURN: Final = 256 * 1024
 """Of requests, before others get their turn."""
 
-_FAMILIES: Final = {0: 0, 2: 4, 10: 16}
 _PROTOCOLS: Final = {Type.STREAM: {0, 6}, Type.DATAGRAM: {0, 17}}
 _LAST_NUMBER: Final = 0xFFFFFFFF
-
-
-class Room:
-    """What all clients together may still have.
-
-    Attributes:
-        sockets: how many more.
-        reserved_bytes: of SENDs that wait.
-    """
-
-    def __init__(self, sockets: int = 16_384, reserved_bytes: int = 64 << 20) -> None:
-        self.sockets = sockets
-        self.reserved_bytes = reserved_bytes
-
-
-class Lookup(NamedTuple):
-    """A name to look up; `length` is that of the addresses that are wanted, 0 for both."""
-
-    request: int
-    name: str
-    length: int
 
 
 class Session:
@@ -93,7 +63,8 @@ class Session:
     Attributes:
         handles: its sockets, by their numbers.
         polling: what it waits for.
-        lookups: names to look up; whoever does it takes them and calls `handle_resolved`.
+        questions: what it asks of the node and the network.
+        waiting: how many requests are not answered.
         is_held: the client does not take what it was given.
         is_over: it has said what can't be read; when all is sent, that was it.
     """
@@ -102,7 +73,7 @@ class Session:
         self.told = told
         self.handles: dict[int, Handle] = {}
         self.polling = Polling(self)
-        self.lookups: deque[Lookup] = deque()
+        self.questions = Questions(self, network)
         self.is_held = False
         self.is_over = False
         self._network = network
@@ -112,9 +83,7 @@ class Session:
         self._output: list[bytes] = []
         self._output_bytes = 0
         self._number = 0
-        self._waiting = 0
-        self._looking_up = 0
-        self._pings: set[_Pinging] = set()
+        self.waiting = 0
         self._reserved = 0
 
     # What a server does.
@@ -181,22 +150,11 @@ class Session:
         """Do what is due."""
         self.polling.handle_timer(now)
 
-    def handle_resolved(self, lookup: Lookup, addresses: Sequence[bytes], status: Status = Status.OK) -> None:
-        """A name was looked up, or could not be."""
-        self._looking_up -= 1
-        wanted = [each for each in addresses if not lookup.length or len(each) == lookup.length]
-        if status is Status.OK and wanted:
-            rows = tuple(messages.Resolved1(Endpoint(each, 0)) for each in wanted[:256])
-            self.answer(Code.DNS_RESOLVE, lookup.request, messages.Resolved(rows))
-        else:
-            self.fail(Code.DNS_RESOLVE, lookup.request, status or Status.NO_NAME)
-
     def lose(self, driver: Driver) -> None:
         """A host has gone: so have its sockets, and the client is told."""
         for handle in [each for each in self.handles.values() if each.driver is driver]:
             self._forget(handle, abort=True)
-        for ping in list(self._pings):
-            ping.end(Status.ABORTED)
+        self.questions.end_pings()
         self.told()
 
     def close(self) -> None:
@@ -207,8 +165,7 @@ class Session:
             self._room.sockets += 1
             handle.polls.clear()
             handle.close()
-        for ping in list(self._pings):
-            ping.end(Status.ABORTED)
+        self.questions.end_pings()
         driver = self._network.driver
         if driver is not None:
             driver.wake()
@@ -217,12 +174,12 @@ class Session:
 
     def answer(self, code: Code, request: int, reply: Any) -> None:
         """Answer what waited."""
-        self._waiting -= 1
+        self.waiting -= 1
         self.say(code_of_reply(code), request, Status.OK, *MESSAGES[code].reply.encode_parts(reply))
 
     def fail(self, code: Code, request: int, status: Status) -> None:
         """Answer what waited and can't be done."""
-        self._waiting -= 1
+        self.waiting -= 1
         self.say(code_of_reply(code), request, status)
 
     def say(self, code: int, request: int, status: int, fields: bytes = b"", data: bytes = b"") -> None:
@@ -285,10 +242,6 @@ class Session:
             raise RefusedError(Status.INVALID_HANDLE)
         return handle
 
-    def forget_ping(self, ping: _Pinging) -> None:
-        """It is over."""
-        self._pings.discard(ping)
-
     # What the client asks.
 
     def _handle(self, number: int, request: int, body: memoryview) -> None:
@@ -299,8 +252,8 @@ class Session:
             self.say(code_of_reply(Code.NONE), request, Status.NOT_SUPPORTED)
             return
         try:
-            self._waiting += 1
-            if self._waiting > MAX_WAITING:
+            self.waiting += 1
+            if self.waiting > MAX_WAITING:
                 raise RefusedError(Status.NO_RESOURCE)
             reply = self._do(code, request, message.request.decode(body))
         except DecodeError:
@@ -329,7 +282,7 @@ class Session:
         if asked.type not in {*Type} or asked.protocol not in _PROTOCOLS[Type(asked.type)]:
             raise RefusedError(Status.NOT_SUPPORTED)
         family = Family(asked.family)
-        driver = self._driver()
+        driver = self.host_driver()
         self.check_room()
         kind = Stream if asked.type == Type.STREAM else Datagram
         handle = kind(self, self._next_number(), driver, family)
@@ -352,55 +305,12 @@ class Session:
         self.polling.subscribe(request, asked.socket, asked.interest, asked.mode)
         return messages.Nothing()
 
-    def _resolve(self, request: int, asked: messages.Resolve) -> None:
-        name = asked.name
-        if asked.family not in _FAMILIES or not 0 < len(name) <= MAX_NAME_BYTES or not name.isascii() or b"\0" in name:
-            raise RefusedError(Status.INVALID)
-        if self._looking_up >= MAX_LOOKUPS:
-            raise RefusedError(Status.NO_RESOURCE)
-        self._looking_up += 1
-        self.lookups.append(Lookup(request, name.decode("ascii"), _FAMILIES[asked.family]))
+    def host_driver(self) -> Driver:
+        """Of the host inside the node.
 
-    def _ping(self, request: int, asked: messages.Ping) -> None:
-        address = asked.destination.address
-        if not address or not 0 < asked.timeout_ms <= MAX_PING_MS:
-            raise RefusedError(Status.INVALID)
-        driver = self._driver()
-        if len(self._pings) >= MAX_PINGS:
-            raise RefusedError(Status.NO_RESOURCE)
-        ping = driver.host.icmp.ping(address, driver.clock(), timeout_s=asked.timeout_ms / 1000)
-        self._pings.add(_Pinging(self, request, ping))
-
-    def _info(self, request: int, asked: messages.Nothing) -> messages.Info:
-        interface = self._network.interface()
-        rows = [] if interface.address is None else [ip_interface(ip_address(interface.address))]
-        rows += map(ip_interface, interface.addresses)
-        return messages.Info(
-            mac=bytes(6),
-            reserved=0,
-            mtu=interface.mtu or 0,
-            gateway=NOWHERE,
-            dns=NOWHERE,
-            addresses=tuple(messages.OwnAddress(Endpoint(row.packed, 0), row.network.prefixlen) for row in rows),
-        )
-
-    def _stats(self, request: int, asked: messages.Nothing) -> messages.Stats:
-        host = self._driver().host
-        return messages.Stats(
-            tx_packets=host.sent_packets,
-            rx_packets=host.received_packets,
-            tx_bytes=host.sent_bytes,
-            rx_bytes=host.received_bytes,
-            drops=host.drops.total(),
-            connections=len(host.tcp.connections),
-            listeners=len(host.tcp.listeners),
-            datagram_sockets=len(host.udp.sockets),
-            own_sockets=len(self.handles),
-            # This one does not wait.
-            waiting=self._waiting - 1,
-        )
-
-    def _driver(self) -> Driver:
+        Raises:
+            RefusedError: USE_KERNEL, NO_INTERFACE.
+        """
         driver = self._network.driver
         if driver is None:
             raise RefusedError(Status.USE_KERNEL if self._network.interface().up else Status.NO_INTERFACE)
@@ -428,34 +338,6 @@ class Session:
             each.go_on()
 
 
-class _Pinging:
-    """A PING that waits."""
-
-    def __init__(self, session: Session, request: int, ping: Ping) -> None:
-        self._session = session
-        self._request = request
-        self._ping = ping
-        ping.user = self
-
-    def handle_event(self) -> None:
-        """The reply is there, or there will be none."""
-        ping = self._ping
-        if ping.reply_ns is not None:
-            self.end(Status.OK, min(ping.reply_ns // 1000, 0xFFFFFFFF))
-        elif ping.failure is not None:
-            self.end(OF_FAILURE[ping.failure])
-        self._session.told()
-
-    def end(self, status: Status, rtt_us: int = 0) -> None:
-        """Answer it."""
-        self._ping.user = None
-        self._session.forget_ping(self)
-        if status is Status.OK:
-            self._session.answer(Code.PING, self._request, messages.Pong(rtt_us))
-        else:
-            self._session.fail(Code.PING, self._request, status)
-
-
 _VERBS: Final[dict[Code, Callable[[Handle, int, Any], Any]]] = {
     Code.CONNECT: lambda handle, request, asked: handle.connect(request, asked),
     Code.BIND: lambda handle, request, asked: handle.bind(request, asked),
@@ -472,11 +354,11 @@ _OWN: Final = {
     Code.CLOSE: Session._close,
     Code.POLL: Session._poll,
     Code.STATUS: Session._status,
-    Code.DNS_RESOLVE: Session._resolve,
-    Code.PING: Session._ping,
-    Code.GET_INFO: Session._info,
-    Code.INFO: Session._info,
+    Code.DNS_RESOLVE: lambda session, request, asked: session.questions.resolve(request, asked),
+    Code.PING: lambda session, request, asked: session.questions.ping(request, asked),
+    Code.GET_INFO: lambda session, request, asked: session.questions.info(request, asked),
+    Code.INFO: lambda session, request, asked: session.questions.info(request, asked),
     Code.SUBSCRIBE_EVENTS: Session._subscribe,
-    Code.STATS: Session._stats,
+    Code.STATS: lambda session, request, asked: session.questions.stats(request, asked),
 }
 """What is asked of the daemon."""

@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from tests.unit.api.streams.joined import Node, joined
 from tests.unit.netd.served import FakeNetwork, Served, raw
 from weft import netd
-from weft.netd import messages, server, session
+from weft.netd import messages, questions, server, session
 from weft.netd.frames import Frames, decode_reply, encode_request
 from weft.netd.layout import NOWHERE
 from weft.netd.messages import FOREVER, WAIT, Code, Ready, code_of_reply
-from weft.netd.session import Lookup, Room, Session
+from weft.netd.questions import Lookup
+from weft.netd.room import Room
+from weft.netd.session import Session
 from weft.netd.status import Status
 from weft.stack.endpoint import Endpoint
 
@@ -59,9 +61,9 @@ def test_any_bytes_are_answered_or_end_it(said: bytes, pieces: int) -> None:
             for at in range(0, len(said), pieces):
                 one.receive(said[at : at + pieces])
                 await asyncio.sleep(0)
-                for lookup in list(one.lookups):
-                    one.lookups.remove(lookup)
-                    one.handle_resolved(lookup, [], Status.NO_NAME)
+                for lookup in list(one.questions.lookups):
+                    one.questions.lookups.remove(lookup)
+                    one.questions.handle_resolved(lookup, [], Status.NO_NAME)
                 frames.feed(b"".join(one.take_output()))
                 answered += [(code, decode_reply(rest)[0]) for code, _, rest in frames]
             known = {code_of_reply(code) for code in Code} | {messages.EVENT}
@@ -250,7 +252,7 @@ async def test_what_waits_has_a_bound(
 ) -> None:
     served.network.hang = asyncio.Event()
     served.left.is_cut = True
-    monkeypatch.setattr(session, bound, 3)
+    monkeypatch.setattr(session if bound == "MAX_WAITING" else questions, bound, 3)
     async with raw(served) as one:
         await one.ask(Code.SOCKET_CREATE, messages.Create(0, 2, 0))
         await one.ask(Code.BIND, messages.Bind(1, NOWHERE))
@@ -258,7 +260,7 @@ async def test_what_waits_has_a_bound(
             one.say(code, request, asked)
         assert await one.hear() == (code_of_reply(code), 3, Status.NO_RESOURCE, b"")
         (conversation,) = served.server.clients
-        assert conversation.session._waiting == 3
+        assert conversation.session.waiting == 3
 
 
 async def test_polls_have_a_bound_and_leave_no_timers(served: Served) -> None:
@@ -277,7 +279,7 @@ async def test_polls_have_a_bound_and_leave_no_timers(served: Served) -> None:
                 assert {(await one.hear())[2] for _ in range(150)} == {Status.OK}
         (conversation,) = served.server.clients
         assert len(conversation.session.polling._timers) < 5000
-        assert conversation.session._waiting == 0
+        assert conversation.session.waiting == 0
 
 
 async def test_data_that_waits_has_a_bound(served: Served, client: netd.Client) -> None:
@@ -328,8 +330,8 @@ def test_lookup_that_gives_only_the_other_family_is_no_name() -> None:
         async with joined() as (left, _):
             one = Session(FakeNetwork(Node(7)), Room(), left.driver.clock, lambda: None)
             one.receive(encode_request(Code.DNS_RESOLVE, 4, struct.pack("<HH", 2, 0) + b"name"))
-            assert one.lookups == one.lookups.__class__([Lookup(4, "name", 4)])
-            one.handle_resolved(one.lookups.popleft(), [bytes(16)])
+            assert one.questions.lookups == one.questions.lookups.__class__([Lookup(4, "name", 4)])
+            one.questions.handle_resolved(one.questions.lookups.popleft(), [bytes(16)])
             assert b"".join(one.take_output()) == words(12, 0xA0, 4) + struct.pack("<i", Status.NO_NAME)
 
     asyncio.run(run())
