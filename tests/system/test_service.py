@@ -153,7 +153,9 @@ def test_service_does_all_of_its_work_in_its_sandbox(lab: Lab, service: Service)
     alice.host.run(*service.command("peer add-wireguard " + KEY + " --name hub --allowed-ips 10.9.0.0/24"))
     assert "10.9.0.0/24 dev weft0" in alice.host.ip("route")
     files = {path.name: stat.S_IMODE(path.stat().st_mode) for path in alice.directory.iterdir()}
-    assert files == dict.fromkeys(("key", "lock", "state.json", "weft.toml", "api.sock", "netd.sock"), 0o600) | {"notify": 0o777}
+    assert files == dict.fromkeys(("key", "lock", "state.json", "weft.toml", "api.sock", "netd.sock"), 0o600) | {
+        "notify": 0o777
+    }
     assert {path.stat().st_uid for path in alice.directory.iterdir() if path.name != "notify"} == {USER}
 
     os.kill(pid, signal.SIGHUP)
