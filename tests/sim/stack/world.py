@@ -248,16 +248,21 @@ class World:
         return self._add(connection)
 
     def connect_both(self, *, ipv4: bool) -> Conversation | None:
-        """Both sides open the same connection, at once."""
+        """Both sides open the same connection, at once, unless one of them has it still."""
         address = v4 if ipv4 else v6
         ends = Endpoint(address(1), 6001), Endpoint(address(2), 6002)
+        ours = None
         try:
-            mine = self._add(self.wire.left.tcp.connect(ends[1], self.now, local=ends[0]))
+            ours = self.wire.left.tcp.connect(ends[1], self.now, local=ends[0])
             theirs = self.wire.right.tcp.connect(ends[0], self.now, local=ends[1])
         except StackError as error:
             if error.failure is not Failure.IN_USE:
                 raise
+            if ours is not None:
+                # It has sent nothing yet, and would meet an old one.
+                ours.abort(self.now)
             return None
+        mine = self._add(ours)
         mine.is_simultaneous = True
         mine.answered = User(self.wire, theirs, *self._offsets(mine.number, is_opener=False))
         return mine
