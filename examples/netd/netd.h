@@ -13,6 +13,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#ifndef MSG_NOSIGNAL /* on macOS, where a program ignores SIGPIPE instead */
+#define MSG_NOSIGNAL 0
+#endif
+
 enum { NETD_CREATE = 1, NETD_CONNECT, NETD_BIND, NETD_LISTEN, NETD_ACCEPT, NETD_SEND, NETD_RECV, NETD_CLOSE, NETD_POLL,
        NETD_STATUS, NETD_SHUTDOWN, NETD_RESOLVE = 20, NETD_PING = 40, NETD_INFO = 41, NETD_SUBSCRIBE = 43, NETD_STATS };
 enum { NETD_STREAM = 1, NETD_DATAGRAM = 2, NETD_WAIT = 1, NETD_END = 1, NETD_LOST = -1000 };
