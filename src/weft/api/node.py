@@ -31,7 +31,7 @@ from msgspec.structs import replace
 from weft.api.kernel import KernelSockets
 from weft.api.overlay import Host, Overlay, Sockets, host_of
 from weft.api.streams import Streams
-from weft.api.streams.resolver import SystemResolver
+from weft.api.streams.resolver import ServerResolver, SystemResolver
 from weft.engine.config import FILE_NAME, Config, PeerSection, check_config, load_config
 from weft.engine.engine import Engine
 from weft.engine.initial import ensure_initialised
@@ -40,6 +40,7 @@ from weft.errors import UsageError
 from weft.identity import Identity, PeerId, generate
 from weft.io.ephemeral import Ephemeral
 from weft.stack.dns.names import DOMAIN, Names
+from weft.stack.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from weft.api.attached import AttachedNode
@@ -48,6 +49,7 @@ ANYWHERE: Final = ("/ip4/0.0.0.0/udp/0", "/ip6/::/udp/0")
 """Where a node without files listens that was told nothing: on a free port of each family."""
 ANY_TUN: Final = "weft%d"
 """What the TUN of a node without files is called; the kernel numbers it."""
+DNS_PORT: Final = 53
 
 
 class Node(Overlay):
@@ -63,6 +65,8 @@ class Node(Overlay):
             for those of weft.toml.
         identity: of a node that keeps nothing, in place of a new one.
         network_secret: that a node which keeps nothing shares with the others of its network.
+        dns: peers or addresses in the network whose servers of DNS know names that the node does not, in the order in
+            which they are asked; without any, the operating system is asked.
 
     Raises:
         UsageError: one of these makes no sense.
@@ -78,11 +82,15 @@ class Node(Overlay):
         addresses: Sequence[str] | None = None,
         identity: Identity | None = None,
         network_secret: str | bytes | None = None,
+        dns: Sequence[Host] = (),
     ) -> None:
         if device not in get_args(DeviceKind):
             raise UsageError(f"device is 'stack' or 'tun', not {device!r}")
         if dir is not None and not (identity is None and network_secret is None):
             raise UsageError("a node with a directory has its key and its secret there; give neither of them")
+        if dns and device != "stack":
+            raise UsageError("servers of DNS are asked with the stack; with a TUN, tell the resolver of the system")
+        self._dns = [str(host_of(server)) for server in dns]
         self._directory = Path(dir).expanduser() if dir is not None else None
         self._device: DeviceKind = device
         self._listen, self._accept, self._addresses = listen, accept, addresses
@@ -126,7 +134,9 @@ class Node(Overlay):
             await engine.fc00.start(ifname, device=self._device)
             stack.callback(self._forget)
             self._running = engine
-            self._sockets = self._make_sockets(engine)
+            resolver = self._make_resolver(engine)
+            stack.callback(resolver.close)
+            self._sockets = self._make_sockets(engine, resolver)
             stack.callback(self._sockets.close)
             stack.push_async_callback(self._end_served)
             self._stack = stack.pop_all()
@@ -251,9 +261,21 @@ class Node(Overlay):
         check_config(config)
         return config
 
-    def _make_sockets(self, engine: Engine) -> Sockets:
+    def _make_resolver(self, engine: Engine) -> SystemResolver:
+        names, driver = Names(engine.peers.addresses_of), engine.driver
+        if not self._dns or driver is None:
+            return SystemResolver(names)
+        servers = []
+        for server in self._dns:
+            found = names.look_up(server) or engine.peers.addresses_of(server)
+            if not found:
+                raise UsageError(f"{server}: neither an address nor a peer that is known, so no server of DNS")
+            servers.append(Endpoint(found[0], DNS_PORT))
+        return ServerResolver(names, servers, driver)
+
+    @staticmethod
+    def _make_sockets(engine: Engine, resolver: SystemResolver) -> Sockets:
         peers, driver = engine.peers, engine.driver
-        resolver = SystemResolver(Names(peers.addresses_of))
 
         async def resolve(host: str, family: int) -> Sequence[bytes]:
             # A peer is known by its name alone too, as in commands.

@@ -8,13 +8,15 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
-from tests.unit.engine.nodes import Nodes, Test, ping
+from tests.unit.engine.nodes import LISTEN, Nodes, Test, ping
 from weft.burst.records import KIND_PACKET
 from weft.engine.config import Config, Fc00Section
 from weft.engine.driver import Driver
 from weft.engine.host_interface import HostDevice, HostInterface
 from weft.engine.lifetime import Lifetime
+from weft.engine.manual import toml_text
 from weft.engine.verbs.fc00 import Fc00
+from weft.engine.verbs.settings import Settings
 from weft.errors import UsageError
 from weft.io.device import MAX_PACKET_BYTES
 from weft.io.netlink import OVERLAY
@@ -269,6 +271,23 @@ def test_second_start_changes_nothing_and_another_device_is_refused(run: Callabl
         await fc00.stop()
         alice.config = Config(fc00=Fc00Section(device="stack"))
         assert (await fc00.start()).device == "stack"
+
+    run(test)
+
+
+def test_another_configuration_reaches_the_host(run: Callable[[Test], None]) -> None:
+    async def test(nodes: Nodes) -> None:
+        alice = await nodes.start("alice")
+        await Fc00(alice).start(device="stack")
+        host, text, file = driver_of(alice).host, toml_text([LISTEN]), nodes.path / "alice" / "weft.toml"
+        file.write_text(f'peer.listen = {text}\nfc00.addresses = ["10.7.0.1/24"]\n')
+        await Settings(alice).reload()
+        assert host.ip.path(bytes((10, 7, 0, 2))).source == bytes((10, 7, 0, 1))
+        file.write_text(f"peer.listen = {text}\n")
+        await Settings(alice).reload()
+        with pytest.raises(StackError):
+            host.ip.path(bytes((10, 7, 0, 2)))
+        assert driver_of(alice).host is host
 
     run(test)
 

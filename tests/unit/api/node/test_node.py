@@ -17,6 +17,7 @@ import pytest
 import weft
 from tests.unit.api.node.conftest import LISTEN
 from tests.unit.engine.pair import identity
+from tests.unit.stack.dns.server import Server
 from weft.engine.status import PeerStatus
 from weft.errors import ConfigError, TransportError, UsageError
 from weft.identity import PeerId
@@ -251,6 +252,43 @@ async def test_what_was_written_and_closed_before_the_end_arrives(alice: weft.No
         writer.close()
         await writer.wait_closed()
     assert await asyncio.wait_for(came, 10) == data
+
+
+async def test_servers_in_the_network_know_names_that_the_node_does_not(bob: weft.Node) -> None:
+    server = Server(f"www.example. 60 IN AAAA {bob.address}")
+
+    class Serving(asyncio.DatagramProtocol):
+        asked = 0
+
+        def connection_made(self, transport: Any) -> None:
+            self.transport = transport
+
+        def datagram_received(self, data: bytes, addr: Any) -> None:
+            self.asked += 1
+            self.transport.sendto(server.answer(data), addr)
+
+    _, serving = await bob.create_datagram_endpoint(Serving, local_addr=(bob, 53))
+    await bob.start_server(echo, port=7)
+    async with weft.Node(listen=LISTEN, dns=[bob.identity]) as carol:
+        await carol.connect_peer(bob.multiaddrs[0], name="bob")
+        assert await answer_to(carol, "www.example") == b"is anybody there?"
+        with pytest.raises(socket.gaierror):
+            await carol.getaddrinfo("nobody.example", 7)
+        asked = serving.asked  # type: ignore[attr-defined]
+        assert asked
+        # Who is asked for below `weft` is nobody's business.
+        assert await answer_to(carol, "bob.weft") == b"is anybody there?"
+        with pytest.raises(socket.gaierror):
+            await carol.getaddrinfo("nobody.weft", 7)
+        assert serving.asked == asked  # type: ignore[attr-defined]
+
+
+async def test_servers_that_can_not_be_asked_are_refused() -> None:
+    with pytest.raises(UsageError, match="TUN"):
+        weft.Node(device="tun", dns=["fc00::53"])
+    with pytest.raises(UsageError, match="nobody"):
+        async with weft.Node(listen=LISTEN, dns=["nobody"]):
+            pass
 
 
 async def test_secret_of_a_network_keeps_others_out() -> None:
