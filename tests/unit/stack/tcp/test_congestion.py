@@ -178,6 +178,20 @@ def test_rfc_9438_4_7_fast_convergence_yields_to_newcomers() -> None:
     assert cubic._w_max == 120
 
 
+def test_rfc_9438_4_2_without_a_loss_the_curve_is_that_of_the_formulas() -> None:
+    # So slow a path that it is above what Reno would have.
+    cubic, model = Cubic(1000), Formulas(500)
+    cubic.window = cubic.threshold = 500_000
+    now = S
+    for _ in range(400):
+        cubic.handle_acknowledged(20_000, now, S)
+        model.acknowledge(20, now / S, 1)
+        assert cubic.window == pytest.approx(1000 * model.cwnd, abs=3)
+        model.cwnd = cubic.window / 1000
+        now += 40 * MS
+    assert cubic.window > 1_500_000
+
+
 def test_rfc_9438_beyond_the_plateau_without_a_loss_the_curve_begins_where_the_window_is() -> None:
     cubic = Cubic(1000)
     cubic.window = cubic.threshold = 50_000
@@ -482,3 +496,15 @@ def test_slow_start_without_a_threshold_may_take_a_large_acknowledgment_whole() 
     cubic.threshold = cubic.window
     cubic.handle_acknowledged(1000, S, RTT)
     assert 510_000 < cubic.window < 511_000
+
+
+def test_rfc_9406_4_3_conservative_rounds_are_counted_anew_after_it_was_no_queue() -> None:
+    start = SlowStart()
+    rounds(start, [100, 150, 150, 150, 149])
+    assert start.divisor == 1
+    rounds(start, [180])
+    assert start.divisor == 4
+    rounds(start, [180, 180, 180, 180])
+    assert not start.is_over
+    rounds(start, [180])
+    assert start.is_over

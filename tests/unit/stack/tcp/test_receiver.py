@@ -12,7 +12,6 @@ from weft.stack.tcp.receiver import (
     INITIAL_LIMIT,
     INITIAL_ROUND_TRIP_NS,
     LEAST_SEGMENT,
-    MIN_ROUND_TRIP_NS,
     MOST_SEGMENT,
     UNSCALED_MAX,
     Receiver,
@@ -208,7 +207,7 @@ def test_first_round_says_nothing() -> None:
     assert receiver.limit == INITIAL_LIMIT
 
 
-@pytest.mark.parametrize(("round_trip", "wait"), [(0, INITIAL_ROUND_TRIP_NS), (1, MIN_ROUND_TRIP_NS), (5 * MS, 5 * MS)])
+@pytest.mark.parametrize(("round_trip", "wait"), [(0, INITIAL_ROUND_TRIP_NS), (1, 1 * MS), (5 * MS, 5 * MS)])
 def test_rounds_are_as_long_as_a_round_trip(round_trip: int, wait: int) -> None:
     receiver = Receiver(0)
     receiver.edge = 1 << 30
@@ -279,3 +278,14 @@ def test_what_ends_forgets_its_holes() -> None:
     receiver.forget_holes()
     assert not receiver.has_holes
     assert receiver.blocks == []
+
+
+def test_user_that_takes_chunks_to_their_ends_gets_no_empty_ones() -> None:
+    receiver = Receiver(0)
+    receiver.edge = 100
+    for chunk in (b"abc", b"de", b"f"):
+        receiver.receive(receiver.next, memoryview(chunk))
+    assert receiver.take(3) == [b"abc"]
+    assert receiver.take(1) == [b"d"]
+    assert receiver.take(2) == [b"e", b"f"]
+    assert receiver.take(None) == []

@@ -357,6 +357,8 @@ def test_rfc_8985_7_or_with_new_data_if_there_is_any(script: Script) -> None:
     script.expect(".", seq=1, ack=1, length=10_000)
     script.advance(2.001)
     script.expect(".", seq=10_001, ack=1, length=1000)
+    assert script.connection.unacknowledged_bytes == 11_000
+    assert script.connection.unsent_bytes == 1000
 
 
 def test_rfc_8985_7_not_with_data_that_the_window_does_not_take(script: Script) -> None:

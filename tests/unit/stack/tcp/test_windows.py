@@ -635,3 +635,15 @@ def test_3_8_6_1_probe_is_no_pause(script: Script) -> None:
     script.inject(".", seq=1, ack=10_001, window=20_000)
     script.expect("P.", seq=10_001, ack=1, length=10_000)
     assert cubic.window == 50_000
+
+
+def test_3_8_6_1_probe_waits_from_the_last_word_of_the_peer(script: Script) -> None:
+    script.accepted(window=4000)
+    script.send(8000)
+    script.expect(".", seq=1, ack=1, length=4000)
+    script.advance_quietly(10)
+    script.inject(".", seq=1, ack=4001, window=0)
+    script.advance_quietly(150)
+    # It has opened, by too little to be worth a segment.
+    script.inject(".", seq=1, ack=4001, window=500)
+    script.expect(".", seq=4001, ack=1, length=500, after=200)
