@@ -43,7 +43,8 @@ async def answer_to(node: weft.Node, host: Any, port: int = 7) -> bytes:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    for _ in range(500):
+    # A handshake that was not answered is tried again after 5 s.
+    for _ in range(1500):
         if condition():
             return
         await asyncio.sleep(0.01)
