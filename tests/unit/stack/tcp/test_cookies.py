@@ -238,3 +238,22 @@ def test_cookie_lives_for_two_times_64_seconds() -> None:
     assert check_cookie(SECRET, KEY, 7, cookie, 128_000_000_000) is None
     # Nor does it come from what is still to be.
     assert check_cookie(SECRET, KEY, 7, make_cookie(SECRET, KEY, 7, 1460, 64_000_000_000), 63_999_999_999) is None
+
+
+def test_timestamp_of_a_cookie_is_that_of_our_clock_but_for_the_note(script: Script) -> None:
+    """It is not later, so that what follows is newer."""
+    flooded(script)
+    said = []
+    for _ in range(3):
+        script.inject("S", seq=0, ts=(500, 0))
+        answer = script.expect("S.", seq=0, ack=1)
+        assert answer.options.timestamps is not None
+        said.append(answer.options.timestamps[0])
+        script.advance_quietly(64)
+    assert [(after - said[0]) & 0xFFFFFFFF for after in said] == [0, 64, 128]
+    script.inject(".", seq=1, ack=1, ts=(501, 0))
+    script.accept()
+    script.send(b"x")
+    (sent,) = script.take_all()
+    assert sent.options.timestamps is not None
+    assert 192 <= (sent.options.timestamps[0] - said[0]) & 0xFFFFFFFF < 192 + 32
