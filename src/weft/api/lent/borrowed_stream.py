@@ -35,9 +35,9 @@ class BorrowedStream:
     """
 
     __slots__ = (
-        "_borrower", "_has_delay", "_is_ending", "_is_reading", "_number", "_received", "_socket", "_unsent",
-        "awaits_room", "failure", "has_fin", "has_released", "is_closed", "is_established", "keepalive", "local",
-        "readable_bytes", "remote", "unsent_bytes", "user",
+        "_borrower", "_has_delay", "_is_all_read", "_is_end_told", "_is_ending", "_is_reading", "_is_written",
+        "_number", "_received", "_socket", "_unsent", "awaits_room", "failure", "has_fin", "has_released", "is_closed",
+        "is_established", "keepalive", "local", "readable_bytes", "remote", "unsent_bytes", "user",
     )  # fmt: skip
 
     def __init__(self, borrower: Borrower, number: int, local: Endpoint, remote: Endpoint) -> None:
@@ -60,6 +60,9 @@ class BorrowedStream:
         self._unsent: deque[memoryview] = deque()
         self._is_reading = False
         self._is_ending = False
+        self._is_written = False
+        self._is_all_read = False
+        self._is_end_told = False
         self._has_delay = False
 
     # What a user does.
@@ -154,6 +157,11 @@ class BorrowedStream:
         self._read_if_room()
         self._borrower.notify(self)
 
+    def handle_end(self) -> None:
+        """The daemon has said that the network has no more to send."""
+        self._is_end_told = True
+        self._end_if_read()
+
     def fail(self, failure: Failure) -> None:
         """It has ended, and not in order; what came before can still be taken."""
         with suppress(OSError):
@@ -184,7 +192,7 @@ class BorrowedStream:
     # Reading.
 
     def _read_if_room(self) -> None:
-        wants = self.readable_bytes < RECEIVE_BYTES and not (self.has_fin or self.has_released or self.is_closed)
+        wants = self.readable_bytes < RECEIVE_BYTES and not (self._is_all_read or self.has_released or self.is_closed)
         if wants and not self._is_reading and self._socket is not None:
             self._is_reading = True
             self._borrower.watch.add_reader(self._socket, self._read)
@@ -203,21 +211,23 @@ class BorrowedStream:
             if self.readable_bytes >= RECEIVE_BYTES:
                 self._rest()
         else:
-            self._handle_end()
+            self._rest()
+            self._borrower.look()
+            self._is_all_read = True
+            self._end_if_read()
         self._borrower.notify(self)
 
     def _keep(self, data: bytes) -> None:
         self._received.append(data)
         self.readable_bytes += len(data)
 
-    def _handle_end(self) -> None:
-        """The network has no more to send; if it has failed, the daemon has said so before."""
-        self._rest()
-        self._borrower.look()
-        if not self.is_closed:
+    def _end_if_read(self) -> None:
+        """End what comes once the daemon has written all: nothing more comes, and it has said that nothing will."""
+        if self._is_all_read and self._is_end_told and not self.is_closed:
             self.has_fin = True
-            if self._is_ending and not self._unsent:
+            if self._is_written:
                 self.end(None)
+            self._borrower.notify(self)
 
     def _rest(self) -> None:
         if self._is_reading and self._socket is not None:
@@ -239,14 +249,22 @@ class BorrowedStream:
                     self._unsent[0] = self._unsent[0][sent:]
                 else:
                     self._unsent.popleft()
-            if self.has_released or (self._is_ending and self.has_fin):
-                self.end(None)
-            elif self._is_ending:
-                sock.shutdown(socket.SHUT_WR)
+            if self._is_ending:
+                self._end_written(sock)
         except BlockingIOError:
             self._borrower.watch.add_writer(sock, self._write_on)
         except OSError:
             self._handle_gone()
+
+    def _end_written(self, sock: socket.socket) -> None:
+        """All is written, and nothing more will be."""
+        if not self._is_written:
+            self._is_written = True
+            self._borrower.say(messages.End(id=self._number))
+        if self.has_released or self.has_fin:
+            self.end(None)
+        elif not self.is_closed:
+            sock.shutdown(socket.SHUT_WR)
 
     def _write_on(self) -> None:
         if self._socket is not None:

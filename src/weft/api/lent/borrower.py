@@ -250,6 +250,9 @@ class Borrower:
             case messages.Failed():
                 if known is not None:
                     known.fail(failure_of(told.failure))
+            case messages.End():
+                if isinstance(known, BorrowedStream):
+                    known.handle_end()
             case messages.Accepted():
                 assert descriptor is not None
                 self._accept(told, socket.socket(fileno=descriptor))

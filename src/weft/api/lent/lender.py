@@ -83,6 +83,10 @@ class Lender:
         when_over, self._when_over = self._when_over, lambda: None
         when_over()
 
+    def say_end(self, number: int) -> None:
+        """The network has no more to send."""
+        self._channel.send(messages.End(id=number))
+
     def handle_over(self, number: int, failure: Failure | None) -> None:
         """A socket has ended by itself."""
         if self._sockets.pop(number, None) is not None and failure is not None:
@@ -117,6 +121,9 @@ class Lender:
                 if known is not None:
                     known.set(asked)
                     self.driver.wake()
+            case messages.End():
+                if isinstance(known, StreamRelay):
+                    known.handle_end()
             case messages.Close():
                 if known is not None:
                     known.release()

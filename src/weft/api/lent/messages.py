@@ -11,14 +11,17 @@ daemon accepts for it get 2, 4, 6 and so on.
 | `open`    | a UDP socket, for one `remote` or for all                       | `opened`                              |
 | `option`  | `no_delay`, `broadcast`, `join` or `leave`                      |                                       |
 | `keepalive` | ask a silent other side whether it is there                 |                                         |
+| `end`     | all of a connection's data has been written                     | `end` likewise                        |
 | `close`   | a listener or UDP socket ends; a connection is read no more     |                                       |
 | `abort`   | a connection ends at once, by a reset                           |                                       |
 
 What can't be done, and what has ended and not in order, has `failed`.
 
 With `opened` and `accepted` comes a descriptor, by SCM_RIGHTS: a Unix socket whose other end the daemon has. Of a
-connection it is a stream: what is written to it goes to the network and the other way round, the end of a direction
-(`shutdown`) too. Of a UDP socket it carries one datagram a message, each behind a header (frames.py).
+connection it is a stream: what is written to it goes to the network and the other way round. A direction ends in order
+when it has ended (`shutdown` or `close`) and `end` was said, in whichever order that is seen: what merely ends is of a
+process that was killed, whose part is not to be taken for the whole. Of a UDP socket it carries one datagram a message,
+each behind a header (frames.py).
 
 `failed` has the name of a `Failure` of the stack. It is sent before the descriptor is closed.
 
@@ -99,6 +102,12 @@ class Abort(Struct, frozen=True, kw_only=True, tag="abort", forbid_unknown_field
     id: Number
 
 
+class End(Struct, frozen=True, kw_only=True, tag="end", forbid_unknown_fields=True):
+    """All data of a connection in this direction has been written; said before the direction ends."""
+
+    id: Number
+
+
 class Opened(Struct, frozen=True, kw_only=True, tag="opened"):
     """A connection is established, or a UDP socket open; a descriptor comes with it."""
 
@@ -131,9 +140,9 @@ class Failed(Struct, frozen=True, kw_only=True, tag="failed"):
     """The name of a `Failure`."""
 
 
-Asked = Connect | Listen | Open | Option | KeepAlive | Close | Abort
+Asked = Connect | Listen | Open | Option | KeepAlive | End | Close | Abort
 """What a program says."""
-Told = Opened | Listening | Accepted | Failed
+Told = Opened | Listening | Accepted | End | Failed
 """What a daemon says."""
 
 

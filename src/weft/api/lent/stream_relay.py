@@ -5,8 +5,9 @@
 | data from the network                | it is taken when the program's socket has room, so that otherwise the   |
 |                                      | window closes                                                           |
 | data from the program                | it is read while less than `HIGH_BYTES` waits to be sent                |
-| the network has no more to send      | the program's socket is shut down in that direction                     |
-| the program has no more to send      | a FIN goes out; if it has closed its socket, nothing more is taken      |
+| the network has no more to send      | the program is told, its socket is shut down in that direction          |
+| the program has no more to send,     | a FIN goes out; if it has closed its socket, nothing more is taken      |
+| and has said so                      |                                                                         |
 | the connection failed                | what came before is handed over, the program is told, the socket closed |
 | the program aborts, or is gone       | a reset goes out                                                        |
 
@@ -39,6 +40,9 @@ class Owner(Protocol):
     def look(self) -> None:
         """Take what the program has said."""
 
+    def say_end(self, number: int) -> None:
+        """Tell the program that the network has no more to send."""
+
     def handle_over(self, number: int, failure: Failure | None) -> None:
         """A relay has ended by itself."""
 
@@ -54,8 +58,8 @@ class StreamRelay:
     """
 
     __slots__ = (
-        "_connection", "_end", "_is_all_read", "_is_end_told", "_is_over", "_is_reading", "_is_released", "_number",
-        "_owner", "_waiting",
+        "_connection", "_end", "_is_all_read", "_is_end_said", "_is_end_told", "_is_over", "_is_reading",
+        "_is_released", "_number", "_owner", "_waiting",
     )  # fmt: skip
 
     def __init__(self, owner: Owner, number: int, connection: Connection, end: socket.socket) -> None:
@@ -66,6 +70,7 @@ class StreamRelay:
         self._waiting: list[memoryview] = []
         self._is_reading = False
         self._is_end_told = False
+        self._is_end_said = False
         self._is_all_read = False
         self._is_released = False
         self._is_over = False
@@ -102,8 +107,12 @@ class StreamRelay:
         self._is_released = True
         self._waiting.clear()
         self._owner.watch.remove_writer(self._end)
-        if self._is_all_read and not self._is_over:
-            self._leave()
+        self._end_if_written()
+
+    def handle_end(self) -> None:
+        """The program has said that it has written all."""
+        self._is_end_said = True
+        self._end_if_written()
 
     def abort(self) -> None:
         """End the connection by a reset."""
@@ -121,6 +130,7 @@ class StreamRelay:
             self._write()
         if not self._waiting and connection.is_at_end and not self._is_end_told and not self._is_over:
             self._is_end_told = True
+            self._owner.say_end(self._number)
             self._shut_down()
 
     def _write(self) -> None:
@@ -160,7 +170,10 @@ class StreamRelay:
             self._handle_gone()
             return
         if not data:
-            self._handle_written()
+            self._rest()
+            self._owner.look()
+            self._is_all_read = True
+            self._end_if_written()
             return
         connection = self._connection
         try:
@@ -174,13 +187,10 @@ class StreamRelay:
             connection.awaits_room = True
             self._rest()
 
-    def _handle_written(self) -> None:
-        """The program has written all; whether it reads on, it has said before."""
-        self._rest()
-        self._owner.look()
-        if self._is_over:
+    def _end_if_written(self) -> None:
+        """End what goes out once the program has written all: nothing more comes, and it has said that nothing will."""
+        if self._is_over or not (self._is_all_read and self._is_end_said):
             return
-        self._is_all_read = True
         if self._is_released:
             self._leave()
         else:

@@ -19,6 +19,7 @@ from tests.unit.api.node.test_node import answer_to, echo, until
 from tests.unit.api.streams.certificates import client_context, server_context
 from weft.api.attached import AttachedNode
 from weft.api.client import NoDaemon
+from weft.api.lent.lender import Lender
 from weft.errors import UsageError
 
 Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -266,6 +267,24 @@ async def test_daemon_that_goes_ends_what_is_open(attached: AttachedNode, daemon
         await asyncio.wait_for(attached.start_server(echo, port=7), 10)
     assert raised.value.errno == errno.ECONNABORTED
     writer.close()
+
+
+async def test_what_a_daemon_leaves_without_a_word_is_not_taken_for_the_whole(
+    attached: AttachedNode, daemon: weft.Node, bob: weft.Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Lender, "say_end", lambda self, number: None)
+    (reader, writer), (_, theirs) = await connected(attached, bob)
+    theirs.write(b"a part")
+    theirs.write_eof()
+    assert await reader.readexactly(6) == b"a part"
+    rest = asyncio.ensure_future(reader.read())
+    await asyncio.sleep(0.1)
+    assert not rest.done()
+    await daemon._engine.fc00.stop()
+    with pytest.raises(ConnectionAbortedError):
+        await asyncio.wait_for(rest, 10)
+    writer.close()
+    theirs.close()
 
 
 async def test_attempt_that_is_given_up_leaves_nothing(daemon: weft.Node, attached: AttachedNode) -> None:

@@ -172,9 +172,42 @@ async def test_what_can_not_be_done_has_failed(
         assert await asking.hear() == {"type": "failed", "id": message["id"], "failure": failure}
 
 
+async def test_what_ends_without_a_word_is_not_taken_for_the_whole(
+    daemon: weft.Node, bob: weft.Node, tmp_path: Path
+) -> None:
+    for is_killed in (False, True):
+        accepted: asyncio.Queue[asyncio.StreamReader] = asyncio.Queue()
+        server = await bob.start_server(lambda reader, _, them=accepted: them.put_nowait(reader), port=80)
+        async with program(tmp_path / "api.sock") as one:
+            one.say(type="connect", id=1, remote=[str(bob.address), 80])
+            told = await one.hear()
+            assert told is not None
+            assert told["type"] == "opened"
+            theirs = await asyncio.wait_for(accepted.get(), 10)
+            # The kernel closes what a killed process had open in the order of its descriptors.
+            with socket.socket(fileno=one.descriptors.pop()) as stream:
+                stream.send(b"a part")
+            assert await asyncio.wait_for(theirs.readexactly(6), 10) == b"a part"
+            rest = asyncio.ensure_future(theirs.read())
+            await asyncio.sleep(0.1)
+            assert not rest.done()
+            if not is_killed:
+                one.say(type="end", id=1)
+                assert await asyncio.wait_for(rest, 10) == b""
+        if is_killed:
+            with pytest.raises(ConnectionResetError):
+                await asyncio.wait_for(rest, 10)
+        server.close()
+
+
 async def test_what_is_said_of_no_socket_is_passed_over(daemon: weft.Node, tmp_path: Path) -> None:
     async with program(tmp_path / "api.sock") as asking:
-        for message in ({"type": "close"}, {"type": "abort"}, {"type": "option", "name": "join", "value": "ff02::5"}):
+        for message in (
+            {"type": "close"},
+            {"type": "end"},
+            {"type": "abort"},
+            {"type": "option", "name": "join", "value": "ff02::5"},
+        ):
             asking.say(id=7, **message)
         asking.say(type="keepalive", id=7, times=None)
         asking.say(type="listen", id=9, local=("::", 0))
@@ -234,6 +267,7 @@ async def test_random_messages_do_no_harm(daemon: weft.Node, bob: weft.Node, tmp
                             {"type": "option", "id": number, "name": "no_delay", "value": random.choice(values)},
                             {"type": "keepalive", "id": number, "times": random.choice((None, (1.0, 2.0, 3)))},
                             {"type": "close", "id": number},
+                            {"type": "end", "id": number},
                             {"type": "abort", "id": number},
                         ]
                     )
