@@ -69,10 +69,13 @@ def _addresses_by_netlink() -> Iterator[str]:
 
 
 def _links_up(dump: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, str]]:
-    """Index and name of the interfaces that are up and have their cable."""
+    """Index and name of the interfaces that are up and have their cable.
+
+    IFF_RUNNING would say so too, but the kernel sees to it once a second only.
+    """
     for kind, body in dump:
         _, _, index, flags, _ = rtnetlink.LINK.unpack_from(body)
-        wanted = rtnetlink.IFF_UP | rtnetlink.IFF_RUNNING
+        wanted = rtnetlink.IFF_UP | rtnetlink.IFF_LOWER_UP
         if kind == rtnetlink.NEW_LINK and flags & wanted == wanted:
             names = dict(rtnetlink.attributes(body, rtnetlink.LINK.size))
             yield index, names.get(rtnetlink.IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="replace")
