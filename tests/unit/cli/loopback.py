@@ -19,6 +19,8 @@ from weft.cli import fetch, main, tls
 from weft.cli.settings import Settings
 
 HERE = "127.0.0.1"
+TURNS = 5
+"""Of the loop, until what was begun is done."""
 
 
 class Loopback(Overlay):
@@ -59,12 +61,16 @@ def serving(speak: Any, context: ssl.SSLContext | None = None) -> Iterator[int]:
 
     async def end() -> None:
         server.close()
+        # Who was let in a moment ago is not among the writers yet.
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for writer in writers:
-            writer.close()
-        await asyncio.sleep(0)
+            writer.transport.abort()
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
 
     try:
         yield server.sockets[0].getsockname()[1]
