@@ -45,6 +45,8 @@ MAX_CONNECTIONS: Final = 65_536
 WINDOWS_BYTES: Final = 256 * 1024 * 1024
 """What all receive windows may grow by together."""
 RESETS_PER_SECOND: Final = 1000
+LATE_PER_SECOND: Final = 1000
+"""Acknowledgments for what comes again after the end; that of the first FIN is not among them."""
 SEQUENCE_TICK_NS: Final = 4000
 COOKIES_AFTER_NS: Final = 2 * cookie.TICK_NS
 """For so long after cookies were given, acknowledgments that nobody waits for may bring one back."""
@@ -84,6 +86,7 @@ class Tcp:
         self._timers: list[tuple[int, int, Connection]] = []
         self._armed = 0
         self._resets = Rate(RESETS_PER_SECOND, burst=RESETS_PER_SECOND)
+        self._late = Rate(LATE_PER_SECOND, burst=LATE_PER_SECOND)
         self._cookies_at: int | None = None
 
     # Verbs.
@@ -429,7 +432,10 @@ class Tcp:
             # What was the last acknowledgment may have been lost. What only acknowledges may come from one that is over
             # as well, and the two would answer each other for as long as they are kept.
             if segment.length or segment.sequence != wait.next_expected & MASK:
-                self._acknowledge_late(wait, now)
+                if self._late.allows(now):
+                    self._acknowledge_late(wait, now)
+                else:
+                    self.drops["tcp: rate of late acknowledgments"] += 1
         return False
 
     def _keep_wait(self, key: bytes, wait: TimeWait) -> None:
@@ -439,9 +445,6 @@ class Tcp:
             self._forget_wait(self._waits.popleft())
 
     def _acknowledge_late(self, wait: TimeWait, now: int) -> None:
-        if not self._resets.allows(now):
-            self.drops["tcp: reset rate"] += 1
-            return
         options = b""
         if wait.offset is not None:
             options = encode_timestamps((now // MS + wait.offset) & MASK, wait.recent)

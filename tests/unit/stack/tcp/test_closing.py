@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.stack.tcp.script import Script
+from tests.unit.stack.wire import Wire, make_host, v6
+from weft.stack.endpoint import Endpoint
 from weft.stack.failure import Failure, StackError
 from weft.stack.tcp.connection import Keepalive
 from weft.stack.tcp.states import State
+from weft.testing import Faults
 
 
 def closed_first(script: Script, **options: int) -> None:
@@ -473,13 +476,28 @@ def test_time_wait_beside_a_timer_that_ends_later(script: Script) -> None:
     assert script.host.next_timer() == until
 
 
-def test_answers_of_what_is_over_have_the_rate_of_resets(script: Script) -> None:
+def test_answers_of_what_is_over_have_a_rate_but_for_the_first(script: Script) -> None:
     closed_first(script)
-    for _ in range(1000):
+    for _ in range(1001):
         script.inject("F.", seq=1, ack=2)
         script.expect(".", seq=2, ack=2)
     script.inject("F.", seq=1, ack=2)
-    assert script.drops("tcp: reset rate") == 1
+    assert script.drops("tcp: rate of late acknowledgments") == 1
     script.advance_quietly(1)
     script.inject("F.", seq=1, ack=2)
     script.expect(".", seq=2, ack=2)
+
+
+def test_connections_that_end_by_the_thousand_all_end_at_once() -> None:
+    wire = Wire(make_host(1), make_host(2), faults=Faults())
+    listener = wire.right.tcp.listen(Endpoint(v6(2), 80), backlog=2000)
+    ours = [wire.left.tcp.connect(Endpoint(v6(2), 80), wire.now) for _ in range(1500)]
+    wire.drive()
+    theirs = [accepted for _ in ours if (accepted := listener.accept()) is not None]
+    for ends in (ours, theirs):
+        for connection in ends:
+            connection.close(wire.now)
+        wire.drive()
+    assert len(theirs) == 1500
+    assert all(connection.is_closed and connection.failure is None for connection in (*ours, *theirs))
+    assert not wire.left.drops
