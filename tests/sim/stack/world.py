@@ -177,8 +177,8 @@ class Conversation:
                 assert had_outage or other.connection.failure is not None, self
             else:
                 assert failure is None, (failure, self)
-                # Who leaves because the other one has failed need not have heard all.
-                if not user.has_closed and not (user.has_left and other.connection.failure is not None):
+                # Who leaves before there is a connection, because the other one has failed, can't have heard anything.
+                if not user.has_closed and (user.connection.is_established or not user.has_left):
                     assert user.heard == other.said, f"the end came after {user.heard} of {other.said} bytes: {self}"
 
     def __repr__(self) -> str:
