@@ -238,7 +238,8 @@ class Tunnel:
         Args:
             now: monotonic ns.
             wall_ns: ns since 1970.
-            elsewhere: the peer has another endpoint now, so what was sent until now counts for nothing.
+            elsewhere: the peer has another endpoint now, so what was sent until now counts for nothing; not even then
+                does an initiation follow another so soon that the peer has to refuse it.
 
         Returns:
             Whether an initiation is to be sent now. If not, because the last message of a handshake was sent less than
@@ -247,7 +248,9 @@ class Tunnel:
         self.resume()
         if elsewhere:
             self._forget_handshake()
-            self._handshake_sent_at = now - REKEY_TIMEOUT_NS
+            # One that comes too soon after another is refused, and the answer to the other would match nothing.
+            soonest = self._handshake_sent_at + 2 * INITIATION_INTERVAL_NS
+            self._handshake_sent_at = max(now, soonest) - REKEY_TIMEOUT_NS
         self._want_handshake(now)
         self._first_initiation_at = now
         if self._handshake_at > now:

@@ -296,7 +296,7 @@ def test_doubted_peer_is_called_only_where_the_data_of_its_session_may_go() -> N
         bob.socket.move("10.0.0.99")
         net.faults.drops = lambda datagram: datagram.source == bob.socket.source
         caller.dialler.doubt(peer)
-        caller.run(SIGN_S + 3 * STEP_S)
+        caller.run(SIGN_S + 3.5 * STEP_S)
         assert "10.66.0.2" not in caller.initiations()
         assert caller.initiations()[-1] == "10.66.0.3"
         caller.end()

@@ -61,8 +61,8 @@ class Node:
     def wall_ns(self) -> int:
         return WALL_NS + self.pair.now + self.wall_offset_ns
 
-    def initiate(self) -> bool:
-        begun = self.tunnel.initiate(self.pair.now, self.wall_ns)
+    def initiate(self, *, elsewhere: bool = False) -> bool:
+        begun = self.tunnel.initiate(self.pair.now, self.wall_ns, elsewhere=elsewhere)
         self.drain()
         return begun
 

@@ -14,6 +14,7 @@ from weft.noise.keypair import Keypair, KeypairTable
 from weft.noise.primitives import StaticKey
 from weft.noise.tai64n import encode_timestamp
 from weft.noise.timers import (
+    INITIATION_INTERVAL_NS,
     KEEPALIVE_TIMEOUT_NS,
     LAST_MINUTE_TIME_NS,
     NEW_HANDSHAKE_TIME_NS,
@@ -165,6 +166,19 @@ def test_initiations_that_follow_within_20_ms_are_dropped() -> None:
     assert receive(second, None, b"", START_NS + 19_999_999) is None
     assert pair.b.gate.drops == {"initiation: too soon": 1}
     assert receive(second, None, b"", START_NS + 20_000_000) is pair.b.tunnel
+
+
+def test_handshake_begun_again_elsewhere_comes_late_enough_to_be_answered() -> None:
+    pair = Pair(4, Link(delay_ns=(0, 0)))
+    pair.a.initiate()
+    assert not pair.a.initiate(elsewhere=True)
+    assert pair.a.armed == START_NS + 2 * INITIATION_INTERVAL_NS
+    pair.run(SECOND_NS)
+    assert pair.a.initiations_at == [START_NS, START_NS + 2 * INITIATION_INTERVAL_NS]
+    assert pair.a.tunnel.is_up(pair.now)
+    assert not pair.b.gate.drops
+    assert pair.a.initiate(elsewhere=True)
+    assert pair.a.initiations_at[2:] == [pair.now]
 
 
 # Timers.
