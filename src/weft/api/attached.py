@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from ipaddress import IPv6Address, ip_address, ip_interface
 from pathlib import Path
@@ -185,17 +185,12 @@ class AttachedNode(Overlay):
 
     async def _make_sockets(self, client: AsyncClient, interface: Interface, stack: AsyncExitStack) -> Sockets:
         resolver = SystemResolver(Names(self._addresses_of))
-
-        async def resolve(host: str, family: int) -> Sequence[bytes]:
-            # A peer is known by its name alone too, as in commands.
-            return await resolver.resolve(f"{host}.{DOMAIN}" if self._addresses_of(host) else host, family)
-
         if interface.device != "stack":
             own = [interface.address or "", *(str(ip_interface(each).ip) for each in interface.addresses)]
-            return KernelSockets(resolve, lambda: own)
+            return KernelSockets(resolver.resolve, lambda: own)
         borrower = Borrower(await client.leave(SOCKETS), lambda: None)
         stack.callback(borrower.close)
-        streams = Streams.on(BorrowedGround(borrower, resolve, self._at))
+        streams = Streams.on(BorrowedGround(borrower, resolver.resolve, self._at))
         stack.callback(streams.close)
         return streams
 

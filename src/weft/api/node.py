@@ -275,15 +275,9 @@ class Node(Overlay):
 
     @staticmethod
     def _make_sockets(engine: Engine, resolver: SystemResolver) -> Sockets:
-        peers, driver = engine.peers, engine.driver
-
-        async def resolve(host: str, family: int) -> Sequence[bytes]:
-            # A peer is known by its name alone too, as in commands.
-            return await resolver.resolve(f"{host}.{DOMAIN}" if peers.addresses_of(host) else host, family)
-
-        if driver is None:
-            return KernelSockets(resolve, lambda: _addresses_of(engine.fc00.status()))
-        return Streams(driver, resolve, peers.at)
+        if engine.driver is None:
+            return KernelSockets(resolver.resolve, lambda: _addresses_of(engine.fc00.status()))
+        return Streams(engine.driver, resolver.resolve, engine.peers.at)
 
     def _forget(self) -> None:
         self._running = self._sockets = None

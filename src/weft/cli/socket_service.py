@@ -20,7 +20,7 @@ from weft.engine.engine import Engine
 from weft.engine.status import Interface
 from weft.errors import UsageError
 from weft.netd.server import Server
-from weft.stack.dns.names import DOMAIN, Names
+from weft.stack.dns.names import Names
 
 FILE_NAME: Final = "netd.sock"
 QUESTIONS_AT_ONCE: Final = 3
@@ -50,9 +50,8 @@ class EngineNetwork:
         return self._engine.fc00.status()
 
     async def resolve(self, name: str, family: int = socket.AF_UNSPEC) -> Sequence[bytes]:
-        """Look up a name; a peer is known by its name alone too, as in commands."""
-        is_peer = any(self._engine.peers.addresses_of(name))
-        return await self._resolver.resolve(f"{name}.{DOMAIN}" if is_peer else name, family)
+        """Look up a name, as `Node` does."""
+        return await self._resolver.resolve(name, family)
 
 
 class _Resolver(SystemResolver):

@@ -18,7 +18,7 @@ from weft.api.streams.resolver import ERRORS, SystemResolver
 from weft.engine.driver import Driver
 from weft.errors import UsageError
 from weft.identity import PeerId, generate
-from weft.stack.dns.names import DOMAIN, Names
+from weft.stack.dns.names import Names
 from weft.stack.host import Host
 from weft.testing.way import Crossing
 
@@ -56,7 +56,7 @@ class SimulatedNode(Overlay):
         self._clock = network.clock
         self._driver = Driver(self.host, lambda: self._clock.now, self._transmit)
         self._resolver = _Resolver(Names(network._addresses_of))
-        self._sockets: Streams | None = Streams(self._driver, self._resolve, network._describe)
+        self._sockets: Streams | None = Streams(self._driver, self._resolver.resolve, network._describe)
 
     @property
     def address(self) -> IPv6Address:
@@ -91,10 +91,6 @@ class SimulatedNode(Overlay):
                 return False
             self._network._carry(self, Crossing.of(outgoing))
         return True
-
-    async def _resolve(self, name: str, family: int) -> list[bytes]:
-        is_node = self._network._addresses_of(name)
-        return await self._resolver.resolve(f"{name}.{DOMAIN}" if is_node else name, family)
 
     def _end(self) -> None:
         if self._sockets is not None:

@@ -6,6 +6,7 @@
 | a peer id: 12D3KooW…, k51…       | the one that follows from the key (`identity.py`)                |
 | k51….weft, in any case           | the same: the name is the key                                    |
 | NAME.weft                        | those of the peer which is called so here; no such name if none  |
+| NAME                             | the same, if there is such a peer                                |
 | localhost, anything.localhost    | ::1, 127.0.0.1                                                   |
 | a host that was given            | as given                                                         |
 | any other                        | not known here                                                   |
@@ -33,7 +34,7 @@ class Names:
     """What one node knows.
 
     Args:
-        peer: gives the addresses of the peer that is called so, in lower case; none if there is no such peer.
+        peer: gives the addresses of the peer that is called so, in any case; none if there is no such peer.
         hosts: addresses of hosts by name.
     """
 
@@ -62,10 +63,13 @@ class Names:
         if domain == "localhost":
             return LOCALHOST
         if domain != DOMAIN:
-            return None
+            return self._addresses_of(name) or None
         if len(label) == DNS_LABEL_CHARACTERS and (address := _address_of_key(label)):
             return (address,)
-        return tuple(self._peer(label)) if label and self._peer is not None else ()
+        return self._addresses_of(label)
+
+    def _addresses_of(self, peer: str) -> tuple[bytes, ...]:
+        return tuple(self._peer(peer)) if peer and self._peer is not None else ()
 
 
 def _address_of_key(text: str) -> bytes | None:

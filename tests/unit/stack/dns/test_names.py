@@ -30,6 +30,10 @@ NAMES = Names(lambda name: (BOB,) if name == "bob" else (), {"Printer.lan.": [HO
         (f"k{'0' * 61}.weft", ()),
         ("bob.weft", (BOB,)),
         ("BOB.Weft.", (BOB,)),
+        ("bob", (BOB,)),
+        ("BOB.", (BOB,)),
+        ("alice", None),
+        ("www.bob", None),
         ("alice.weft", ()),
         ("www.bob.weft", ()),
         ("weft", ()),
@@ -55,6 +59,7 @@ def test_host_has_these_addresses(host: str, addresses: tuple[bytes, ...] | None
 
 def test_without_peers_and_hosts_keys_are_names_still() -> None:
     assert Names().look_up("bob.weft") == ()
+    assert Names().look_up("bob") is None
     assert Names().look_up(f"{PEER.to_dns_label()}.weft") == (PEER.address,)
 
 
