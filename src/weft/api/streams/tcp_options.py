@@ -5,6 +5,7 @@
 | IPPROTO_TCP | TCP_NODELAY | send small writes at once; on at first, as asyncio sets it |
 | SOL_SOCKET | SO_KEEPALIVE | ask a silent peer whether it is there |
 | IPPROTO_TCP | TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT | after how many s, each how many s, how often |
+| SOL_SOCKET | SO_LINGER | `struct linger`: with 0 s the end is a reset; nothing waits here, so there is no other time |
 
 Where the platform's `socket` has no name for one of the last three, it is not there. At first each is as in Linux.
 """
@@ -14,6 +15,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
+import sys
 from collections.abc import Callable
 from typing import Final
 
@@ -23,6 +26,9 @@ from weft.stack.tcp.timers import KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPAL
 
 NO_DELAY: Final = (socket.IPPROTO_TCP, socket.TCP_NODELAY)
 KEEP_ALIVE: Final = (socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+LINGER: Final = (socket.SOL_SOCKET, socket.SO_LINGER)
+LINGER_FORMAT: Final = "hh" if sys.platform == "win32" else "ii"
+"""Whether it is on, and s."""
 MAX_KEEP_ALIVE: Final = 32_767
 """Of each of the last three, as in Linux."""
 
@@ -48,10 +54,16 @@ class TcpOptions:
         self._values: dict[Option, int] = {
             NO_DELAY: 1,
             KEEP_ALIVE: int(connection.keepalive is not None),
+            LINGER: 0,
             _IDLE: KEEPALIVE_IDLE_S,
             _INTERVAL: KEEPALIVE_INTERVAL_S,
             _PROBES: KEEPALIVE_PROBES,
         }
+
+    @property
+    def is_reset_at_end(self) -> bool:
+        """Whether the other side is to hear of the end by a reset."""
+        return bool(self._values[LINGER])
 
     def get(self, option: Option) -> int | None:
         """The value of an option; None if there is no such."""
@@ -68,9 +80,9 @@ class TcpOptions:
         """
         if option not in self._values:
             return False
-        number = number_of(value)
+        number = _number_of_linger(value) if option == LINGER else number_of(value)
         if option in {_IDLE, _INTERVAL, _PROBES} and not 0 < number <= MAX_KEEP_ALIVE:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            raise _invalid()
         values = self._values
         values[option] = number
         if option == NO_DELAY:
@@ -79,3 +91,16 @@ class TcpOptions:
             times = Keepalive(values[_IDLE], values[_INTERVAL], values[_PROBES])
             self._connection.set_keepalive(times if values[KEEP_ALIVE] else None, self._clock())
         return True
+
+
+def _number_of_linger(value: Value) -> int:
+    if isinstance(value, int) or len(value) < struct.calcsize(LINGER_FORMAT):
+        raise _invalid()
+    is_on, seconds = struct.unpack_from(LINGER_FORMAT, value)
+    if is_on and seconds:
+        raise _invalid()
+    return int(bool(is_on))
+
+
+def _invalid() -> OSError:
+    return OSError(errno.EINVAL, os.strerror(errno.EINVAL))

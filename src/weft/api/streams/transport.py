@@ -10,7 +10,8 @@ reads, so that otherwise the window closes and the other side stops.
 | data came | `data_received`, or `get_buffer` and `buffer_updated` |
 | the other side has no more to send, and all of it was taken | `eof_received`; false closes the transport |
 | `close` | nothing more comes; when the write buffer is empty, `connection_lost(None)` |
-| `abort` | `connection_lost(None)`; the other side gets a RST if it would take a part for the whole, else a FIN |
+| `abort` | `connection_lost(None)`; the other side gets a RST if some of what was written did not leave, else a FIN |
+| either of them, with SO_LINGER of 0 s | the same; the other side gets a RST |
 | the connection failed | what came before it, if the protocol reads; then `connection_lost(error)` |
 
 What was written before a `close` is sent, and sent again if it is lost, after the protocol's end too, as by a kernel.
@@ -61,7 +62,7 @@ class TcpTransport(OverlayTransport):
         context: in which the protocol runs; None for a copy of the present one.
     """
 
-    __slots__ = ("_chunks", "_connection", "_is_buffered", "_is_end_told", "_is_end_written", "_server")
+    __slots__ = ("_chunks", "_connection", "_is_buffered", "_is_end_told", "_is_end_written", "_options", "_server")
 
     # What asyncio's `loop.start_tls` and `loop.sendfile` ask for.
     _start_tls_compatible: ClassVar[bool] = True
@@ -82,6 +83,7 @@ class TcpTransport(OverlayTransport):
         self._is_buffered = False
         self._is_end_told = False
         self._is_end_written = False
+        self._options: TcpOptions | None = None
         self._server = server
         super().__init__(ground, protocol, context)
         if server is not None:
@@ -138,7 +140,7 @@ class TcpTransport(OverlayTransport):
             self._connection.awaits_room = True
             self._connection.shutdown(self._ground.now())
         else:
-            self._connection.close(self._ground.now())
+            self._end_connection()
             self._lose(None)
         self._ground.driver.wake()
 
@@ -157,7 +159,8 @@ class TcpTransport(OverlayTransport):
 
     def _make_socket(self) -> TransportSocket:
         local, remote = self._ends()
-        return TransportSocket(socket.SOCK_STREAM, local, remote, TcpOptions(self._connection, self._ground.now))
+        self._options = TcpOptions(self._connection, self._ground.now)
+        return TransportSocket(socket.SOCK_STREAM, local, remote, self._options)
 
     def _attach(self) -> None:
         self._connection.user = self
@@ -252,11 +255,17 @@ class TcpTransport(OverlayTransport):
 
     def _detach(self) -> None:
         self._connection.user = None
-        self._connection.close(self._ground.now())
+        self._end_connection()
         self._ground.driver.wake()
         if self._server is not None:
             self._server._detach(self)
             self._server = None
+
+    def _end_connection(self) -> None:
+        if self._options is not None and self._options.is_reset_at_end:
+            self._connection.abort(self._ground.now())
+        else:
+            self._connection.close(self._ground.now())
 
 
 def _fill(buffer: memoryview, chunks: deque[Data]) -> int:

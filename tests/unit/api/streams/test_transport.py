@@ -11,6 +11,7 @@ import contextvars
 import errno
 import logging
 import socket
+import struct
 from typing import Any
 
 import pytest
@@ -566,6 +567,30 @@ class TestClose:
         assert protocol.events == ["made"]
         await settle()
         assert protocol.events == ["made", "lost"]
+        assert "abort" not in connection.calls
+
+    @pytest.mark.parametrize("end", ["abort", "close"])
+    async def test_reset_that_is_asked_for_by_so_linger(self, end: str) -> None:
+        transport, _, connection = await make()
+        transport.write(b"all of it is sent")
+        connection.drain()
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER) == 1
+        getattr(transport, end)()
+        await settle()
+        assert "abort" in connection.calls
+
+    async def test_end_that_nobody_can_wait_for_is_refused(self) -> None:
+        transport, _, connection = await make()
+        sock = transport.get_extra_info("socket")
+        for value in (struct.pack("ii", 1, 5), b"\1", 1):
+            with pytest.raises(OSError) as caught:  # noqa: PT011 - the number says it
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, value)
+            assert caught.value.errno == errno.EINVAL
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 0, 5))
+        transport.abort()
+        await settle()
         assert "abort" not in connection.calls
 
     async def test_abort_while_closing_ends_it(self) -> None:
