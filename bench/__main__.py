@@ -15,6 +15,7 @@ from bench import report, targets
 from bench.api_rate import measure_api_rate
 from bench.build import OUT
 from bench.burden import measure_burden
+from bench.clients import measure_clients
 from bench.daily import measure_daily
 from bench.floods import measure_floods
 from bench.handshakes import measure_handshakes
@@ -34,6 +35,7 @@ RUNNERS = (
     measure_floods,
     measure_burden,
     measure_stack,
+    measure_clients,
     measure_handshakes,
     measure_api_rate,
     measure_daily,

@@ -33,10 +33,12 @@ class Ends(Tunnel):
     Attributes:
         a: sends to, asks, and connects to the other.
         b: serves.
+        module: of the programs over the kernel's sockets or a rootless node.
     """
 
     a: Program
     b: Program
+    module = "stream_ends"
 
     def __init__(self, pair: Pair, scratch: Path) -> None:
         super().__init__(pair, scratch)
@@ -54,7 +56,7 @@ class Ends(Tunnel):
 
     def node(self, host: Namespace, *directory: str) -> Program:
         """Start a rootless node; without a directory, it keeps nothing."""
-        return self.program(host, "stream_ends", "node", *directory)
+        return self.program(host, self.module, "node", *directory)
 
     def stop(self) -> None:
         for program in self.programs:
@@ -110,7 +112,7 @@ class TunEnds(Ends):
         self.weft.start()
         self.processes += self.weft.processes
         self.inner_a, self.inner_b = self.weft.inner_a, self.weft.inner_b
-        self.a, self.b = (self.program(host, "stream_ends", "kernel") for host in (self.pair.a, self.pair.b))
+        self.a, self.b = (self.program(host, self.module, "kernel") for host in (self.pair.a, self.pair.b))
         self.b.tell("serve", host=self.inner_b)
 
 
@@ -119,7 +121,7 @@ class Loopback(Ends):
 
     def start(self) -> None:
         self.inner_a = self.inner_b = LOOPBACK
-        self.a, self.b = (self.program(self.pair.a, "stream_ends", "kernel") for _ in range(2))
+        self.a, self.b = (self.program(self.pair.a, self.module, "kernel") for _ in range(2))
         self.b.tell("serve", host=LOOPBACK)
 
 

@@ -2,7 +2,7 @@ import re
 from pathlib import Path
 
 import pytest
-from bench import stack, targets
+from bench import clients, stack, targets
 from bench.plan import SECTIONS, factories
 from bench.results import Name, Results
 from bench.rows import ROWS
@@ -82,7 +82,7 @@ def test_target_without_exactly_one_bound_is_refused(bounds: str, tmp_path: Path
 
 
 def test_every_target_of_the_project_names_what_the_benchmark_measures() -> None:
-    in_sections = {name for turns in stack.TURNS.values() for name in turns}
+    in_sections = {name for turns in (*stack.TURNS.values(), *clients.TURNS.values()) for name in turns}
     competitors = {*factories(), *in_sections, "weft_whole", "weft_burdened", "noiseprotocol"}
     for each in targets.read():
         for name in each.names():
