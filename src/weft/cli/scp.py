@@ -18,7 +18,7 @@ from weft.cli.ssh_login import SshOptions, logged_in, ssh_options
 from weft.errors import UsageError
 
 if TYPE_CHECKING:
-    from weft.clients.sftp_tree import Report
+    from weft.clients.report import Report
 
 
 class Copied(msgspec.Struct, frozen=True, kw_only=True):

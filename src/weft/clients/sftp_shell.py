@@ -35,7 +35,8 @@ from typing import Final
 
 import asyncssh
 
-from weft.clients.sftp_tree import Report, Told, Trees
+from weft.clients.report import Report
+from weft.clients.sftp_tree import Told, Trees
 from weft.errors import PeerError, UsageError
 
 COMMANDS: Final = (

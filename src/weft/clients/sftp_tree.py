@@ -20,12 +20,13 @@ import os
 import posixpath
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import asyncssh
 
+from weft.clients.report import Report
 from weft.clients.sftp_copy import Copied, Requests, download, requests_in_flight, upload
 from weft.clients.ssh_words import words_of
 from weft.errors import PeerError, UsageError, WeftError
@@ -41,20 +42,6 @@ _UNREACHABLE: Final = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EN
 
 Told = Callable[[int, int | None], None]
 """Is told how many bytes of how many are there."""
-
-
-@dataclass
-class Report:
-    """What came of it."""
-
-    files: int = 0
-    size_bytes: int = 0
-    """Of the files that are whole now."""
-    resumed_from_bytes: int = 0
-    unchanged: int = 0
-    """Files that were there already."""
-    left_out: list[str] = field(default_factory=list)
-    """What was not copied, and why, a line each."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,185 @@
+"""One parcel that is received: each file is looked for, gone on with, checked and put into its place.
+
+See parcel_messages.py for what is said, and parcel_folder.py for where it goes. What the sender gets wrong ends the
+parcel; what came so far stays.
+
+Not done here: who may send (parcel_inbox.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Final
+
+from weft.clients.failures import reason_of
+from weft.clients.parcel_folder import NOTHING, Beginning, Folder, Part
+from weft.clients.parcel_link import Link, Told
+from weft.clients.parcel_messages import Again, Compare, Done, End, Entry, Have, Leave, Offer, Start, shortened
+from weft.clients.parcel_names import Paths
+from weft.clients.report import Report
+from weft.errors import DecodeError
+
+_ANOTHER: Final = "another file of this name is there"
+
+
+@dataclass
+class Received(Report):
+    """What came of a parcel."""
+
+    address: str = ""
+    """Of the sender."""
+    names: dict[str, None] = field(default_factory=dict)
+    """What is in the folder now: files by their names there, folders once."""
+    error: Exception | None = None
+    """Why the rest did not come."""
+
+
+class Receiving:
+    """One parcel on its way; `close` it in the end.
+
+    Args:
+        link: to who sends it, and waits for the first answer.
+        folder: where it goes.
+        address: of the sender.
+        offer: what there is.
+    """
+
+    def __init__(self, link: Link, folder: Folder, address: str, offer: Offer) -> None:
+        self._link, self._folder, self._offer = link, folder, offer
+        self._paths = Paths()
+        self._told: Told = lambda size_bytes, of_bytes: None
+        self._there_bytes = self._announced_bytes = 0
+        self.received = Received(address=address)
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        self._folder.close()
+
+    async def run(self, told: Told) -> None:
+        """Take it.
+
+        Raises:
+            DecodeError: what is said makes no sense, or a path leads elsewhere.
+            BrokenOffError, RefusedError: the sender does not go on.
+            OSError, UsageError: it can't be written.
+        """
+        self._told = told
+        answers = [await self._look(await self._link.hear(Entry)) for _ in range(self._offer.entries)]
+        coming = [answer for answer in answers if answer is not None]
+        while coming:
+            coming = [again for each in coming if (again := await self._take(*each)) is not None]
+
+    def broken(self, why: str) -> str:
+        """What to say of an end in the middle."""
+        return f"it broke off after {self._there_bytes} of {self._offer.size_bytes} bytes: {why}"
+
+    async def _look(self, entry: Entry) -> tuple[Entry, Beginning | None] | None:
+        """Answer to one entry; what there is of it, if it comes."""
+        path, size = entry.path, entry.size_bytes
+        if fault := self._paths.add(path, is_folder=size is None):
+            raise DecodeError(f"the path of a file, not {'/'.join(path)!r}, which {fault}")
+        self._announced_bytes += size or 0
+        if self._announced_bytes > self._offer.size_bytes:
+            raise DecodeError("no more bytes than were offered")
+        try:
+            if size is None:
+                self._folder.make(path)
+                self.received.names[path[0]] = None
+                await self._link.say(Have())
+                return None
+            beginning = await self._folder.find(path, size)
+        except OSError as error:
+            self._leave_out(entry, _why(error))
+            await self._link.say(Leave(why=shortened(_why(error))))
+            return None
+        if beginning is None:
+            await self._link.say(Compare())
+        else:
+            sha256 = beginning.digest.hexdigest() if beginning.size_bytes else ""
+            await self._link.say(Have(size_bytes=beginning.size_bytes, sha256=sha256))
+        return entry, beginning
+
+    async def _take(self, entry: Entry, beginning: Beginning | None) -> tuple[Entry, Beginning] | None:
+        """Take one file; gives what is to be taken again."""
+        if beginning is None:
+            return await self._compare(entry)
+        answer = await self._link.hear(Start, Leave)
+        if isinstance(answer, Leave):
+            self._leave_out(entry, answer.why)
+            await self._link.say(Done())
+            return None
+        if answer.from_bytes not in {0, beginning.size_bytes}:
+            raise DecodeError("to go on where the file ends, or at its beginning")
+        part = self._folder.begin(entry.path, beginning if answer.from_bytes else NOTHING)
+        keep = True
+        try:
+            self._tell(answer.from_bytes)
+            why = await self._fill(part, entry)
+            keep = not why
+            if not why:
+                why = await self._settle(part, entry, answer.from_bytes)
+            if why:
+                self._leave_out(entry, why)
+            await self._link.say(Done(why=shortened(why)))
+        finally:
+            part.close(keep=keep)
+        return None
+
+    async def _fill(self, part: Part, entry: Entry) -> str:
+        """Take the bytes of a file; why they are worth nothing, if so."""
+        while True:
+            answer = await self._link.hear(End, Leave, or_bytes=True)
+            if isinstance(answer, Leave):
+                return answer.why
+            if isinstance(answer, End):
+                if part.size_bytes != entry.size_bytes:
+                    raise DecodeError("as many bytes as the file has")
+                return "" if answer.sha256 == part.digest.hexdigest() else "what came has another hash; send it again"
+            if part.size_bytes + len(answer) > (entry.size_bytes or 0):
+                raise DecodeError("no more bytes than the file has")
+            part.write(answer)
+            self._tell(len(answer))
+
+    async def _settle(self, part: Part, entry: Entry, resumed: int) -> str:
+        """Put a file that is whole into its place; why it can't be, if so."""
+        await asyncio.to_thread(part.settle, entry.time_s, is_program=entry.is_program)
+        try:
+            name = part.finish()
+        except FileExistsError as error:
+            return _why(error)
+        self.received.names[name if len(entry.path) == 1 else entry.path[0]] = None
+        self.received.files += 1
+        self.received.size_bytes += part.size_bytes
+        self.received.resumed_from_bytes += resumed
+        return ""
+
+    async def _compare(self, entry: Entry) -> tuple[Entry, Beginning] | None:
+        """Look whether the file that is there is the one that was to come."""
+        answer = await self._link.hear(End, Leave)
+        if isinstance(answer, Leave):
+            self._leave_out(entry, answer.why)
+        elif await self._folder.hash_of(entry.path) == answer.sha256:
+            self.received.unchanged += 1
+            self.received.names[entry.path[0]] = None
+            self._tell(entry.size_bytes or 0)
+        elif self._folder.conflict == "skip":
+            self._leave_out(entry, _ANOTHER)
+            await self._link.say(Done(why=_ANOTHER))
+            return None
+        else:
+            await self._link.say(Again())
+            return entry, NOTHING
+        await self._link.say(Done())
+        return None
+
+    def _leave_out(self, entry: Entry, why: str) -> None:
+        self.received.left_out.append(f"{'/'.join(entry.path)}: {why}")
+
+    def _tell(self, more_bytes: int) -> None:
+        self._there_bytes += more_bytes
+        self._told(self._there_bytes, self._offer.size_bytes)
+
+
+def _why(error: OSError) -> str:
+    return _ANOTHER if isinstance(error, FileExistsError) else reason_of(error)
