@@ -11,11 +11,12 @@ import msgspec
 
 from weft.cli.attached import attached
 from weft.cli.command import Command
+from weft.cli.place import split_place
 from weft.cli.settings import Settings, pass_settings
 from weft.cli.show import plain, styled, table, waiting
 from weft.cli.tls_options import TlsOptions, tls_options
 from weft.clients.shaken import Certificate, Handshake, short_name
-from weft.errors import PeerError, UsageError
+from weft.errors import PeerError
 
 HTTPS = 443
 PATIENCE_S = 15.0
@@ -45,7 +46,7 @@ def tls(settings: Settings, server: str, tls: TlsOptions, name: str | None, alpn
 
     from weft.clients.handshake import look
 
-    host, port = _split(server)
+    host, port = split_place(server, HTTPS)
     offered = tuple(filter(None, (alpn or "").split(",")))
 
     contexts = {verify: tls.context(verify=verify, alpn=offered) for verify in (True, False)}
@@ -73,18 +74,6 @@ def _run(coroutine: Coroutine[Any, Any, Handshake], server: str) -> Handshake:
         return asyncio.run(coroutine)
     except OSError as error:
         raise PeerError(f"{server}: {reason_of(error)}") from error
-
-
-def _split(server: str) -> tuple[str, int]:
-    """Host and port of `loom`, `loom:8443`, `192.0.2.1:8443`, `fc00::1` or `[fc00::1]:8443`."""
-    host, colon, port = server.rpartition(":")
-    if server.startswith("[") and server.endswith("]"):
-        return server[1:-1], HTTPS
-    if not colon or (":" in host and not host.startswith("[")):
-        return server, HTTPS
-    if not (port.isdecimal() and 0 < int(port) < 65536):
-        raise UsageError(f"{server}: {port!r} is no port")
-    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def _show(shaken: Handshake) -> None:

@@ -15,9 +15,7 @@ from tests.unit.cli.loopback import serving
 from tests.unit.cli.terminal import Terminal
 from tests.unit.clients.certificates import Files
 from weft.cli.schemas import schemas
-from weft.cli.tls import _split
 from weft.clients.tls import server_context
-from weft.errors import UsageError
 
 
 @pytest.fixture(autouse=True)
@@ -135,24 +133,3 @@ class TestFailures:
         seen = weft("tls", "right")
         assert seen.code == 2
         assert "pip install 'weft[http]'" in seen.err
-
-
-@pytest.mark.parametrize(
-    ("server", "host", "port"),
-    [
-        ("loom", "loom", 443),
-        ("loom:8443", "loom", 8443),
-        ("192.0.2.1:8443", "192.0.2.1", 8443),
-        ("fc00::1", "fc00::1", 443),
-        ("[fc00::1]", "fc00::1", 443),
-        ("[fc00::1]:8443", "fc00::1", 8443),
-    ],
-)
-def test_host_and_port(server: str, host: str, port: int) -> None:
-    assert _split(server) == (host, port)
-
-
-@pytest.mark.parametrize("server", ["loom:", "loom:x", "loom:0", "loom:65536", "loom:-1", "[fc00::1]:x", "loom:²"])
-def test_port_that_is_none(server: str) -> None:
-    with pytest.raises(UsageError, match="is no port"):
-        _split(server)
