@@ -18,7 +18,7 @@ FLOORS: dict[str, int] = {
     "io": 2,
     "engine": 3,
     **dict.fromkeys(("api", "netd", "clients"), 4),
-    **dict.fromkeys(("cli", "web", "testing"), 5),
+    **dict.fromkeys(("cli", "web", "testing", "blocking"), 5),
 }
 
 # Rooms of one floor do not import each other, but for what everybody stands on.

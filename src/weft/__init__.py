@@ -1,11 +1,13 @@
 """weft: programs, machines and browsers in one encrypted network, peer to peer."""
 
+import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from weft import blocking
     from weft.api.node import Node
 
-__all__ = ["Node", "__version__"]
+__all__ = ["Node", "__version__", "blocking"]
 
 __version__ = "0.1.0"
 
@@ -16,4 +18,6 @@ def __getattr__(name: str) -> object:
         from weft.api.node import Node
 
         return Node
+    if name == "blocking":
+        return importlib.import_module("weft.blocking")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
