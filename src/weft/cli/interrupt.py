@@ -5,6 +5,12 @@ from __future__ import annotations
 import asyncio
 import signal
 from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from weft.errors import Broken, WeftError
+
+if TYPE_CHECKING:
+    from weft.api.attached import AttachedNode
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -25,3 +31,26 @@ async def until_interrupted() -> None:
     finally:
         for number in taken:
             loop.remove_signal_handler(number)
+
+
+async def until_over(network: AttachedNode) -> None:
+    """Return at the same; but the network may end before.
+
+    Raises:
+        Broken: it has.
+    """
+    ends = [asyncio.ensure_future(each) for each in (until_interrupted(), _network_end(network))]
+    try:
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if not ends[0].done():
+            raise Broken("the network has ended: its daemon or its interface went down")
+    finally:
+        for each in ends:
+            each.cancel()
+        await asyncio.gather(*ends, return_exceptions=True)
+
+
+async def _network_end(network: AttachedNode) -> None:
+    with suppress(WeftError, TimeoutError):
+        async for _ in network.events("interface-down"):
+            return

@@ -16,11 +16,11 @@ Not done here: the protocols (socks.py, http_connect.py).
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections import Counter
 from contextlib import suppress
 from typing import Final, cast
 
+from weft.clients.bounded import CONNECTIONS, ask_if_silent
 from weft.clients.http_connect import HttpDialect
 from weft.clients.inside import Inside, Networks, ProxyNetwork
 from weft.clients.proxy_request import FAILURES, Command, Dialect, Refusal, Request, refusal_of
@@ -30,9 +30,8 @@ from weft.clients.socks import VERSION, SocksDialect
 from weft.clients.udp_association import Association
 from weft.errors import DecodeError
 
-CONNECTIONS: Final = 256
-"""At a time; together with the sockets of all associations fewer than the files that a process may have open."""
 ASSOCIATIONS: Final = 16
+"""At a time, with a socket for each of their destinations: less than what `CONNECTIONS` leave of a process's files."""
 HANDSHAKE_S: Final = 10.0
 """For a request, and for taking leave (RFC 1928 section 6)."""
 CONNECT_S: Final = 30.0
@@ -137,8 +136,7 @@ class _Client(asyncio.Protocol):
         if not self._proxy.enter(self):
             self._transport.abort()
             return
-        # Or whoever vanished from another machine would count for ever.
-        self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        ask_if_silent(transport)
 
     def data_received(self, data: bytes) -> None:
         if self._task is not None:
@@ -198,6 +196,7 @@ class _Client(asyncio.Protocol):
         if self._transport.is_closing():
             other.abort()
             return
+        ask_if_silent(other.transport)
         host, port, *_ = other.transport.get_extra_info("sockname")
         self._transport.write(dialect.accept(host, port))
         one = End.adopt(self._transport, dialect.first + self._behind, is_at_end=self._is_at_end)

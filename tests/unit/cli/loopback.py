@@ -15,6 +15,7 @@ from typing import Any
 
 from weft.api.kernel import KernelSockets
 from weft.api.overlay import Overlay
+from weft.cli import attached as network
 from weft.cli import fetch, main, tls
 from weft.cli.settings import Settings
 
@@ -24,13 +25,27 @@ TURNS = 5
 
 
 class Loopback(Overlay):
-    """The network: whatever a host is called, it is here."""
+    """The network: whatever a host is called, it is here; it ends when standard input does.
+
+    Attributes:
+        address: of this node.
+        peers: that it knows.
+    """
+
+    address = HERE
+    peers: tuple[object, ...] = ()
 
     def __init__(self) -> None:
         async def resolve(host: str, family: int) -> list[bytes]:
             return [bytes([127, 0, 0, 1])]
 
         self._sockets = KernelSockets(resolve, lambda: [HERE])
+
+    async def events(self, *kinds: str) -> AsyncIterator[str]:
+        """What happens: nothing."""
+        await asyncio.to_thread(sys.stdin.read)
+        for none in ():
+            yield none
 
 
 @asynccontextmanager
@@ -82,5 +97,5 @@ def serving(speak: Any, context: ssl.SSLContext | None = None) -> Iterator[int]:
 
 
 if __name__ == "__main__":
-    fetch.attached = tls.attached = attached  # type: ignore[assignment]
+    network.attached = fetch.attached = tls.attached = attached  # type: ignore[assignment]
     sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,140 @@
+"""`weft proxy`: SOCKS5 and HTTP on a port of this machine, for programs that know proxies and not the network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from weft.cli.command import Command
+from weft.cli.outcome import say
+from weft.cli.place import split_place
+from weft.cli.settings import Settings, pass_settings
+from weft.errors import TransportError, UsageError
+
+if TYPE_CHECKING:
+    from collections import Counter
+
+    from weft.api.attached import AttachedNode
+    from weft.clients.proxy import Proxy
+
+HERE = "127.0.0.1"
+PORT = 1080
+
+
+class Listening(msgspec.Struct, frozen=True, kw_only=True):
+    """What `weft proxy --json` prints once programs can use it."""
+
+    schema: int = 1
+    listen: str
+    """Address and port, as a URL has them."""
+
+
+@click.command(
+    cls=Command,
+    result=Listening,
+    examples=(
+        "weft proxy",
+        "weft proxy --listen 1090",
+        "weft proxy --listen 192.0.2.2:1080 --auth proxy.users",
+    ),
+)
+@click.option(
+    "--listen",
+    metavar="[HOST:]PORT",
+    default=str(PORT),
+    show_default=True,
+    help=f"Where; HOST is an address of this machine, and {HERE} unless given.",
+)
+@click.option(
+    "--auth",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Who may use it: a line USER:PASSWORD for each. Others must not be able to read FILE.",
+)
+@pass_settings
+def proxy(settings: Settings, listen: str, auth: Path | None) -> None:
+    """Let programs of this machine into the network by a proxy: SOCKS5 (TCP and UDP) and HTTP, on one port.
+
+    Names are looked up as in every command: a peer is loom or loom.weft. So let programs leave names to the proxy
+    (`curl --proxy socks5h://127.0.0.1:1080`). It leads into the network and nowhere else. It goes on until it is
+    interrupted.
+
+    Where HOST is no loopback address, other machines can connect to it, and then --auth is needed. Passwords are not
+    encrypted on their way.
+    """
+    import asyncio
+
+    from weft.cli.attached import attached
+    from weft.cli.interrupt import until_over
+    from weft.clients.proxy import serve_proxy
+    from weft.clients.proxy_users import Users
+
+    host, port = _place(listen, is_protected=auth is not None)
+    users = Users.read(auth) if auth is not None else None
+
+    async def run() -> None:
+        async with attached(settings) as network:
+            try:
+                proxy = await serve_proxy(network, lambda: _inside(network), host=host, port=port, users=users)
+            except OSError as error:
+                raise TransportError(f"{listen}: {_words_of(error)}") from error
+            _tell(settings, proxy, host)
+            try:
+                await until_over(network)
+            finally:
+                proxy.close()
+                await proxy.wait_closed()
+                _count("refused", proxy.refused)
+                _count("dropped datagrams", proxy.dropped)
+
+    asyncio.run(run())
+
+
+def _place(listen: str, *, is_protected: bool) -> tuple[str, int]:
+    """Where to listen.
+
+    Raises:
+        UsageError: that can't be, or is not to be.
+    """
+    host, port = split_place(f"{HERE}:{listen}" if ":" not in listen else listen)
+    try:
+        address = ip_address(host)
+    except ValueError:
+        raise UsageError(f"{listen}: {host!r} is no address of this machine") from None
+    if not (address.is_loopback or is_protected):
+        raise UsageError(f"{listen}: other machines could use it; --auth FILE says who may")
+    return host, port
+
+
+def _inside(network: AttachedNode) -> Iterator[str]:
+    """What lies in the network, as it is now."""
+    yield str(network.address)
+    for peer in network.peers:
+        yield from peer.addresses
+
+
+def _words_of(error: OSError) -> str:
+    import errno
+    import os
+
+    if error.errno == errno.EADDRINUSE:
+        return "another program listens there; choose another port with --listen"
+    return os.strerror(error.errno).lower() if error.errno else str(error)
+
+
+def _tell(settings: Settings, proxy: Proxy, host: str) -> None:
+    where = f"[{host}]:{proxy.port}" if ":" in host else f"{host}:{proxy.port}"
+    if settings.json:
+        click.echo(msgspec.json.encode(Listening(listen=where)))
+    else:
+        click.echo(f"SOCKS5 and HTTP proxy for the network on {where}")
+
+
+def _count(what: str, counted: Counter[str]) -> None:
+    if counted:
+        say(f"{what}: {', '.join(f'{number} ({reason})' for reason, number in counted.most_common())}")
