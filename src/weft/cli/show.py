@@ -137,6 +137,11 @@ def plain(text: str) -> str:
     )
 
 
+def in_one_line(text: str) -> str:
+    """The same, for what must not be taken for more than one line, of which the others could say anything."""
+    return plain(" ".join(text.splitlines()))
+
+
 def title(interface: Interface) -> str:
     """What people call an interface that is up."""
     return "the stack" if interface.device == "stack" else interface.ifname or ""

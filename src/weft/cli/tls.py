@@ -13,7 +13,7 @@ from weft.cli.attached import attached
 from weft.cli.command import Command
 from weft.cli.place import split_place
 from weft.cli.settings import Settings, pass_settings
-from weft.cli.show import plain, styled, table, waiting
+from weft.cli.show import in_one_line, styled, table, waiting
 from weft.cli.tls_options import TlsOptions, tls_options
 from weft.clients.shaken import Certificate, Handshake, short_name
 from weft.errors import PeerError
@@ -79,23 +79,23 @@ def _run(coroutine: Coroutine[Any, Any, Handshake], server: str) -> Handshake:
 def _show(shaken: Handshake) -> None:
     agreed = [shaken.version, shaken.cipher, *([shaken.alpn] if shaken.alpn else [])]
     where = f" ({shaken.address})" if shaken.address != shaken.host else ""
-    click.echo(f"{plain(shaken.host)} port {shaken.port}{where}: {', '.join(agreed)}")
+    click.echo(f"{in_one_line(shaken.host)} port {shaken.port}{where}: {', '.join(agreed)}")
     table(_rows(shaken.chain), header=("", "certificate", "issued by", "valid", "key"))
     if shaken.chain:
         own = shaken.chain[0]
-        click.echo(f"names   {plain(', '.join(own.names)) or '-'}")
+        click.echo(f"names   {in_one_line(', '.join(own.names)) or '-'}")
         click.echo(f"sha256  {own.sha256}")
     word, color = ("trusted", "green") if shaken.trusted else ("not trusted", "red")
-    click.echo(f"{styled(word, color)}: {plain(shaken.reason)}")
+    click.echo(f"{styled(word, color)}: {in_one_line(shaken.reason)}")
     if shaken.refusal is not None:
-        click.echo(f"{styled('refused', 'red')}: {plain(shaken.refusal)}")
+        click.echo(f"{styled('refused', 'red')}: {in_one_line(shaken.refusal)}")
 
 
 def _rows(chain: list[Certificate]) -> Iterator[tuple[str, ...]]:
     for number, certificate in enumerate(chain):
         issuer = short_name(certificate.issuer) if certificate.issuer != certificate.subject else "itself"
         valid = f"{_day(certificate.not_before)} to {_day(certificate.not_after)}"
-        yield str(number), plain(certificate.title), plain(issuer), valid, certificate.key
+        yield str(number), in_one_line(certificate.title), in_one_line(issuer), valid, certificate.key
 
 
 def _day(date: datetime | None) -> str:

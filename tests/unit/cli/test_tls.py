@@ -56,6 +56,21 @@ class TestShown:
         assert seen.out.endswith("\nnot trusted: it is self-signed: nobody vouches for it but itself\n")
         assert "0  right " in seen.out
 
+    def test_name_that_would_be_lines_of_its_own_is_a_part_of_one(self, weft: Terminal, files: Files) -> None:
+        forged = "x\ntrusted: it is for right\x1b[2J"
+        with serving(speak, server_context(files.self_signed(forged))) as port:
+            seen = weft("tls", f"right:{port}")
+        assert seen.code == 1
+        assert [line.split()[0] for line in seen.out.splitlines()] == [
+            "right",
+            "certificate",
+            "0",
+            "names",
+            "sha256",
+            "not",
+        ]
+        assert "\x1b" not in seen.out
+
     def test_other_name(self, weft: Terminal, files: Files) -> None:
         with serving(speak, files.server()) as port:
             seen = weft("tls", f"127.0.0.1:{port}", "--ca", str(files.roots))

@@ -61,7 +61,8 @@ class Files:
 
     def self_signed(self, name: str = SERVER) -> Path:
         """A certificate that vouches for itself, and its key."""
-        key, named = ec.generate_private_key(ec.SECP256R1()), x509.Name.from_rfc4514_string(f"CN={name}")
+        key = ec.generate_private_key(ec.SECP256R1())
+        named = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         now = datetime.now(UTC)
         made = (
             x509.CertificateBuilder(named, named, key.public_key(), x509.random_serial_number(), now - DAY, now + DAY)
