@@ -61,6 +61,6 @@ def open_file(
         buffer = io.BufferedReader(raw, size) if reads else io.BufferedWriter(raw, size)
     if "b" in mode:
         return buffer
-    text = io.TextIOWrapper(cast(Any, buffer), encoding, errors, newline)
+    text: Any = io.TextIOWrapper(cast(Any, buffer), encoding, errors, newline)
     text.mode = mode
     return text

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from weft.blocking.background import Background, closed_error
@@ -17,6 +18,7 @@ from weft.blocking.face import Address, Face
 from weft.blocking.meeting import Meeting
 from weft.blocking.pipe import Pipe
 from weft.blocking.stream import Stream
+from weft.errors import UsageError
 
 if TYPE_CHECKING:
     from weft.api.overlay import Overlay
@@ -106,6 +108,12 @@ class Listener(Face):
         """
         pipe = self._arrivals.accept(self._timeout)
         return Stream(self._overlay, pipe), pipe.addresses[1]
+
+    def close(self) -> None:
+        """Listen no more, from when this returns; who was not accepted is reset, and whoever accepts gets EBADF."""
+        super().close()
+        with suppress(UsageError, OSError):
+            self._arrivals.background.call(asyncio.sleep, 0)
 
     def _sockname(self) -> Address:
         return self._address

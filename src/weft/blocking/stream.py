@@ -22,7 +22,7 @@ import socket
 import ssl
 import time
 import warnings
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from weft.api.streams.lifecycle import OverlayTransport
 from weft.blocking.face import DEFAULT, Address, Face, within
@@ -31,8 +31,6 @@ from weft.blocking.pipe import Data, Pipe
 
 if TYPE_CHECKING:
     from weft.api.overlay import Overlay
-
-MIN_WAIT_S: Final = 1e-6
 
 
 class Stream(Face):
@@ -111,12 +109,12 @@ class Stream(Face):
         sent = self._pipe.write(data, timeout)
         if sent == size:
             return
-        until = None if timeout is None else time.monotonic() + timeout
+        until = time.monotonic() + timeout if timeout else None
         with memoryview(data) as view:
             while sent < size:
-                # More than 0, with which it would not be a time-out.
-                left = None if until is None else max(until - time.monotonic(), MIN_WAIT_S)
-                sent += self._pipe.write(view[sent:], left)
+                if until is not None and (timeout := until - time.monotonic()) <= 0:
+                    raise TimeoutError("timed out")
+                sent += self._pipe.write(view[sent:], timeout)
 
     def makefile(self, mode: str = "r", buffering: int | None = None, **options: str | None) -> Any:
         """A file over it; see `socket.socket.makefile`. It has no descriptor either."""
