@@ -1,7 +1,8 @@
 /* A client of netd, the sockets of a weft daemon (docs/netd.md): one file to copy, C99 and POSIX, no library.
  *
- * Many requests may be on their way at once; each has a number, which its answer has too. As long as a program reads
- * answers between its requests, or has asked for less than 1 MiB at once, neither side waits for the other.
+ * Many requests may be on their way at once; each has a number, which its answer has too. What is asked is sent when the
+ * program waits for an answer, all of it together, or by netd_flush. As long as a program reads answers between its
+ * requests, or has asked for less than 1 MiB at once, neither side waits for the other.
  */
 #ifndef NETD_H
 #define NETD_H
@@ -10,6 +11,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -20,7 +22,7 @@
 enum { NETD_CREATE = 1, NETD_CONNECT, NETD_BIND, NETD_LISTEN, NETD_ACCEPT, NETD_SEND, NETD_RECV, NETD_CLOSE, NETD_POLL,
        NETD_STATUS, NETD_SHUTDOWN, NETD_RESOLVE = 20, NETD_PING = 40, NETD_INFO = 41, NETD_SUBSCRIBE = 43, NETD_STATS };
 enum { NETD_STREAM = 1, NETD_DATAGRAM = 2, NETD_WAIT = 1, NETD_END = 1, NETD_LOST = -1000 };
-enum { NETD_MAX = (1 << 20) + 4, NETD_HEAD = 12, NETD_REPLY = 16, NETD_ADDRESS = 20 };
+enum { NETD_MAX = (1 << 20) + 4, NETD_HEAD = 12, NETD_REPLY = 16, NETD_ADDRESS = 20, NETD_TOGETHER = 4096 };
 
 struct netd {
     int fd;
@@ -30,6 +32,8 @@ struct netd {
     size_t length;               /* of its fields */
     size_t at, filled;           /* of what was read: where the next message is, and the end */
     uint8_t *fields;             /* of the last answer, until the next call */
+    size_t waiting;              /* to be sent */
+    uint8_t requests[NETD_TOGETHER];
     uint8_t buffer[2 * NETD_MAX];
 };
 
@@ -46,32 +50,46 @@ static int netd_open(struct netd *netd, const char *path) {
     if (strlen(path) >= sizeof place.sun_path) { errno = ENAMETOOLONG; return -1; }
     strcpy(place.sun_path, path);
     netd->number = 0;
-    netd->at = netd->filled = 0;
+    netd->at = netd->filled = netd->waiting = 0;
     netd->fd = socket(AF_UNIX, SOCK_STREAM, 0);
     return netd->fd < 0 ? -1 : connect(netd->fd, (struct sockaddr *)&place, sizeof place);
 }
 
+/* Send the requests that wait, and data behind them. Returns 0 or NETD_LOST. */
 static int netd_write(struct netd *netd, const void *data, size_t size) {
-    const uint8_t *from = data;
-    while (size > 0) {
-        ssize_t written = send(netd->fd, from, size, MSG_NOSIGNAL);
+    struct iovec parts[2] = {{netd->requests, netd->waiting}, {(void *)data, size}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+    netd->waiting = 0;
+    while (parts[0].iov_len + parts[1].iov_len > 0) {
+        ssize_t written = sendmsg(netd->fd, &message, MSG_NOSIGNAL);
         if (written < 0 && errno == EINTR) continue;
         if (written <= 0) return NETD_LOST;
-        from += written;
-        size -= written;
+        for (int i = 0; i < 2; i++) {
+            size_t part = (size_t)written < parts[i].iov_len ? (size_t)written : parts[i].iov_len;
+            parts[i].iov_base = (uint8_t *)parts[i].iov_base + part;
+            parts[i].iov_len -= part;
+            written -= part;
+        }
     }
     return 0;
 }
 
-/* Send a request: some fields, and data behind them. Returns 0 or NETD_LOST; its number is netd->number then. */
+/* Send what was asked, before waiting for anything but an answer. */
+static int netd_flush(struct netd *netd) { return netd_write(netd, NULL, 0); }
+
+/* Ask for something: some fields, and data behind them. Returns 0 or NETD_LOST; its number is netd->number then. */
 static int netd_ask(struct netd *netd, uint32_t code, const void *fields, size_t size, const void *data, size_t more) {
-    uint8_t head[NETD_HEAD + 64];
+    if (netd->waiting + NETD_HEAD + size > NETD_TOGETHER && netd_flush(netd)) return NETD_LOST;
+    uint8_t *head = netd->requests + netd->waiting;
     netd_put(head, 8 + size + more);
     netd_put(head + 4, code);
     netd_put(head + 8, ++netd->number);
-    memcpy(head + NETD_HEAD, fields, size);
-    int result = netd_write(netd, head, NETD_HEAD + size);
-    return result || !more ? result : netd_write(netd, data, more);
+    if (size) memcpy(head + NETD_HEAD, fields, size);
+    netd->waiting += NETD_HEAD + size;
+    if (netd->waiting + more > NETD_TOGETHER) return netd_write(netd, data, more);
+    if (more) memcpy(netd->requests + netd->waiting, data, more);
+    netd->waiting += more;
+    return 0;
 }
 
 static int netd_fill(struct netd *netd, size_t size) {
@@ -91,6 +109,7 @@ static int netd_fill(struct netd *netd, size_t size) {
 
 /* Wait for the next answer, or event. Returns its status, or NETD_LOST. */
 static int netd_next(struct netd *netd) {
+    if (netd->waiting && netd_flush(netd)) return NETD_LOST;
     if (netd->at == netd->filled) netd->at = netd->filled = 0;
     if (netd_fill(netd, NETD_REPLY)) return NETD_LOST;
     size_t length = netd_get(netd->buffer + netd->at);

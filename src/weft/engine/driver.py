@@ -20,6 +20,8 @@ log = logging.getLogger("weft.engine")
 
 EVENTS_IN_A_TURN = 256
 """Sockets that are looked at in one turn, so that timers and the API get theirs."""
+PASSES_IN_A_TURN = 4
+"""So often what the host sends to itself comes back in the same turn."""
 LINGER_STEP_S: Final = 0.01
 LINGER_STEPS: Final = 200
 """How long what was written before its connection was closed may take to arrive, when the host goes: 2 s."""
@@ -95,12 +97,18 @@ class Driver:
     def _turn(self) -> None:
         if self._is_closed:
             return
-        try:
-            self._look_around()
-        finally:
-            # What the users have done until now is seen to in this turn.
-            self._is_awake = False
-        if self.transmit() or self.host.has_events:
+        host = self.host
+        for _ in range(PASSES_IN_A_TURN):
+            self._is_awake = True
+            try:
+                self._look_around()
+            finally:
+                # What the users have done until now is seen to in this turn.
+                self._is_awake = False
+            has_more = self.transmit()
+            if has_more or not host.has_looped:
+                break
+        if has_more or host.has_events or host.has_looped:
             self.wake()
         self._arm()
 
@@ -123,13 +131,13 @@ class Driver:
 
     def _arm(self) -> None:
         at = self.host.next_timer()
-        if at == self._timer_at and self._timer is not None:
+        # One that ends too early costs less than to begin anew whenever something has become later.
+        if at is None or (self._timer_at is not None and self._timer_at <= at):
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._timer, self._timer_at = None, at
-        if at is not None:
-            self._timer = self._loop.call_later(max(0, at - self.clock()) / 1e9, self._handle_timer)
+        self._timer_at = at
+        self._timer = self._loop.call_later(max(0, at - self.clock()) / 1e9, self._handle_timer)
 
     def _handle_timer(self) -> None:
         self._timer = self._timer_at = None

@@ -8,13 +8,13 @@ Not done here: groups.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
 from weft.netd import messages
-from weft.netd.handle import Family, Handle, check_flags, place
+from weft.netd.handle import FAILED, READABLE, WRITABLE, Family, check_flags, place
 from weft.netd.layout import NOWHERE
-from weft.netd.messages import MAX_DATA_BYTES, TRUNCATED, WAIT, Code, Ready
+from weft.netd.messages import TRUNCATED, WAIT
+from weft.netd.receiving import Receiving
 from weft.netd.status import OF_FAILURE, RefusedError, Status
 from weft.stack.endpoint import Endpoint
 from weft.stack.failure import StackError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from weft.stack.udp_socket import UdpSocket
 
 
-class Datagram(Handle):
+class Datagram(Receiving):
     """One of them.
 
     Args:
@@ -35,24 +35,22 @@ class Datagram(Handle):
         family: of its addresses.
     """
 
-    __slots__ = ("_came", "_family", "_receiving", "_socket")
+    __slots__ = ("_came", "_family", "_socket")
 
     def __init__(self, session: Session, number: int, driver: Driver, family: Family) -> None:
         super().__init__(session, number, driver)
         self._family = family
         self._socket: UdpSocket | None = None
-        self._receiving: deque[tuple[int, int]] = deque()
         self._came = 0
 
-    def flags(self) -> Ready:
+    def flags(self) -> int:
         """What it is ready for; it can always send."""
         socket = self._socket
-        flags = Ready.WRITABLE
-        if socket is not None and socket.queued_bytes:
-            flags |= Ready.READABLE
-        if socket is not None and socket.has_failed:
-            flags |= Ready.READABLE | Ready.ERROR
-        return flags
+        if socket is None:
+            return WRITABLE
+        if socket.has_failed:
+            return WRITABLE | READABLE | FAILED
+        return WRITABLE | READABLE if socket.queued_bytes else WRITABLE
 
     def mark(self) -> int:
         """How often something came."""
@@ -103,41 +101,12 @@ class Datagram(Handle):
         socket.send(asked.data, to, self.driver.clock())
         return messages.Sent(len(asked.data))
 
-    def receive(self, request: int, asked: messages.Receive) -> messages.Received | None:
-        """Take a datagram."""
-        check_flags(asked.flags, WAIT)
-        if not asked.max or self._socket is None:
-            raise RefusedError(Status.INVALID if not asked.max else Status.NOT_CONNECTED)
-        limit = min(asked.max, MAX_DATA_BYTES)
-        received = self._take(limit) if not self._receiving else None
-        if received is None and not asked.flags & WAIT:
-            raise RefusedError(Status.WOULD_BLOCK)
-        if received is None:
-            self._receiving.append((request, limit))
-        return received
-
     def close(self, *, abort: bool = False) -> None:
         """End it."""
         if self._socket is not None:
             self._socket.user = None
             self._socket.close()
-        while self._receiving:
-            self.session.fail(Code.RECV, self._receiving.popleft()[0], Status.ABORTED)
-
-    def go_on(self) -> None:
-        """Answer what waits."""
-        while self._receiving and not self.session.is_blocked:
-            request, limit = self._receiving[0]
-            try:
-                received = self._take(limit)
-            except RefusedError as error:
-                self._receiving.popleft()
-                self.session.fail(Code.RECV, request, error.status)
-                continue
-            if received is None:
-                break
-            self._receiving.popleft()
-            self.session.answer(Code.RECV, request, received)
+        self._fail_receiving(Status.ABORTED)
 
     def _open(self, local: Endpoint | None, remote: Endpoint | None = None) -> UdpSocket:
         socket = self._socket = self.driver.host.udp.open(local, remote)
@@ -146,7 +115,8 @@ class Datagram(Handle):
 
     def _take(self, limit: int) -> messages.Received | None:
         socket = self._socket
-        assert socket is not None
+        if socket is None:
+            raise RefusedError(Status.NOT_CONNECTED)
         failed = socket.take_failure()
         if failed is not None:
             raise RefusedError(OF_FAILURE[failed[0]])

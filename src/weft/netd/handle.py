@@ -9,7 +9,7 @@ Not done here: the kinds (stream.py, listening.py, datagram.py); who is told (po
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from weft.netd import messages
 from weft.netd.layout import NOWHERE
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from weft.engine.driver import Driver
     from weft.netd.polling import Waiting
     from weft.netd.session import Session
+
+# As plain numbers, since the operators of enum take longer than what they are used for.
+READABLE: Final = int(Ready.READABLE)
+WRITABLE: Final = int(Ready.WRITABLE)
+AT_END: Final = int(Ready.END)
+FAILED: Final = int(Ready.ERROR)
 
 
 class Handle:
@@ -53,15 +59,13 @@ class Handle:
         self.number = number
         self.driver = driver
         self.polls: dict[Waiting, None] = {}
-        self.poll_edges = self.event_edges = Ready(0)
-        self.interest = Ready(0)
+        self.poll_edges = self.event_edges = self.interest = 0
         self.mode = Mode.OFF
         self.subscription = 0
-        self._last = Ready(0)
-        self._mark = 0
+        self._last = self._mark = 0
 
-    def flags(self) -> Ready:
-        """What it is ready for."""
+    def flags(self) -> int:
+        """What it is ready for; bits of `Ready`."""
         raise NotImplementedError
 
     def mark(self) -> int:
@@ -90,7 +94,7 @@ class Handle:
         flags, mark = self.flags(), self.mark()
         edges = flags & ~self._last
         if mark != self._mark:
-            edges |= flags & Ready.READABLE
+            edges |= flags & READABLE
         self._last, self._mark = flags, mark
         if edges:
             self.poll_edges |= edges

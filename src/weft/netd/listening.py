@@ -9,9 +9,9 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from weft.netd import messages
-from weft.netd.handle import Family, Handle, check_flags
+from weft.netd.handle import READABLE, Family, Handle, check_flags
 from weft.netd.layout import NOWHERE
-from weft.netd.messages import WAIT, Code, Ready
+from weft.netd.messages import WAIT, Code
 from weft.netd.status import RefusedError, Status
 
 if TYPE_CHECKING:
@@ -37,9 +37,9 @@ class Listening(Handle):
         self._came = 0
         listener.user = self
 
-    def flags(self) -> Ready:
+    def flags(self) -> int:
         """Readable while somebody waits to be accepted."""
-        return Ready.READABLE if self._listener.has_waiting else Ready(0)
+        return READABLE if self._listener.has_waiting else 0
 
     def mark(self) -> int:
         """How often somebody came."""

@@ -352,7 +352,7 @@ class Message(NamedTuple):
 _NOTHING: Final = Layout(Nothing)
 _INFO: Final = Layout(Info)
 
-MESSAGES: Final[dict[Code, Message]] = {
+MESSAGES: Final[dict[int, Message]] = {
     Code.SOCKET_CREATE: Message(Layout(Create), Layout(Created), "Make a socket."),
     Code.CONNECT: Message(
         Layout(Connect), Layout(Bound), "Connect it.", "of a stream: when the other side has answered"

@@ -23,6 +23,7 @@ MAX_ROWS: Final = 4096
 """Of one POLL: as many as a client may have sockets."""
 
 _MS: Final = 1_000_000
+_ALWAYS: Final = int(ALWAYS)
 _ALL: Final = int(Ready.READABLE | Ready.WRITABLE | ALWAYS)
 
 
@@ -31,7 +32,7 @@ class Waiting:
 
     __slots__ = ("has_timer", "is_edge", "is_over", "request", "wanted")
 
-    def __init__(self, request: int, wanted: dict[int, Ready], *, is_edge: bool) -> None:
+    def __init__(self, request: int, wanted: dict[int, int], *, is_edge: bool) -> None:
         self.request = request
         self.wanted = wanted
         self.is_edge = is_edge
@@ -52,7 +53,7 @@ class Polling:
 
     def __init__(self, session: Session) -> None:
         self.mode = Mode.OFF
-        self.interest = Ready(0)
+        self.interest = 0
         self.subscription = 0
         self._session = session
         self._rows = 0
@@ -70,9 +71,9 @@ class Polling:
         """
         if asked.flags & ~EDGE or len(asked.sockets) > MAX_ROWS:
             raise RefusedError(Status.INVALID)
-        wanted: dict[int, Ready] = {}
+        wanted: dict[int, int] = {}
         for number, interest in asked.sockets:
-            wanted[number] = wanted.get(number, Ready(0)) | _interest(interest)
+            wanted[number] = wanted.get(number, 0) | _interest(interest)
         waiting = Waiting(request, wanted, is_edge=bool(asked.flags & EDGE))
         ready = self._ready(waiting)
         if ready or not asked.timeout_ms:
@@ -157,7 +158,7 @@ class Polling:
             else:
                 self._end(waiting)
 
-    def _set(self, handle: Handle, request: int, interest: Ready, mode: Mode) -> None:
+    def _set(self, handle: Handle, request: int, interest: int, mode: Mode) -> None:
         handle.subscription, handle.interest, handle.mode = request, interest, mode
         if mode is Mode.OFF:
             self._to_tell.pop(handle, None)
@@ -200,17 +201,17 @@ class Polling:
         return tuple(ready)
 
     @staticmethod
-    def _flags(handle: Handle, interest: Ready, *, is_edge: bool) -> Ready:
+    def _flags(handle: Handle, interest: int, *, is_edge: bool) -> int:
         flags = handle.flags() & interest
         return flags & handle.poll_edges if is_edge else flags
 
     @staticmethod
-    def _event(handle: Handle) -> Ready:
+    def _event(handle: Handle) -> int:
         flags = handle.flags() & handle.interest
         return flags & handle.event_edges if handle.mode is Mode.EDGE else flags
 
 
-def _interest(flags: int) -> Ready:
+def _interest(flags: int) -> int:
     if flags & ~_ALL:
         raise RefusedError(Status.INVALID)
-    return Ready(flags) | ALWAYS
+    return flags | _ALWAYS

@@ -15,7 +15,7 @@ from typing import Any, Final
 from weft.netd import polling, questions, room, server, session, stream
 from weft.netd.frames import HEAD_BYTES, STATUS_BYTES
 from weft.netd.layout import Layout
-from weft.netd.messages import EVENT, HAPPENED, MAX_DATA_BYTES, MESSAGES, READY_MEANING, code_of_reply
+from weft.netd.messages import EVENT, HAPPENED, MAX_DATA_BYTES, MESSAGES, READY_MEANING, Code, code_of_reply
 from weft.netd.status import Status
 
 _LENGTH_BYTES: Final = 4
@@ -62,12 +62,12 @@ def _codes() -> Iterator[str]:
     yield "| request | reply | name | what it does | when the reply comes, if not at once |"
     yield "|---|---|---|---|---|"
     for code, message in MESSAGES.items():
-        yield f"| {code} | {code_of_reply(code):#x} | `{code.name}` | {message.meaning} | {message.waits} |"
+        yield f"| {code} | {code_of_reply(code):#x} | `{Code(code).name}` | {message.meaning} | {message.waits} |"
 
 
 def _messages() -> Iterator[str]:
     for code, message in MESSAGES.items():
-        yield f"### {code.name} ({code}, {code_of_reply(code):#x})"
+        yield f"### {Code(code).name} ({code}, {code_of_reply(code):#x})"
         yield ""
         yield from _fields("request", message.request, _REQUEST_AT)
         yield from _fields("reply", message.reply, _REPLY_AT)

@@ -112,7 +112,7 @@ class Conversation(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: int | None = None
         self._is_going_on = self._was_blocked = False
-        self._is_due = False
+        self._is_due = self._has_more = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has come."""
@@ -132,7 +132,9 @@ class Conversation(asyncio.Protocol):
         if self.session.is_over:
             return
         self._server.follow()
-        self._do(lambda: self.session.receive(data))
+        self._attempt(lambda: self.session.receive(data))
+        # What the host makes of it in its next turn goes back with the answers that there are already.
+        self._told()
 
     def eof_received(self) -> bool:
         """It says no more, and so it is over."""
@@ -169,27 +171,33 @@ class Conversation(asyncio.Protocol):
         return self.session.go_on()
 
     def _told(self) -> None:
-        """A socket has something to say; what others say in this turn goes with it."""
+        """There is something to say; what others say in this turn goes with it."""
         if not self._is_due:
             self._is_due = True
             self._loop.call_soon(self._say)
 
     def _say(self) -> None:
         self._is_due = False
-        self._do(lambda: False)
+        self._attempt(self._flush)
 
     def _do(self, work: Callable[[], bool]) -> None:
         """Have the session do something, and send what it says."""
+        self._attempt(work)
+        self._say()
+
+    def _attempt(self, work: Callable[[], bool]) -> None:
+        """Do a part of what there is to do for the client; it says whether that leaves more."""
         if self._transport.is_closing():
             return
         try:
-            self._flush(has_more=work())
+            self._has_more = work()
         except Exception:
             # One client's request is no reason to stop serving the others.
             log.exception("a client of netd is let go")
             self._transport.abort()
 
-    def _flush(self, *, has_more: bool) -> None:
+    def _flush(self) -> bool:
+        """Send what is to be said; what is left to do is done soon, before anything more is read."""
         session, transport = self.session, self._transport
         # What waits for room among the answers has it soon.
         self._was_blocked |= session.is_blocked
@@ -198,21 +206,21 @@ class Conversation(asyncio.Protocol):
             transport.writelines(output)
         if session.is_over:
             transport.close()
-            return
+            return False
         while session.questions.lookups:
             task = self._loop.create_task(self._look_up(session.questions.lookups.popleft()))
             self._lookups.add(task)
             task.add_done_callback(self._lookups.discard)
         self._arm()
         if session.is_held or self._is_going_on:
-            return
-        # What it has said and was not looked at yet is looked at before anything more is read.
-        if has_more or self._was_blocked:
+            return self._has_more
+        if self._has_more or self._was_blocked:
             self._is_going_on = True
             transport.pause_reading()
             self._loop.call_soon(self._go_on)
         else:
             transport.resume_reading()
+        return False
 
     def _go_on(self) -> None:
         self._is_going_on = False

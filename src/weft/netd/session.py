@@ -19,7 +19,7 @@ Not done here: sockets (stream.py, listening.py, datagram.py), what is no socket
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from weft.errors import DecodeError
 from weft.netd import messages
@@ -172,12 +172,12 @@ class Session:
 
     # What its sockets do.
 
-    def answer(self, code: Code, request: int, reply: Any) -> None:
+    def answer(self, code: int, request: int, reply: Any) -> None:
         """Answer what waited."""
         self.waiting -= 1
         self.say(code_of_reply(code), request, Status.OK, *MESSAGES[code].reply.encode_parts(reply))
 
-    def fail(self, code: Code, request: int, status: Status) -> None:
+    def fail(self, code: int, request: int, status: Status) -> None:
         """Answer what waited and can't be done."""
         self.waiting -= 1
         self.say(code_of_reply(code), request, status)
@@ -244,11 +244,9 @@ class Session:
 
     # What the client asks.
 
-    def _handle(self, number: int, request: int, body: memoryview) -> None:
-        try:
-            code = Code(number)
-            message = MESSAGES[code]
-        except (ValueError, KeyError):
+    def _handle(self, code: int, request: int, body: memoryview) -> None:
+        message = MESSAGES.get(code)
+        if message is None:
             self.say(code_of_reply(Code.NONE), request, Status.NOT_SUPPORTED)
             return
         try:
@@ -266,14 +264,15 @@ class Session:
             if reply is not None:
                 self.answer(code, request, reply)
 
-    def _do(self, code: Code, request: int, asked: Any) -> Any:
+    def _do(self, code: int, request: int, asked: Any) -> Any:
         verb = _VERBS.get(code)
         if verb is None:
-            return cast(Any, _OWN[code])(self, request, asked)
+            return _OWN[code](self, request, asked)
         handle = self.handle(asked.socket)
         try:
             return verb(handle, request, asked)
         finally:
+            # It may have become another one, or none.
             known = self.handles.get(handle.number)
             if known is not None:
                 known.note()
@@ -338,7 +337,7 @@ class Session:
             each.go_on()
 
 
-_VERBS: Final[dict[Code, Callable[[Handle, int, Any], Any]]] = {
+_VERBS: Final[dict[int, Callable[[Handle, int, Any], Any]]] = {
     Code.CONNECT: lambda handle, request, asked: handle.connect(request, asked),
     Code.BIND: lambda handle, request, asked: handle.bind(request, asked),
     Code.LISTEN: lambda handle, request, asked: handle.listen(request, asked),
@@ -349,7 +348,7 @@ _VERBS: Final[dict[Code, Callable[[Handle, int, Any], Any]]] = {
 }
 """What is asked of a socket."""
 
-_OWN: Final = {
+_OWN: Final[dict[int, Any]] = {
     Code.SOCKET_CREATE: Session._create,
     Code.CLOSE: Session._close,
     Code.POLL: Session._poll,

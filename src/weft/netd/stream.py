@@ -17,10 +17,11 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from weft.netd import messages
-from weft.netd.handle import Family, Handle, check_flags, place
+from weft.netd.handle import AT_END, FAILED, READABLE, WRITABLE, Family, check_flags, place
 from weft.netd.layout import NOWHERE
 from weft.netd.listening import Listening
-from weft.netd.messages import END, HOW_WRITE, MAX_DATA_BYTES, WAIT, Code, Ready
+from weft.netd.messages import END, HOW_WRITE, WAIT, Code
+from weft.netd.receiving import Receiving
 from weft.netd.status import OF_FAILURE, RefusedError, Status
 from weft.stack.endpoint import Endpoint
 
@@ -47,7 +48,7 @@ class _Sending:
         self.at = at
 
 
-class Stream(Handle):
+class Stream(Receiving):
     """One stream.
 
     Args:
@@ -58,7 +59,7 @@ class Stream(Handle):
         connection: that was accepted; None for a new one.
     """
 
-    __slots__ = ("_connecting", "_connection", "_family", "_is_full", "_is_shut", "_local", "_receiving", "_sending")
+    __slots__ = ("_connecting", "_connection", "_family", "_is_full", "_is_shut", "_local", "_sending")
 
     def __init__(
         self, session: Session, number: int, driver: Driver, family: Family, connection: Connection | None = None
@@ -70,25 +71,24 @@ class Stream(Handle):
         self._connecting: int | None = None
         self._is_full = self._is_shut = False
         self._sending: deque[_Sending] = deque()
-        self._receiving: deque[tuple[int, int]] = deque()
         if connection is not None:
             self._join(connection)
             self.note()
 
-    def flags(self) -> Ready:
+    def flags(self) -> int:
         """What it is ready for."""
         connection = self._connection
         if connection is None:
-            return Ready(0)
-        flags = Ready(0)
+            return 0
+        flags = 0
         if connection.readable_bytes:
-            flags |= Ready.READABLE
+            flags = READABLE
         elif connection.is_at_end or connection.is_closed:
-            flags |= Ready.READABLE | Ready.END
+            flags = READABLE | AT_END
         if connection.failure is not None:
-            flags |= Ready.ERROR
+            flags |= FAILED
         if connection.is_established and not (connection.is_closed or self._is_full or self._is_shut):
-            flags |= Ready.WRITABLE
+            flags |= WRITABLE
         return flags
 
     def mark(self) -> int:
@@ -167,20 +167,6 @@ class Stream(Handle):
         self._write(connection, data[:room])
         return messages.Sent(room)
 
-    def receive(self, request: int, asked: messages.Receive) -> messages.Received | None:
-        """Take data."""
-        check_flags(asked.flags, WAIT)
-        if not asked.max:
-            raise RefusedError(Status.INVALID)
-        self._connected()
-        limit = min(asked.max, MAX_DATA_BYTES)
-        received = self._take(limit) if not self._receiving else None
-        if received is None and not asked.flags & WAIT:
-            raise RefusedError(Status.WOULD_BLOCK)
-        if received is None:
-            self._receiving.append((request, limit))
-        return received
-
     def shutdown(self, request: int, asked: messages.Shutdown) -> messages.Nothing:
         """Send nothing more, behind what waits."""
         if asked.how != HOW_WRITE:
@@ -215,18 +201,7 @@ class Stream(Handle):
             while self._sending:
                 self._fail_send(OF_FAILURE[failure] if failure is not None else Status.CLOSED)
         self._send_on()
-        while self._receiving and not self.session.is_blocked:
-            request, limit = self._receiving[0]
-            try:
-                received = self._take(limit)
-            except RefusedError as error:
-                self._receiving.popleft()
-                self.session.fail(Code.RECV, request, error.status)
-                continue
-            if received is None:
-                break
-            self._receiving.popleft()
-            self.session.answer(Code.RECV, request, received)
+        super().go_on()
 
     def _join(self, connection: Connection) -> None:
         self._connection = connection
@@ -293,5 +268,4 @@ class Stream(Handle):
             self._connecting = None
         while self._sending:
             self._fail_send(status)
-        while self._receiving:
-            self.session.fail(Code.RECV, self._receiving.popleft()[0], status)
+        self._fail_receiving(status)

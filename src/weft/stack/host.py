@@ -131,6 +131,11 @@ class Host:
         return None
 
     @property
+    def has_looped(self) -> bool:
+        """Whether something that it has sent to itself waits for `handle_timer`."""
+        return bool(self._looped)
+
+    @property
     def has_events(self) -> bool:
         """Whether `next_event` gives a socket."""
         return bool(self._events)
