@@ -39,6 +39,8 @@ def next_packet(connection: Connection, now: int) -> Outgoing | None:
         connection.owes_syn = False
         return _syn(connection, now)
     sender = connection.sender
+    if sender.is_done and not (connection.owes_ack or connection.owes_probe or connection.probe):
+        return None
     options = _options(connection, now)
     segment = sender.segment - len(options) + (0 if connection.offset is None else TIMESTAMPS_BYTES)
     if connection.probe is not None:

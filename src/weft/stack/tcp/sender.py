@@ -135,6 +135,11 @@ class Sender:
         """Bytes that were never sent."""
         return max(0, self.buffer.end - max(self.nxt, self.buffer.start))
 
+    @property
+    def is_done(self) -> bool:
+        """Whether all was sent, and nothing of it is to be sent again as far as is known."""
+        return self.nxt >= self.end and self.recovery.is_quiet(self.una)
+
     def set_segment(self, segment: int) -> None:
         """Full segments have another size from now on."""
         if segment != self.segment:
