@@ -51,6 +51,7 @@ printf '[Interface]\nAddress = 10.9.0.1/24\n[Peer]\nPublicKey = %s\nAllowedIPs =
   > /etc/wireguard/wg0.conf
 weft --dir ~/other init && mv ~/other/weft.toml ~/new.toml
 mkdir -m 700 .ssh notes && cp ~/loom.ssh .ssh/id_ed25519 && echo 'get /etc/hosts hosts.nightly' > nightly.sftp
+echo anna:s3cret > proxy.users
 mount -t tmpfs tmpfs /srv && mkdir /srv/files
 """
 ADD_LOOM = f"weft peer connect {MULTIADDR} --name loom"
@@ -106,6 +107,9 @@ GOES_ON = {
     "weft capture": "loom",
     "weft capture --peer loom --dropped": "loom",
     "weft capture --snap 128 -w - | tcpdump -n -r - icmp6": "ICMP6, echo request",
+    "weft proxy": "proxy for the network on 127.0.0.1:1080",
+    "weft proxy --listen 1090": "proxy for the network on 127.0.0.1:1090",
+    "weft proxy --listen 192.0.2.2:1080 --auth proxy.users": "proxy for the network on 192.0.2.2:1080",
     "weft ssh-server loom": "is open for loom",
     "weft ssh-server -p 2222 loom 12D3KooW…": "is open for loom",
     "weft ssh-server --sftp-root /srv/files loom": "is open for loom",

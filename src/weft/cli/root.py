@@ -29,6 +29,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "scp": ("weft.cli.scp:scp", "Copy files and folders from and to a peer."),
         "sftp": ("weft.cli.sftp:sftp", "Look at and copy files of a peer."),
         "ssh-server": ("weft.cli.ssh_server:ssh_server", "Let peers log in, by their keys in the network."),
+        "proxy": ("weft.cli.proxy:proxy", "Let programs into the network by SOCKS5 and HTTP."),
     },
     "Stock WireGuard devices": {
         "guest": ("weft.cli.guest:guest", "Take phones and other devices in."),
