@@ -23,6 +23,8 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "ping": ("weft.cli.ping:ping", "Probe a peer, and show path and round trip."),
     },
     "Clients and servers": {
+        "send": ("weft.cli.send:send", "Send files and folders to a peer."),
+        "receive": ("weft.cli.receive:receive", "Receive files and folders from peers."),
         "fetch": ("weft.cli.fetch:fetch", "Fetch a file with HTTP, and go on where it broke off."),
         "tls": ("weft.cli.tls:tls", "Show certificates, and whether to trust them."),
         "ssh": ("weft.cli.ssh:ssh", "Run a shell or a command on a peer, by its SSH server."),

@@ -10,31 +10,15 @@ import click
 import msgspec
 
 from weft.cli.command import Command
-from weft.cli.outcome import say
+from weft.cli.copied import Copied, show
 from weft.cli.progress import progress
 from weft.cli.settings import Settings, pass_settings
-from weft.cli.show import plain, size
+from weft.cli.show import plain
 from weft.cli.ssh_login import SshOptions, logged_in, ssh_options
 from weft.errors import UsageError
 
 if TYPE_CHECKING:
     from weft.clients.report import Report
-
-
-class Copied(msgspec.Struct, frozen=True, kw_only=True):
-    """What `weft scp --json` prints."""
-
-    schema: int = 1
-    files: int
-    size_bytes: int
-    """Of all files that were copied."""
-    resumed_from_bytes: int
-    """What of them was there already of an attempt before."""
-    unchanged: int
-    """Files that were there already, with `--resume`."""
-    left_out: list[str]
-    """What was not copied, and why."""
-    duration_s: float
 
 
 @click.command(
@@ -98,7 +82,7 @@ def scp(
     if settings.json:
         click.echo(msgspec.json.encode(copied))
     else:
-        _show(copied)
+        show(copied)
     if copied.left_out:
         raise click.exceptions.Exit(1)
 
@@ -112,14 +96,3 @@ def _split(place: str) -> tuple[str | None, str]:
     host, colon, path = rest.partition(":")
     # As with scp(1): what has a / before its first colon is a path here.
     return (f"{user}{at}{host}", path) if colon and host and "/" not in host else (None, place)
-
-
-def _show(copied: Copied) -> None:
-    for line in copied.left_out:
-        say(f"left out: {line}")
-    told = [f"{copied.files} {'file' if copied.files == 1 else 'files'}, {size(copied.size_bytes)}"]
-    if copied.resumed_from_bytes:
-        told.append(f"{size(copied.resumed_from_bytes)} of it before")
-    if copied.unchanged:
-        told.append(f"{copied.unchanged} unchanged")
-    click.echo(f"{', '.join(told)} in {copied.duration_s:.1f} s")

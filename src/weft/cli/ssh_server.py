@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -12,12 +10,6 @@ from weft.cli.command import Command
 from weft.cli.settings import Settings, pass_settings
 from weft.cli.show import plain
 from weft.clients.extras import extra
-from weft.errors import DecodeError, UsageError
-
-if TYPE_CHECKING:
-    from ipaddress import IPv4Network, IPv6Network
-
-    from weft.engine.status import PeerStatus
 
 SSH_PORT = 22
 
@@ -56,8 +48,9 @@ def ssh_server(settings: Settings, peers: tuple[str, ...], port: int, root: Path
         from weft.clients.ssh_server import host_key, serve_ssh
     from weft.api.v0 import peer as peer_api
     from weft.cli.attached import attached
+    from weft.cli.peer_networks import networks_of
 
-    allowed = [each for peer in peers for each in _networks_of(peer, settings.client.call(peer_api.LIST).peers)]
+    allowed = [each for peer in peers for each in networks_of(peer, settings.client.call(peer_api.LIST).peers)]
     key = host_key(settings.directory)
 
     async def run() -> None:
@@ -71,25 +64,6 @@ def ssh_server(settings: Settings, peers: tuple[str, ...], port: int, root: Path
                 await server.wait_closed()
 
     asyncio.run(run())
-
-
-def _networks_of(peer: str, known: list[PeerStatus]) -> list[IPv4Network | IPv6Network]:
-    """Where a peer's packets come from: its own address, and those that no other peer may use.
-
-    Raises:
-        UsageError: there is no such peer.
-    """
-    from weft.identity import PeerId
-
-    for each in known:
-        if peer in {each.name, each.id, each.wireguard_public_key, *(part.split("/")[0] for part in each.addresses)}:
-            networks = [ip_network(address) for address in each.addresses]
-            # A network behind a peer has others in it, who are not the peer.
-            return [network for network in networks if network.prefixlen == network.max_prefixlen]
-    try:
-        return [ip_network(PeerId.from_text(peer).address)]
-    except DecodeError:
-        raise UsageError(f"no peer {peer!r}; `weft peer list` shows those that there are") from None
 
 
 def _tell(line: str) -> None:

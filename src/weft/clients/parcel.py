@@ -1,8 +1,8 @@
 """Files and folders from one peer to another: sent by one, received by the other, and gone on with where it broke off.
 
-    report = await send(node, "bob", [Path("photos")])                    # on alice
+    report = await send(node, "bob", [Path("photos")])  # on alice
 
-    async with await open_inbox(node, Path("."), accept=ask) as inbox:     # on bob
+    async with await open_inbox(node, Path("."), allowed=addresses.__contains__) as inbox:  # on bob
         received = await inbox.next()
 
 | where              | what                                                        |

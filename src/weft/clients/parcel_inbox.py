@@ -1,11 +1,11 @@
 """Receiving files and folders that peers send.
 
-    async with await open_inbox(node, Path("."), accept=ask) as inbox:
+    async with await open_inbox(node, Path("."), allowed=addresses.__contains__) as inbox:
         received = await inbox.next()
 
-Who sends is known by its address, as in all of the network: nobody else can open a connection from there. `accept` says
-who may, and what. Then one parcel comes each time that `next` is awaited, and the others wait for their turn. What
-breaks off stays as far as it came, and the next time the same is sent it goes on from there.
+Who sends is known by its address, as in all of the network: nobody else can open a connection from there. `allowed`
+says who may. One parcel comes each time that `next` is awaited, if it is accepted, and the others wait for their turn.
+What breaks off stays as far as it came, and the next time the same is sent it goes on from there.
 """
 
 from __future__ import annotations
@@ -43,15 +43,22 @@ class Offered:
     size_bytes: int
 
 
-Accepts = Callable[[Offered], Awaitable[str]]
-"""Says why something is not taken; nothing if it is."""
+Allows = Callable[[str], bool]
+"""Says whether who has an address may send anything."""
+Accepts = Callable[[Offered], Awaitable[bool]]
+"""Says whether something is wanted."""
+
+
+async def _welcome(offered: Offered) -> bool:
+    return True
 
 
 async def open_inbox(
     network: StreamNetwork,
     folder: Path,
     *,
-    accept: Accepts,
+    allowed: Allows,
+    accept: Accepts = _welcome,
     conflict: Conflict = "rename",
     port: int = PORT,
     host: Any = None,
@@ -62,7 +69,8 @@ async def open_inbox(
     Args:
         network: where; a `weft.Node`, say.
         folder: where the files go.
-        accept: is asked about each parcel.
+        allowed: who may send.
+        accept: is asked about each parcel, one at a time.
         conflict: what to do about other files of the same names; see parcel_folder.py.
         port: TCP; 0 for a free one.
         host: where it listens; None for all addresses that this node has in the network.
@@ -72,7 +80,7 @@ async def open_inbox(
         OSError: the port can't be had, or there is no such folder.
     """
     Folder(folder, conflict, "").close()
-    inbox = Inbox(folder, accept, conflict, progress)
+    inbox = Inbox(folder, allowed, accept, conflict, progress)
     await inbox.listen(network, host, port)
     return inbox
 
@@ -80,8 +88,9 @@ async def open_inbox(
 class Inbox:
     """Receives until `close`, or the end of `async with`; `open_inbox` makes it."""
 
-    def __init__(self, folder: Path, accept: Accepts, conflict: Conflict, progress: Progress) -> None:
-        self._folder, self._accept, self._conflict, self._progress = folder, accept, conflict, progress
+    def __init__(self, folder: Path, allowed: Allows, accept: Accepts, conflict: Conflict, progress: Progress) -> None:
+        self._folder, self._conflict, self._progress = folder, conflict, progress
+        self._allowed, self._accept = allowed, accept
         self._turns = asyncio.Semaphore(0)
         self._ended: asyncio.Queue[Received] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -138,11 +147,11 @@ class Inbox:
                     offer = await link.hear(Offer)
                 if offer.version != VERSION:
                     await link.refuse(f"it speaks version {VERSION} of this, and not {offer.version}")
-                elif why := await self._accept(Offered(address, offer.name, offer.files, offer.size_bytes)):
-                    await link.refuse(why)
+                elif not self._allowed(address):
+                    await link.refuse("nothing is taken from you there")
                 else:
                     await self._turns.acquire()
-                    await self._receive(link, address, offer)
+                    await self._receive(link, Offered(address, offer.name, offer.files, offer.size_bytes), offer)
             except asyncio.CancelledError:
                 link.refuse_at_once(_ENDED)
                 raise
@@ -151,7 +160,12 @@ class Inbox:
             except (PeerError, TimeoutError):
                 return  # it did not want anything
 
-    async def _receive(self, link: Link, address: str, offer: Offer) -> None:
+    async def _receive(self, link: Link, offered: Offered, offer: Offer) -> None:
+        if not await self._accept(offered):
+            self._turns.release()
+            await link.refuse("it is not wanted there")
+            return
+        address = offered.address
         receiving = Receiving(link, Folder(self._folder, self._conflict, address), address, offer)
         received = receiving.received
         try:

@@ -26,7 +26,7 @@ RAW = {"weft completion", "weft daemon", "weft ssh", "weft sftp", "weft ssh-serv
 """What prints no JSON."""
 ELSEWHERE = {"weft up", "weft down", "weft init"}
 """What has no daemon or makes one; these are run with a real one."""
-IN_NETWORK = {"weft fetch", "weft proxy", "weft scp", "weft tls"}
+IN_NETWORK = {"weft fetch", "weft proxy", "weft receive", "weft scp", "weft send", "weft tls"}
 """What connects in the network, which the fake has none of; the tests of these commands look at their JSON."""
 
 RUNS: dict[str, Sequence[str]] = {

@@ -37,13 +37,9 @@ def there(tmp_path: Path) -> Path:
     return tmp_path / "there"
 
 
-async def welcome(offered: Offered) -> str:
-    return ""
-
-
 @asynccontextmanager
 async def receiving(right: Node, there: Path, **arguments: Any) -> AsyncIterator[Inbox]:
-    async with await open_inbox(right.streams, there, **{"accept": welcome, **arguments}) as inbox:
+    async with await open_inbox(right.streams, there, **{"allowed": {"fc00::1"}.__contains__, **arguments}) as inbox:
         yield inbox
 
 
