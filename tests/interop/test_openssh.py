@@ -17,6 +17,7 @@ import pytest_asyncio
 
 import weft
 from tests.interop.openssh import OpenSsh, keygen
+from tests.unit.engine.pair import identity
 from weft.clients.sftp_copy import BLOCK_BYTES, IN_FLIGHT
 from weft.clients.sftp_tree import Trees
 from weft.clients.ssh import HostKeyError, Login, NewHost, ssh_connection
@@ -50,7 +51,7 @@ def server(folder: Path) -> OpenSsh:
 
 @pytest_asyncio.fixture
 async def nodes() -> AsyncIterator[tuple[weft.Node, weft.Node]]:
-    async with weft.Node() as alice, weft.Node() as bob:
+    async with weft.Node(identity=identity("alice")) as alice, weft.Node(identity=identity("bob")) as bob:
         await alice.connect_peer(bob.multiaddrs[0], name="bob")
         yield alice, bob
 

@@ -11,6 +11,7 @@ import uvloop
 
 import weft
 from tests.unit.api.node.conftest import LISTEN
+from tests.unit.engine.pair import identity
 from weft.api.attached import AttachedNode
 from weft.api.server import Server
 from weft.api.unix_socket import ApiSocket
@@ -23,14 +24,14 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 @pytest_asyncio.fixture
 async def bob() -> AsyncIterator[weft.Node]:
     """Another node."""
-    async with weft.Node(listen=LISTEN) as node:
+    async with weft.Node(listen=LISTEN, identity=identity("bob")) as node:
         yield node
 
 
 @pytest_asyncio.fixture
 async def daemon(tmp_path: Path, bob: weft.Node) -> AsyncIterator[weft.Node]:
     """A node whose API answers at `api.sock`, connected with Bob's."""
-    async with weft.Node(listen=LISTEN) as node:
+    async with weft.Node(listen=LISTEN, identity=identity("alice")) as node:
         await node.connect_peer(bob.multiaddrs[0], name="bob")
         with ApiSocket(tmp_path / "api.sock") as socket:
             server = Server(node._engine, socket)

@@ -9,6 +9,7 @@ import pytest_asyncio
 import uvloop
 
 import weft
+from tests.unit.engine.pair import identity
 
 LISTEN = ("/ip4/127.0.0.1/udp/0",)
 
@@ -19,11 +20,11 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
 @pytest_asyncio.fixture
 async def alice() -> AsyncIterator[weft.Node]:
-    async with weft.Node(listen=LISTEN) as node:
+    async with weft.Node(listen=LISTEN, identity=identity("alice")) as node:
         yield node
 
 
 @pytest_asyncio.fixture
 async def bob() -> AsyncIterator[weft.Node]:
-    async with weft.Node(listen=LISTEN) as node:
+    async with weft.Node(listen=LISTEN, identity=identity("bob")) as node:
         yield node
