@@ -96,7 +96,8 @@ def user() -> Iterator[User]:
     home.chmod(0o755)
     try:
         shutil.copytree(ROOT / "examples", home / "examples", ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copytree(ROOT / "src", home / "src", ignore=shutil.ignore_patterns("__pycache__"))
+        # With its bytecode, which he can't write.
+        shutil.copytree(ROOT / "src", home / "src")
         yield User(home, make_environment(home))
     finally:
         shutil.rmtree(home)
