@@ -36,13 +36,13 @@ async def connected(one: Any, other: Any, host: Any = None, port: int = 80) -> t
 
 
 async def fill(writer: asyncio.StreamWriter) -> int:
-    """Write until nobody takes anything for two seconds; how many bytes that were."""
+    """Write until nobody takes anything for half a second; how many bytes that were."""
     chunk, written = bytes(65_536), 0
     while True:
         writer.write(chunk)
         written += len(chunk)
         try:
-            await asyncio.wait_for(writer.drain(), 2)
+            await asyncio.wait_for(writer.drain(), 0.5)
         except TimeoutError:
             return written
 

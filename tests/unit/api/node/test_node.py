@@ -207,7 +207,10 @@ async def test_bulk_is_carried_unharmed(alice: weft.Node, bob: weft.Node) -> Non
     await writer.wait_closed()
 
 
-async def test_connections_outlive_a_session_that_is_built_anew(alice: weft.Node, bob: weft.Node) -> None:
+async def test_connections_outlive_a_session_that_is_built_anew(
+    alice: weft.Node, bob: weft.Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("weft.engine.lifetime.SESSION_RETRY_S", 0.1)
     await alice.connect_peer(bob.multiaddrs[0])
     await bob.start_server(echo, port=7)
     reader, writer = await alice.open_connection(bob, 7)
