@@ -23,6 +23,7 @@ LOST = 255
         "weft ssh loom",
         "weft ssh anna@loom uptime",
         "weft ssh -t -p 2222 loom 'less /etc/hosts'",
+        "eval $(ssh-agent); ssh-add; weft ssh -A loom 'ssh-add -l'",
         "tar -c notes | weft ssh --accept-new -i ~/.ssh/id_ed25519 loom 'tar -x'",
         "rsync -a -e 'weft ssh' loom:/etc/hosts .",
     ),
@@ -30,16 +31,20 @@ LOST = 255
 @click.argument("peer", metavar="[USER@]PEER")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @ssh_options
+@click.option("-A", "--lend-agent", "lends_agent", is_flag=True, help="Let what runs there use the agent here.")
 @click.option("-t", "--tty", is_flag=True, help="A terminal for the command too, not only for a shell.")
 @pass_settings
-def ssh(settings: Settings, peer: str, command: tuple[str, ...], login: SshOptions, *, tty: bool) -> None:
+def ssh(
+    settings: Settings, peer: str, command: tuple[str, ...], login: SshOptions, *, lends_agent: bool, tty: bool
+) -> None:
     """Run COMMAND on PEER, or a shell, by its SSH server.
 
     PEER is a peer, an address or a name. The server's key is looked for in `known_hosts` in the node's directory and in
     ~/.ssh. One that was not seen before is asked about, and one that has changed is refused. To log in, the agent's
     keys, those in ~/.ssh and a password are tried.
 
-    In a shell, `~.` at the head of a line ends the connection.
+    In a shell, `~.` at the head of a line ends the connection. With -A, whoever is root there can log in elsewhere
+    with the agent's keys for as long as it lasts.
 
     The exit code is that of COMMAND, and 255 if it has none.
     """
@@ -48,15 +53,17 @@ def ssh(settings: Settings, peer: str, command: tuple[str, ...], login: SshOptio
     words = " ".join(command) or None
     terminal = (tty or words is None) and sys.stdin.isatty()
     try:
-        code = asyncio.run(_ssh(settings, peer, words, login, terminal=terminal))
+        code = asyncio.run(_ssh(settings, peer, words, login, lends_agent=lends_agent, terminal=terminal))
     except WeftError as error:
         report(error)
         code = LOST
     raise click.exceptions.Exit(code)
 
 
-async def _ssh(settings: Settings, peer: str, command: str | None, login: SshOptions, *, terminal: bool) -> int:
-    async with logged_in(settings, login, peer) as connection:
+async def _ssh(
+    settings: Settings, peer: str, command: str | None, login: SshOptions, *, lends_agent: bool, terminal: bool
+) -> int:
+    async with logged_in(settings, login, peer, lends_agent=lends_agent) as connection:
         from weft.clients.ssh_terminal import run_joined
 
         sys.stdout.flush()

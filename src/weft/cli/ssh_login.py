@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from weft.cli.settings import Settings
-from weft.cli.show import plain
+from weft.cli.show import in_one_line, plain
 from weft.clients.extras import extra
 from weft.errors import PeerError, UsageError
 
@@ -84,7 +84,7 @@ def ssh_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @asynccontextmanager
 async def logged_in(
-    settings: Settings, options: SshOptions, target: str
+    settings: Settings, options: SshOptions, target: str, *, lends_agent: bool = False
 ) -> AsyncIterator[asyncssh.SSHClientConnection]:
     """A connection to a server, until the block ends.
 
@@ -92,9 +92,11 @@ async def logged_in(
         settings: say which node's network.
         options: of the command.
         target: `[user@]host`.
+        lends_agent: let what runs there use the agent here.
 
     Raises:
         PeerError: it can't be had; says why in one line.
+        UsageError: there is no agent to lend.
     """
     with extra("ssh"):
         from weft.clients.ssh import Login, agent_path, ssh_connection
@@ -102,10 +104,13 @@ async def logged_in(
     from weft.cli.attached import attached
 
     user, host = options.of(target)
+    agent = agent_path()
+    if lends_agent and agent is None:
+        raise UsageError("there is no agent to lend: SSH_AUTH_SOCK is not set")
     login = Login(
         user=user,
         keys=[path.expanduser() for path in options.identities],
-        agent=agent_path(),
+        agent=agent,
         ask=_ask_hidden if _has_terminal() else None,
         told=_tell,
     )
@@ -114,9 +119,12 @@ async def logged_in(
     async def trust(new: NewHost) -> bool:
         return options.accept_new or _ask_trust(new)
 
+    lent = {"agent_forwarding": agent} if lends_agent else {}
     async with attached(settings) as network:
         with _quiet(), failing(host):
-            async with ssh_connection(network, host, options.port, login=login, hosts=hosts, trust=trust) as connection:
+            async with ssh_connection(
+                network, host, options.port, login=login, hosts=hosts, trust=trust, **lent
+            ) as connection:
                 yield connection
 
 
@@ -160,7 +168,7 @@ async def _ask_hidden(prompt: str) -> str | None:
 
     with _interruptible():
         try:
-            return getpass.getpass(prompt)
+            return getpass.getpass(in_one_line(prompt))
         except EOFError:
             return None
 

@@ -12,6 +12,7 @@ then by a password. None of OpenSSH's configuration is read.
 | host key     | ssh-ed25519, ecdsa-sha2-nistp256, -384, -521, rsa-sha2-512, rsa-sha2-256, ssh-rsa                  |
 | ciphers      | chacha20-poly1305, aes256-gcm, aes128-gcm, aes256-ctr, aes192-ctr, aes128-ctr                     |
 | MACs         | those of asyncssh: the encrypt-then-MAC forms, hmac-sha2-256, hmac-sha1                           |
+| compression  | none: a packet that unpacks to gigabytes would have to be taken                                   |
 
 Sources: RFC 4251 to 4254; asyncssh's `tunnel` argument.
 Not done here: the terminal (ssh_terminal.py), files (sftp_copy.py), the server (ssh_server.py).
@@ -33,6 +34,7 @@ import asyncssh
 from weft.clients.network import Network
 from weft.clients.ssh_hosts import SSH_PORT, KnownHosts
 from weft.clients.ssh_keys import ATTEMPTS, Ask, Keys
+from weft.clients.ssh_words import MALFORMED
 from weft.errors import PeerError
 
 HOST_KEYS: Final = (
@@ -241,6 +243,8 @@ class _Caller:
             if look.new is None:
                 raise
             return None
+        except MALFORMED as error:
+            raise asyncssh.ProtocolError(f"Nothing that SSH knows: {error}") from error
 
     async def _connect(self, look: _Look, chosen: dict[str, Any]) -> asyncssh.SSHClientConnection:
         connection: asyncssh.SSHClientConnection = await asyncssh.connect(
@@ -256,7 +260,7 @@ class _Caller:
             x509_trusted_certs=None,
             client_version=VERSION,
             client_factory=lambda: _Client(self._login, self._keys, look),
-            **{"keepalive_interval": KEEPALIVE_S, **chosen, **self._options},
+            **{"keepalive_interval": KEEPALIVE_S, "compression_algs": None, **chosen, **self._options},
         )
         return connection
 
@@ -327,9 +331,17 @@ class _Client(asyncssh.SSHClient):
             return self._login.password if self._attempts == 1 else None
         if self._attempts > ATTEMPTS:
             return None
-        host = self._connection.get_extra_info("host")
-        who = self._user
-        return await self._answer(f"Password of {who} on {host}: " if prompt is None else f"{who}@{host}: {prompt}")
+        if prompt is not None:
+            return await self._answer(prompt)
+        return await self._ask(f"Password of {self._user} on {self._host}: ")
 
     async def _answer(self, prompt: str) -> str | None:
+        """Answer a question of the server, in words that say whose it is: it must not pass for one of this side."""
+        return await self._ask(f"{self._user}@{self._host} asks: {prompt}")
+
+    async def _ask(self, prompt: str) -> str | None:
         return await self._login.ask(prompt) if self._login.ask is not None else None
+
+    @property
+    def _host(self) -> str:
+        return str(self._connection.get_extra_info("host"))

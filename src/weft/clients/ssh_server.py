@@ -87,6 +87,7 @@ class SshServer:
             server_host_keys=[key],
             server_version=VERSION,
             server_factory=lambda: _Doorkeeper(self),
+            compression_algs=None,
             encoding=None,
             line_editor=False,
             agent_forwarding=False,

@@ -265,4 +265,5 @@ def _code(process: asyncssh.SSHClientProcess[Any]) -> int:
         with suppress(KeyError):
             return 128 + signal.Signals[f"SIG{process.exit_signal[0]}"]
     code = process.exit_status
-    return LOST if code is None or code < 0 else code
+    # What fits no exit code must not become 0 when it is cut.
+    return LOST if code is None or not 0 <= code < LOST else code

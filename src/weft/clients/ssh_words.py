@@ -7,6 +7,7 @@
 | another `DisconnectError`       | the reason, be it of the server or of this side        |
 | a lost connection               | that it broke off                                      |
 | a channel that is refused       | the server's reason                                    |
+| a packet that is none           | that the other side does not speak SSH as one has to   |
 | anything else                   | as for all connections (failures.py)                   |
 """
 
@@ -16,12 +17,15 @@ import re
 from typing import Final
 
 import asyncssh
+from asyncssh.packet import PacketDecodeError
 
 from weft.clients.failures import reason_of
 
 _CODE: Final = re.compile(r" \(error \d+\)$")
 """What asyncssh puts behind the reason of a disconnection."""
-FAILURES: Final = (asyncssh.Error, asyncssh.ProcessError, OSError)
+MALFORMED: Final = (PacketDecodeError, asyncssh.KeyImportError, UnicodeDecodeError)
+"""What asyncssh lets through of what it could not read."""
+FAILURES: Final = (asyncssh.Error, asyncssh.ProcessError, OSError, PacketDecodeError)
 """What asyncssh raises for what can go wrong anywhere but in the program."""
 
 
@@ -36,6 +40,8 @@ def words_of(error: BaseException) -> str:
             return _as_part(error.reason) or type(error).__name__
         case asyncssh.ChannelOpenError():
             return _as_part(error.reason)
+        case PacketDecodeError():
+            return f"the other side does not speak SSH as one has to: {_as_part(str(error))}"
         case _:
             return reason_of(error)
 
