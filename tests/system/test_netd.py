@@ -1,20 +1,27 @@
-"""netd of a daemon with the stack against programs behind a TUN, and netd of the daemon that has the TUN."""
+"""netd of a daemon with the stack against programs behind a TUN, and netd of daemons that have a TUN."""
 
 from __future__ import annotations
 
+import asyncio
+import shutil
+import signal
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
-from tests.system.lab import Lab
+from tests.system.lab import Host, Lab
 from tests.system.node import EVERYTHING, Node
 from tests.system.process import Outcome
+from tests.system.waiting import until
 from tests.unit.netd.c_client import compiled
+from weft import netd
 
-pytestmark = [pytest.mark.system("cc"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system("cc", "dnsmasq"), pytest.mark.timeout(120)]
 
 ECHO = """
 import asyncio
@@ -24,7 +31,7 @@ async def echo(reader, writer):
         await writer.drain()
     writer.close()
 async def main():
-    server = await asyncio.start_server(echo, "::", 80)
+    server = await asyncio.start_server(echo, "::", 80, backlog=1024)
     print("ready", flush=True)
     await server.serve_forever()
 asyncio.run(main())
@@ -37,6 +44,24 @@ with socket.create_connection((sys.argv[1], 81)) as sock:
     heard = b"".join(iter(lambda: sock.recv(65536), b""))
 print(heard == b"from the kernel" * 10_000)
 """
+
+HOLD = """
+import asyncio, sys
+from weft import netd
+async def main():
+    path, host, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    async with netd.Client(path) as client:
+        sockets = [await client.socket() for _ in range(count)]
+        await asyncio.gather(*(socket.connect(host, 80) for socket in sockets))
+        for number, socket in enumerate(sockets):
+            await socket.send(b"%08d" % number)
+        heard = [await socket.receive() for socket in sockets]
+        print([int(each) for each in heard] == list(range(count)), "and holds", flush=True)
+        await asyncio.Event().wait()
+asyncio.run(main())
+"""
+CLIENTS, SOCKETS = 4, 250
+NAME, NAME_ADDRESS = "loom.example", "192.0.2.80"
 
 
 @dataclass
@@ -86,3 +111,93 @@ def test_daemon_with_a_tun_says_what_to_use_and_knows_names(ends: Ends) -> None:
     seen = ends.client(ends.bob, "ping", ends.alice.address)
     assert (seen.code, seen.err) == (1, "ping: the daemon has a TUN; use the system's sockets\n")
     assert "create: the daemon has a TUN" in ends.client(ends.bob, "echo", ends.alice.id, 80, "x").err
+
+
+def connections(ends: Ends) -> int:
+    """Of the daemon's host, as one more client of netd counts them."""
+
+    async def ask() -> int:
+        async with netd.Client(ends.alice.directory / "netd.sock") as client:
+            return (await client.stats()).connections
+
+    return asyncio.run(ask())
+
+
+def test_thousand_sockets_of_clients_two_of_which_are_killed(ends: Ends) -> None:
+    echo = ends.bob.host.start(sys.executable, "-c", ECHO, name="echo")
+    echo.wait_for("ready")
+    words = (str(ends.alice.directory / "netd.sock"), ends.bob.address, str(SOCKETS))
+    with ExitStack() as stack:
+        stack.callback(echo.stop)
+        clients = [
+            ends.alice.host.start(sys.executable, "-c", HOLD, *words, name=f"client {number}")
+            for number in range(CLIENTS)
+        ]
+        for client in clients:
+            stack.callback(client.stop)
+            assert "True and holds" in client.wait_for("and holds", timeout_s=60)
+        assert connections(ends) == CLIENTS * SOCKETS
+        for client in clients[:2]:
+            client.stop(signal.SIGKILL)
+        until(lambda: connections(ends) == (CLIENTS - 2) * SOCKETS, "what the killed had is closed")
+        assert all(client.running for client in clients[2:])
+        assert ends.client(ends.alice, "echo", "bob", 80, "hello").out == "hello\n"
+
+
+def test_port_that_another_client_has(ends: Ends) -> None:
+    path = str(ends.alice.directory / "netd.sock")
+    first = ends.alice.host.start(str(ends.program), path, "serve", "82", name="client serve")
+    first.wait_for("listening on 82")
+    second = ends.client(ends.alice, "serve", 82)
+    assert (second.code, second.err) == (1, "listen: status -98\n")
+    # Its sockets are closed with it, and the port is free.
+    first.stop(signal.SIGKILL)
+    third = ends.alice.host.start(str(ends.program), path, "serve", "82", name="client serve")
+    third.wait_for("listening on 82")
+    third.stop()
+
+
+def test_ping_that_nobody_answers(ends: Ends) -> None:
+    nobody = str(ip_address(ends.bob.address) + 1)
+    assert ends.client(ends.alice, "ping", nobody).err in {"ping: status -101\n", "ping: status -113\n"}
+
+
+@contextmanager
+def resolving_by(host: Host, server: str) -> Iterator[None]:
+    """What is started in a host while the block runs asks that server of DNS; see ip-netns(8)."""
+    files = Path("/etc/netns") / host.namespace
+    files.mkdir(parents=True)
+    (files / "resolv.conf").write_text(f"nameserver {server}\noptions timeout:2 attempts:2\n")
+    try:
+        yield
+    finally:
+        shutil.rmtree(files)
+
+
+def test_names_of_a_server_on_the_other_side_of_a_tunnel() -> None:
+    """A daemon with a TUN asks the system, which asks dnsmasq through the tunnel."""
+    with Lab() as lab:
+        cable = lab.veth(lab.host("asks"), lab.host("knows"))
+        asks, knows = (Node(end.host, lab.directory(end.host.name)) for end in (cable.left, cable.right))
+        knows.up(*EVERYTHING)
+        dnsmasq = knows.host.start(
+            *("dnsmasq", "--no-daemon", "--user=root", "--no-resolv", "--no-hosts", "--conf-file=/dev/null"),
+            *(f"--listen-address={knows.address}", "--bind-interfaces", "--pid-file=", "--local=/example/"),
+            *(f"--cname=alias.example,{NAME}", f"--host-record={NAME},{NAME_ADDRESS}"),
+        )
+        dnsmasq.wait_for("started")
+        with resolving_by(asks.host, knows.address):
+            asks.up()
+            asks.weft("peer", "connect", knows.multiaddr(cable.right), "--name", "knows")
+            path = asks.directory / "netd.sock"
+
+            async def resolve(*names: str) -> list[object]:
+                async with netd.Client(path) as client:
+                    return await asyncio.gather(*map(client.resolve, names), return_exceptions=True)
+
+            # An alias leads to the address: the seed took only what came first in an answer.
+            *found, nobody = asyncio.run(resolve(NAME, "alias.example", "knows", "nobody.example"))
+            assert found == [[ip_address(NAME_ADDRESS)]] * 2 + [[ip_address(knows.address)]]
+            assert isinstance(nobody, netd.NetdError)
+            assert nobody.status == -2
+            asks.down()
