@@ -62,6 +62,17 @@ class RootlessClients(Clients, Rootless):
         self.serve_clients()
 
 
+class Proxied(Rootless):
+    """Rootless nodes, of which the one on side a has a proxy, and a program on that side beside it."""
+
+    module = "client_ends"
+
+    def start(self) -> None:
+        super().start()
+        self.port = self.a.tell("serve_socks")["port"]
+        self.client = self.program(self.pair.a, "socket_ends")
+
+
 class UnixEcho(Ends):
     """An echo on a Unix socket of host a."""
 
@@ -154,6 +165,16 @@ def sent(tunnel: Tunnel, seconds: int) -> dict[str, float]:
     return {"clients_netd_bulk": arrived * 8 / took_s / 1e9}
 
 
+def proxied(tunnel: Tunnel, seconds: int) -> dict[str, float]:
+    """A stream of a program that knows of the proxy and of nothing else."""
+    assert isinstance(tunnel, Proxied)
+    tunnel.check_alive()
+    done = tunnel.client.tell(
+        "transfer", timeout_s=seconds + 30, host=tunnel.inner_b, streams=1, seconds=seconds, proxy=tunnel.port
+    )
+    return {"clients_socks": done["bytes"] * 8 / done["seconds"] / 1e9}
+
+
 # For each section, who takes part, and with what.
 TURNS: dict[str, Turns] = {
     "clients_http": {
@@ -180,6 +201,7 @@ TURNS: dict[str, Turns] = {
             (trips("clients_netd_trip", "own"), trips("clients_netd_tunnel", "echo", ECHO), sent),
         ),
     },
+    "clients_socks": {"weft_rootless": (Proxied, (proxied, over_ends("clients_socks_stream", 1)))},
 }
 
 

@@ -29,6 +29,7 @@ SECTIONS = (
     "clients_http",
     "clients_sftp",
     "clients_netd",
+    "clients_socks",
     "handshakes",
     "api",
     "daily",

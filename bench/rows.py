@@ -75,6 +75,8 @@ ROWS: dict[str, Row] = {
     "clients_netd_tunnel_p50": Row("the same by netd to an echo behind a tunnel, p50, us", 0),
     "clients_netd_tunnel_p99": Row("the same by netd to an echo behind a tunnel, p99, us", 0),
     "clients_netd_bulk": Row("stream through a tunnel, from C by netd or from Python, Gbit/s", 2),
+    "clients_socks": Row("stream of a program by the SOCKS5 proxy, Gbit/s", 2),
+    "clients_socks_stream": Row("raw stream between the same nodes, Gbit/s", 2),
     "handshakes": Row("handshakes a second, both sides in one process", 0),
     "daily_start": Row("start with 1,000 peers and rules until it answers, s", 2),
     "daily_command": Row("`weft info`, s", 3),

@@ -1,4 +1,4 @@
-"""One end of HTTP and SFTP, beside what stream_ends.py does: over the kernel's sockets, or over a rootless node.
+"""One end of HTTP, SFTP and SOCKS5, beside what stream_ends.py does: over the kernel's sockets, or a rootless node.
 
 Usage: python -m bench.generators.client_ends kernel
        python -m bench.generators.client_ends node
@@ -28,6 +28,7 @@ from bench.generators.stream_ends import End, NodeEnd, Result
 from bench.generators.verbs import Verb, obey
 from weft.clients.http import http_client
 from weft.clients.network import Network
+from weft.clients.proxy import serve_proxy
 from weft.clients.serving import serve_app
 from weft.clients.sftp_tree import Trees
 from weft.clients.ssh import Login, ssh_connection
@@ -38,6 +39,7 @@ HTTP, FILES = 7010, 7011
 SMALL = b"warp and weft\n"
 LARGE_BYTES = 64 << 20
 PIECE = bytes(256 * 1024)
+OVERLAY = "fc00::/8"
 EVERYBODY = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 
 Copy = Callable[[asyncssh.SFTPClient], Awaitable[Any]]
@@ -196,7 +198,11 @@ async def over_kernel() -> None:
 async def over_node() -> None:
     """Work over a node."""
     async with weft.Node() as node:
-        await obey(NodeEnd(node).verbs() | Clients(node).verbs())
+
+        async def serve_socks() -> Result:
+            return {"port": (await serve_proxy(node, lambda: (OVERLAY,), port=0)).port}
+
+        await obey(NodeEnd(node).verbs() | Clients(node).verbs() | {"serve_socks": serve_socks})
 
 
 if __name__ == "__main__":
