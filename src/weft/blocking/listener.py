@@ -11,7 +11,6 @@ import asyncio
 import socket
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from weft.blocking.background import Background, closed_error
 from weft.blocking.face import Address, Face
@@ -19,9 +18,6 @@ from weft.blocking.meeting import Meeting
 from weft.blocking.pipe import Pipe
 from weft.blocking.stream import Stream
 from weft.errors import UsageError
-
-if TYPE_CHECKING:
-    from weft.api.overlay import Overlay
 
 
 class Arrivals(Meeting):
@@ -86,7 +82,6 @@ class Listener(Face):
     """A socket that listens.
 
     Args:
-        overlay: where.
         arrivals: at it.
         address: where it listens.
     """
@@ -94,9 +89,8 @@ class Listener(Face):
     type = socket.SOCK_STREAM
     proto = socket.IPPROTO_TCP
 
-    def __init__(self, overlay: Overlay, arrivals: Arrivals, address: Address) -> None:
+    def __init__(self, arrivals: Arrivals, address: Address) -> None:
         super().__init__(arrivals)
-        self._overlay = overlay
         self._arrivals = arrivals
         self._address = address
 
@@ -107,7 +101,7 @@ class Listener(Face):
             OSError: `TimeoutError`, `BlockingIOError` and so on.
         """
         pipe = self._arrivals.accept(self._timeout)
-        return Stream(self._overlay, pipe), pipe.addresses[1]
+        return Stream(pipe), pipe.addresses[1]
 
     def close(self) -> None:
         """Listen no more, from when this returns; who was not accepted is reset, and whoever accepts gets EBADF."""

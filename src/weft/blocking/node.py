@@ -162,7 +162,7 @@ class BlockingNode:
             assert isinstance(pipe, Pipe)
             return pipe
 
-        return Stream(self._node, background.call(connect), timeout)
+        return Stream(background.call(connect), timeout)
 
     def create_server(
         self, address: Address, *, backlog: int = BACKLOG, ssl: ssl_module.SSLContext | None = None
@@ -188,7 +188,7 @@ class BlockingNode:
             sockets: Any = server
             return arrivals, sockets.sockets[0].getsockname()
 
-        return Listener(self._node, *background.call(listen))
+        return Listener(*background.call(listen))
 
     def create_datagram_socket(self, address: Address | None = None, family: int = socket.AF_INET6) -> DatagramSocket:
         """Open a UDP socket.

@@ -22,22 +22,18 @@ import socket
 import ssl
 import time
 import warnings
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from weft.api.streams.lifecycle import OverlayTransport
+from weft.api.streams.tls import start_tls
 from weft.blocking.face import DEFAULT, Address, Face, within
 from weft.blocking.file import open_file
 from weft.blocking.pipe import Data, Pipe
-
-if TYPE_CHECKING:
-    from weft.api.overlay import Overlay
 
 
 class Stream(Face):
     """One connection.
 
     Args:
-        overlay: of which it is.
         pipe: is connected.
         timeout: of `Face`.
     """
@@ -45,9 +41,8 @@ class Stream(Face):
     type = socket.SOCK_STREAM
     proto = socket.IPPROTO_TCP
 
-    def __init__(self, overlay: Overlay, pipe: Pipe, timeout: object = DEFAULT) -> None:
+    def __init__(self, pipe: Pipe, timeout: object = DEFAULT) -> None:
         super().__init__(pipe, timeout)
-        self._overlay = overlay
         self._pipe = pipe
         self._io_refs = 0
         self._is_close_wanted = False
@@ -196,11 +191,10 @@ class Stream(Face):
         pipe, timeout = self._pipe, self._timeout or None
 
         async def go_on() -> None:
-            if pipe.is_readable and not (server_side and isinstance(pipe.transport, OverlayTransport)):
-                raise ConnectionAbortedError("it spoke before TLS")
             async with within(timeout):
+                # Not the loop's own, which would not take what was read ahead.
                 pipe.go_on(
-                    await self._overlay.start_tls(
+                    await start_tls(
                         pipe.transport, pipe, context, server_side=server_side, server_hostname=server_hostname
                     )
                 )

@@ -16,7 +16,7 @@ import asyncio
 import ssl
 from asyncio.sslproto import SSLProtocol, SSLProtocolState
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Protocol, cast, runtime_checkable
 
 READ_BYTES: Final = 64 * 1024
 
@@ -65,6 +65,14 @@ class TlsProtocol(SSLProtocol):
         self._set_state(SSLProtocolState.UNWRAPPED)  # type: ignore[attr-defined]
         if self._transport is not None:
             self._transport._force_close(exc)  # type: ignore[attr-defined]
+
+
+@runtime_checkable
+class ReadsAhead(Protocol):
+    """A protocol that keeps what came until somebody reads it."""
+
+    def take_unread(self) -> bytes:
+        """Give up what is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +153,7 @@ async def start_tls(
     """Go on with TLS over a transport that is in use, as `loop.start_tls` does.
 
     Args:
-        transport: of this room, or one with TLS over it.
+        transport: of this room or of an event loop, or one with TLS over it.
         protocol: that the transport serves.
         sslcontext: of either side.
         server_side: whether this is the server's.
@@ -162,17 +170,19 @@ async def start_tls(
     """
     if not isinstance(sslcontext, ssl.SSLContext):
         raise TypeError(f"sslcontext is expected to be an instance of ssl.SSLContext, got {sslcontext!r}")
-    if not (isinstance(transport, asyncio.Transport) and getattr(transport, "_start_tls_compatible", False)):
+    # With this method, which asyncio's TLS calls, a transport can carry it.
+    if not hasattr(transport, "_force_close"):
         raise TypeError(f"transport {transport!r} is not supported by start_tls()")
+    below = cast(asyncio.Transport, transport)  # which uvloop's do not say they are
     loop = asyncio.get_running_loop()
     waiter = loop.create_future()
     wanted = Tls(sslcontext, server_side, server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout)
     tls = wanted.wrap(loop, protocol, waiter, is_made=True)
     _move_unread(protocol, tls)
     # Nothing may come to TLS before it knows its transport.
-    transport.pause_reading()
-    transport.set_protocol(tls)
-    callbacks = loop.call_soon(tls.connection_made, transport), loop.call_soon(transport.resume_reading)
+    below.pause_reading()
+    below.set_protocol(tls)
+    callbacks = loop.call_soon(tls.connection_made, below), loop.call_soon(below.resume_reading)
     try:
         await waiter
     except BaseException:
@@ -184,8 +194,11 @@ async def start_tls(
 
 
 def _move_unread(protocol: asyncio.BaseProtocol, tls: TlsProtocol) -> None:
-    """What a stream has in its buffer goes to TLS."""
+    """What was read ahead goes to TLS."""
+    incoming: ssl.MemoryBIO = tls._incoming  # type: ignore[attr-defined]
+    if isinstance(protocol, ReadsAhead):
+        incoming.write(protocol.take_unread())
     reader = getattr(protocol, "_stream_reader", None) if isinstance(protocol, asyncio.StreamReaderProtocol) else None
     if reader is not None and reader._buffer:
-        tls._incoming.write(reader._buffer)  # type: ignore[attr-defined]
+        incoming.write(reader._buffer)
         reader._buffer.clear()
