@@ -156,7 +156,7 @@ class KernelClients(Clients):
 
     async def serve_files(self, folder: str, host: str | None = None) -> Result:
         def files(channel: Any) -> asyncssh.SFTPServer:
-            return asyncssh.SFTPServer(channel, chroot=folder)
+            return asyncssh.SFTPServer(channel, chroot=folder.encode())
 
         key = asyncssh.generate_private_key("ssh-ed25519")
         self.servers.append(
