@@ -12,7 +12,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
-from typing import Any, Final, Protocol, cast
+from typing import Any, ClassVar, Final, Protocol, cast
 
 from weft.api.lent import messages
 from weft.api.lent.borrowed_datagram import BorrowedDatagrams
@@ -293,6 +293,8 @@ class BorrowedGround(Ground):
         resolve: as of a `Ground`.
         describe_peer: likewise.
     """
+
+    keeps_sending: ClassVar[bool] = False  # what the daemon has not got yet ends with the program
 
     def __init__(self, borrower: Borrower, resolve: Resolve, describe_peer: DescribePeer) -> None:
         super().__init__(cast("Driver", borrower), resolve, describe_peer)

@@ -74,11 +74,12 @@ class Lender:
         self._channel.receive()
 
     def close(self) -> None:
-        """End all that the program has open."""
+        """End all that the program has open; what it has closed goes its way."""
         self._channel.close()
         sockets, self._sockets = self._sockets, {}
         for each in sockets.values():
-            each.abort()
+            if not (isinstance(each, StreamRelay) and each.is_left):
+                each.abort()
         self.driver.users.discard(self)
         when_over, self._when_over = self._when_over, lambda: None
         when_over()

@@ -9,7 +9,7 @@
 | the program has no more to send,     | a FIN goes out; if it has closed its socket, nothing more is taken      |
 | and has said so                      |                                                                         |
 | the connection failed                | what came before is handed over, the program is told, the socket closed |
-| the program aborts, or is gone       | a reset goes out                                                        |
+| the program aborts, or is gone       | a reset goes out; but what it had closed before goes its way            |
 
 Not done here: making connections (lender.py).
 """
@@ -113,6 +113,11 @@ class StreamRelay:
         """The program has said that it has written all."""
         self._is_end_said = True
         self._end_if_written()
+
+    @property
+    def is_left(self) -> bool:
+        """Whether the program has written all, said so, and takes nothing more."""
+        return self._is_released and self._is_end_said
 
     def abort(self) -> None:
         """End the connection by a reset."""

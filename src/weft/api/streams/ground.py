@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from weft.engine.driver import Driver
 from weft.stack.endpoint import Endpoint
@@ -41,7 +41,10 @@ class Ground:
         resolve: looks up names.
         describe_peer: knows the participants.
         open: what ends with the host, in the order in which it was opened.
+        keeps_sending: whether the host goes on with what was written after the transport has ended.
     """
+
+    keeps_sending: ClassVar[bool] = True
 
     def __init__(self, driver: Driver, resolve: Resolve, describe_peer: DescribePeer) -> None:
         self.driver = driver

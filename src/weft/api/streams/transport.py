@@ -135,7 +135,7 @@ class TcpTransport(OverlayTransport):
             return
         self._is_closing = True
         self._chunks = None
-        if self.get_write_buffer_size():
+        if self._has_unsent():
             # The FIN will go with the last data.
             self._connection.awaits_room = True
             self._connection.shutdown(self._ground.now())
@@ -192,8 +192,12 @@ class TcpTransport(OverlayTransport):
             return
         self._resume_if_drained()
         connection.awaits_room = self._protocol_paused or self._is_closing
-        if self._is_closing and not self._losses and not self.get_write_buffer_size():
+        if self._is_closing and not self._losses and not self._has_unsent():
             self._lose(None)
+
+    def _has_unsent(self) -> bool:
+        """Whether the end has to wait for what was written."""
+        return bool(self.get_write_buffer_size() if self._ground.keeps_sending else self._connection.unsent_bytes)
 
     def _has_data(self) -> bool:
         return bool(self._chunks or self._connection.readable_bytes)

@@ -241,6 +241,22 @@ async def test_what_a_program_leaves_open_ends_with_it(daemon: weft.Node, bob: w
     theirs.close()
 
 
+async def test_what_a_program_has_closed_goes_its_way_without_it(
+    daemon: weft.Node, bob: weft.Node, tmp_path: Path
+) -> None:
+    async with weft.Node.attach(tmp_path / "api.sock") as program:
+        (_, ours), (their_reader, theirs) = await connected(program, bob)
+        written = await fill(ours)
+        ours.close()
+        # Room for what the program has still, but not for what the daemon has.
+        came = len(await their_reader.readexactly(1_400_000))
+        await asyncio.wait_for(ours.wait_closed(), 10)
+    came += len(await asyncio.wait_for(their_reader.read(), 10))
+    assert came == written
+    theirs.close()
+    await until(lambda: sockets_of(daemon) == 0)
+
+
 async def test_sockets_are_closed_one_by_one(daemon: weft.Node, attached: AttachedNode, bob: weft.Node) -> None:
     await bob.start_server(echo, port=7)
     for _ in range(30):

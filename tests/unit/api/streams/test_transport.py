@@ -553,6 +553,18 @@ class TestClose:
         await settle()
         assert isinstance(protocol.error, TimeoutError)
 
+    async def test_close_waits_for_all_where_nobody_else_goes_on_with_it(self) -> None:
+        transport, protocol, connection = await make()
+        transport._ground.keeps_sending = False
+        transport.write(b"data")
+        transport.close()
+        await settle()
+        assert protocol.events == ["made"]
+        connection.drain()
+        await settle()
+        assert protocol.events == ["made", "lost"]
+        assert "abort" not in connection.calls
+
     async def test_abort_with_data_resets(self) -> None:
         transport, protocol, connection = await make()
         transport.write(b"data")
