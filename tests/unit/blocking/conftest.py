@@ -76,9 +76,9 @@ def start(stack: ExitStack, kind: str, loop: str) -> BlockingNode:
         return stack.enter_context(node)  # type: ignore[no-any-return]
 
 
-@pytest.fixture(scope="module", params=["stack-asyncio", "stack-uvloop", "kernel-asyncio", "kernel-uvloop"])
-def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
-    kind, _, loop = request.param.partition("-")
+def make_pair(param: str) -> Iterator[Pair]:
+    """Two nodes, of a kind and on a loop, such as `stack-asyncio`."""
+    kind, _, loop = param.partition("-")
     with ExitStack() as stack:
         alice, bob = start(stack, kind, loop), start(stack, kind, loop)
         if kind == "stack":
@@ -86,13 +86,15 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
         yield Pair(alice, bob, kind)
 
 
+@pytest.fixture(scope="module", params=["stack-asyncio", "stack-uvloop", "kernel-asyncio", "kernel-uvloop"])
+def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
+    yield from make_pair(request.param)
+
+
 @pytest.fixture(scope="module")
 def stacks() -> Iterator[Pair]:
     """Where sockets of the kernel would tell nothing more."""
-    with ExitStack() as stack:
-        alice, bob = start(stack, "stack", "asyncio"), start(stack, "stack", "asyncio")
-        alice.connect_peer(bob.multiaddrs[0], name="bob")
-        yield Pair(alice, bob, "stack")
+    yield from make_pair("stack-asyncio")
 
 
 @pytest.fixture

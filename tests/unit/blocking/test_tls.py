@@ -147,7 +147,7 @@ def test_one_direction_can_not_be_ended(pair: Pair, files: Files, threads: Threa
 def test_back_pressure_and_close(pair: Pair, files: Files, threads: ThreadPoolExecutor) -> None:
     near, far = established(pair, files, threads)
     with far:
-        writing = begin(threads, near, near.sendall, os.urandom(20_000_000))
+        writing = begin(threads, near, near.sendall, os.urandom(60_000_000))
         assert len(read_all_in_pieces(far, 10_000_000)) == 10_000_000
         near.close()
         with pytest.raises(OSError, match="Bad file descriptor"):
