@@ -26,6 +26,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakSet
 
 import asyncssh
 from asyncssh.sftp import SFTPVFSAttrs
@@ -34,6 +35,12 @@ _FOLDER: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NO
 _FILE: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _LINK: Final = "Links are not followed here"
 _PERMISSIONS: Final = 0o777
+READ_BYTES: Final = 4 * 1024 * 1024
+"""That a client gets of what it asks for at once, and as much as it is told it may."""
+HANDLES: Final = 100
+"""Files and folders that a client may have open."""
+_LARGEST: Final = 2**63 - 1
+"""Offset and size of a file for the system."""
 
 
 class FolderServer(asyncssh.SFTPServer):
@@ -47,6 +54,9 @@ class FolderServer(asyncssh.SFTPServer):
     def __init__(self, channel: Any, root: Path) -> None:
         super().__init__(channel)
         self._root = os.open(root, _FOLDER & ~getattr(os, "O_NOFOLLOW", 0))
+        self._files = 0
+        # asyncssh forgets a listing without a word.
+        self._listings: WeakSet[AsyncIterator[asyncssh.SFTPName]] = WeakSet()
 
     @staticmethod
     def check(root: Path) -> None:
@@ -85,24 +95,36 @@ class FolderServer(asyncssh.SFTPServer):
         finally:
             os.close(folder)
 
+    def _check_handles(self) -> None:
+        if self._files + len(self._listings) >= HANDLES:
+            raise asyncssh.SFTPFailure("Too many open files")
+
     # Files.
 
     def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> object:
         """Open a file."""
+        self._check_handles()
         with self._place(path) as (folder, name):
-            return _open_file(name, folder, _flags(pflags), _mode(attrs, 0o666))
+            descriptor = _open_file(name, folder, _flags(pflags), _mode(attrs, 0o666))
+        self._files += 1
+        return descriptor
 
     def close(self, file_obj: object) -> None:
         """Close a file."""
+        self._files -= 1
         os.close(_descriptor(file_obj))
 
     def read(self, file_obj: object, offset: int, size: int) -> bytes:
         """Read from a place of a file."""
-        return os.pread(_descriptor(file_obj), size, offset)
+        # Beyond that there is nothing, but the system would not say so.
+        size = max(0, min(size, READ_BYTES, _LARGEST - offset))
+        return os.pread(_descriptor(file_obj), size, offset) if size else b""
 
     def write(self, file_obj: object, offset: int, data: bytes) -> int:
         """Write at a place of a file."""
         rest = memoryview(data)
+        if offset > _LARGEST:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         while rest:
             written = os.pwrite(_descriptor(file_obj), rest, offset)
             rest, offset = rest[written:], offset + written
@@ -162,20 +184,23 @@ class FolderServer(asyncssh.SFTPServer):
 
     # Folders.
 
-    async def scandir(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
+    def scandir(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
         """What is in a folder."""
+        self._check_handles()
+        listing = self._list(path)
+        self._listings.add(listing)
+        return listing
+
+    async def _list(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
         with self._place(path) as (folder, name):
             descriptor = _open_folder(name, folder)
         try:
-            for inner in (b".", b"..", *map(os.fsencode, os.listdir(descriptor))):
-                try:
-                    # The folder above the root is nobody's business.
-                    found = os.stat(b"." if inner == b".." else inner, dir_fd=descriptor, follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                yield asyncssh.SFTPName(inner, attrs=asyncssh.SFTPAttrs.from_local(found))
+            names = [b".", b"..", *map(os.fsencode, os.listdir(descriptor))]
+            found = [(inner, attrs) for inner in names if (attrs := _attrs(inner, descriptor)) is not None]
         finally:
             os.close(descriptor)
+        for inner, attrs in found:
+            yield asyncssh.SFTPName(inner, attrs=attrs)
 
     def mkdir(self, path: bytes, attrs: asyncssh.SFTPAttrs) -> None:
         """Make a folder."""
@@ -235,6 +260,17 @@ def _names(path: bytes) -> list[bytes]:
     if b"\0" in path:
         raise asyncssh.SFTPNoSuchFile("No such file")
     return [name for name in posixpath.normpath(b"/" + path).split(b"/") if name]
+
+
+def _attrs(name: bytes, folder: int) -> asyncssh.SFTPAttrs | None:
+    """Of what is in a folder; None if it has gone."""
+    try:
+        # The folder above the root is nobody's business.
+        return asyncssh.SFTPAttrs.from_local(
+            os.stat(b"." if name == b".." else name, dir_fd=folder, follow_symlinks=False)
+        )
+    except FileNotFoundError:
+        return None
 
 
 def _open_folder(name: bytes, folder: int) -> int:
@@ -299,6 +335,8 @@ def _set(descriptor: int, attrs: asyncssh.SFTPAttrs) -> None:
     if attrs.uid is not None or attrs.gid is not None:
         raise asyncssh.SFTPPermissionDenied("Owners are not changed here")
     if attrs.size is not None:
+        if attrs.size > _LARGEST:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         os.ftruncate(descriptor, attrs.size)
     if attrs.permissions is not None:
         os.fchmod(descriptor, attrs.permissions & _PERMISSIONS)

@@ -70,7 +70,11 @@ class Child:
 
         Raises:
             OSError: there are no more processes or terminals.
+            ValueError: there is a NUL in what it is given.
         """
+        if any("\0" in word for word in (command or "", *environment, *environment.values())):
+            # Some event loops would run what stands before it.
+            raise ValueError("embedded null byte")
         shell = environment["SHELL"]
         name = os.path.basename(shell)
         arguments = [f"-{name}"] if command is None else [name, "-c", command]

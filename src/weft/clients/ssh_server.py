@@ -12,15 +12,14 @@ that the address belongs to: nobody else can complete a handshake of TCP from th
 The name of the user that a client gives is not looked at: everything is done as the one who runs the server. Forwarding
 of ports, of the agent and of X11 is refused.
 
-Sources: RFC 4252 section 5.2 (method none); RFC 4254 section 6.
-Not done here: processes (ssh_child.py); who is allowed, which the caller says.
+Source: RFC 4252 section 5.2 (method none).
+Not done here: shells, commands and SFTP (ssh_session.py); who is allowed, which the caller says.
 """
 
 from __future__ import annotations
 
 import asyncio
-import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
@@ -31,17 +30,18 @@ import asyncssh
 from weft.clients.network import Network
 from weft.clients.sftp_folder import FolderServer
 from weft.clients.ssh import KEEPALIVE_S, VERSION, Tunnel
-from weft.clients.ssh_child import Child, environment_of
+from weft.clients.ssh_session import served_session
 from weft.io.durable import create_file, read_private
 
 KEY_FILE: Final = "ssh_host_ed25519_key"
 """Of the host key, in the node's directory."""
 CONNECTIONS: Final = 64
-"""At a time."""
+"""Of those who are allowed, at a time."""
+REFUSALS: Final = 16
+"""Connections at a time of those who are not, or are too many, until they have been told so."""
 SESSIONS: Final = 10
 """Shells, commands and SFTP of one connection at a time; what OpenSSH allows, too."""
 LOGIN_S: Final = 30
-GIVEN_BYTES: Final = 65_536
 
 Told = Callable[[str], None]
 
@@ -71,6 +71,7 @@ class SshServer:
         self._told = told
         self._acceptor: asyncssh.SSHAcceptor | None = None
         self._connections: set[asyncssh.SSHServerConnection] = set()
+        self._refused: set[asyncssh.SSHServerConnection] = set()
         self._processes: set[asyncio.Task[Any]] = set()
 
     async def listen(self, network: Network, port: int, host: Any, key: asyncssh.SSHKey) -> None:
@@ -106,14 +107,14 @@ class SshServer:
         """Take no more connections, and end those that there are."""
         if self._acceptor is not None:
             self._acceptor.close()
-        for connection in list(self._connections):
+        for connection in (*self._connections, *self._refused):
             connection.close()
 
     async def wait_closed(self) -> None:
         """Return when everything has ended, processes too."""
         if self._acceptor is not None:
             await self._acceptor.wait_closed()
-        for connection in list(self._connections):
+        for connection in (*self._connections, *self._refused):
             await connection.wait_closed()
         if self._processes:
             await asyncio.wait(self._processes)
@@ -128,16 +129,21 @@ class SshServer:
         if self._told is not None:
             self._told(text)
 
-    def enter(self, connection: asyncssh.SSHServerConnection) -> bool:
-        """Whether there is room for a connection; it counts then until `leave`."""
-        if len(self._connections) >= CONNECTIONS:
-            return False
-        self._connections.add(connection)
-        return True
+    def enter(self, connection: asyncssh.SSHServerConnection, *, is_allowed: bool) -> bool:
+        """Whether there is room for a connection; it counts until `leave`."""
+        if is_allowed and len(self._connections) < CONNECTIONS:
+            self._connections.add(connection)
+            return True
+        if len(self._refused) < REFUSALS:
+            self._refused.add(connection)
+        else:
+            connection.abort()
+        return False
 
     def leave(self, connection: asyncssh.SSHServerConnection) -> None:
         """A connection has ended."""
         self._connections.discard(connection)
+        self._refused.discard(connection)
 
     def follow(self, task: asyncio.Task[Any]) -> None:
         """A process has begun, which the end of the server has to wait for."""
@@ -184,13 +190,15 @@ class _Doorkeeper(asyncssh.SSHServer):
         self._connection: Any = None
         self._address = ""
         self._sessions = 0
+        self._is_allowed = False
         self._has_room = False
         self._is_in = False
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._connection = conn
         self._address = str(conn.get_extra_info("peername")[0])
-        self._has_room = self._server.enter(conn)
+        self._is_allowed = self._server.is_allowed(self._address)
+        self._has_room = self._server.enter(conn, is_allowed=self._is_allowed)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.leave(self._connection)
@@ -198,11 +206,11 @@ class _Doorkeeper(asyncssh.SSHServer):
             self._server.say(f"{self._address} has left")
 
     def begin_auth(self, username: str) -> bool:
-        if not self._has_room:
-            raise asyncssh.DisconnectError(asyncssh.DISC_TOO_MANY_CONNECTIONS, "Too many connections")
-        if not self._server.is_allowed(self._address):
+        if not self._is_allowed:
             self._server.say(f"{self._address} is refused: it is no peer that is allowed")
             raise asyncssh.PermissionDenied(f"Peer {self._address} is not allowed to log in here")
+        if not self._has_room:
+            raise asyncssh.DisconnectError(asyncssh.DISC_TOO_MANY_CONNECTIONS, "Too many connections")
         self._is_in = True
         self._server.say(f"{self._address} has come in")
         # Nothing more to prove: see the head of this file.
@@ -211,141 +219,7 @@ class _Doorkeeper(asyncssh.SSHServer):
     def session_requested(self) -> Any:
         if self._sessions >= SESSIONS:
             return False
-        root = self._server.root
-        return _Process(self, self._server, lambda channel: _Files(channel) if root is None else _Folder(channel, root))
+        return served_session(self._server.root, self._count, self._server.follow)
 
-    def begin_session(self) -> None:
-        self._sessions += 1
-
-    def end_session(self) -> None:
-        self._sessions -= 1
-
-
-class _Files(asyncssh.SFTPServer):
-    """SFTP everywhere; its end is a success, as scp(1) wants to hear."""
-
-    def exit(self) -> None:
-        with suppress(OSError):
-            self.channel.exit(0)
-
-
-class _Folder(FolderServer):
-    """SFTP in a folder, likewise."""
-
-    def exit(self) -> None:
-        super().exit()
-        with suppress(OSError):
-            self.channel.exit(0)
-
-
-class _Process(asyncssh.SSHServerProcess[bytes]):
-    """One shell, command or SFTP; counted as long as it is there."""
-
-    def __init__(self, door: _Doorkeeper, server: SshServer, sftp: Any) -> None:
-        super().__init__(self._begin, sftp, 3, False)
-        self._door, self._server = door, server
-        self._has_shells = server.root is None
-        self._child: Child | None = None
-
-    def connection_made(self, chan: Any) -> None:
-        super().connection_made(chan)
-        self._door.begin_session()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self._door.end_session()
-
-    # What may be asked for.
-
-    def pty_requested(self, term_type: str, term_size: Any, term_modes: Any) -> bool:
-        return self._has_shells
-
-    def shell_requested(self) -> bool:
-        return True
-
-    def exec_requested(self, command: str) -> bool:
-        return True
-
-    def subsystem_requested(self, subsystem: str) -> bool:
-        return subsystem == "sftp"
-
-    # What reaches the process at once, before what it has not read yet.
-
-    def signal_received(self, signal: str) -> None:
-        if self._child is not None:
-            self._child.send_signal(signal)
-
-    def break_received(self, msec: int) -> bool:
-        self.signal_received("INT")
-        return True
-
-    def terminal_size_changed(self, width: int, height: int, pixwidth: int, pixheight: int) -> None:
-        if self._child is not None:
-            self._child.resize((width, height, pixwidth, pixheight))
-
-    # The process.
-
-    def _begin(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
-        if not self._has_shells:
-            self.stderr.write(b"weft: only SFTP is served here\n")
-            self.exit(1)
-            return
-        # A task of asyncssh's would be cancelled with the connection, and the process would be left.
-        self._server.follow(asyncio.get_running_loop().create_task(self._run()))
-
-    async def _run(self) -> None:
-        own, peer = self.get_extra_info("sockname"), self.get_extra_info("peername")
-        given = {_text(name): _text(value) for name, value in self.env.items()}
-        environment = environment_of(given, term=self.term_type, peer=peer[:2], own=own[:2])
-        try:
-            child = await Child.start(self.command, environment, self.term_size if self.term_type else None)
-        except OSError as error:
-            self.stderr.write(f"weft: {environment['SHELL']}: {error.strerror}\n".encode())
-            self.exit(255)
-            return
-        self._child = child
-        gone = asyncio.ensure_future(self.channel.wait_closed())
-        giving = asyncio.ensure_future(self._give(child))
-        ended = asyncio.ensure_future(self._take(child))
-        try:
-            await asyncio.wait({gone, ended}, return_when=asyncio.FIRST_COMPLETED)
-            if gone.done():
-                await child.hang_up()
-            else:
-                self._end(ended.result())
-        finally:
-            for each in (gone, giving, ended):
-                each.cancel()
-            await asyncio.gather(gone, giving, ended, return_exceptions=True)
-            child.close()
-
-    async def _give(self, child: Child) -> None:
-        """What the client sends goes to the process."""
-        with suppress(asyncssh.Error, OSError):
-            while data := await self.stdin.read(GIVEN_BYTES):
-                await child.write(data)
-            await child.write_end()
-
-    async def _take(self, child: Child) -> int:
-        """What the process writes goes to the client; its exit code."""
-
-        async def carry(read: Callable[[], Awaitable[bytes]], writer: asyncssh.SSHWriter[bytes]) -> None:
-            with suppress(asyncssh.Error, OSError):
-                while data := await read():
-                    writer.write(data)
-                    await writer.drain()
-
-        code, _, _ = await asyncio.gather(
-            child.wait(), carry(child.read, self.stdout), carry(child.read_errors, self.stderr)
-        )
-        return code
-
-    def _end(self, code: int) -> None:
-        if code < 0:
-            self.exit_with_signal(signal.Signals(-code).name.removeprefix("SIG"))
-        else:
-            self.exit(code)
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    def _count(self, more: int) -> None:
+        self._sessions += more
