@@ -16,10 +16,13 @@ from typing import Any, Self
 import pytest
 import uvloop
 
+import weft
 from tests.unit.api.node.conftest import LISTEN
 from tests.unit.clients.certificates import Files
 from weft.api.kernel import KernelSockets
 from weft.api.overlay import Overlay
+from weft.api.server import Server
+from weft.api.unix_socket import ApiSocket
 from weft.blocking.node import BlockingNode, Node
 from weft.blocking.stream import Stream
 
@@ -48,6 +51,23 @@ class KernelOverlay(Overlay):
         self._sockets = None
 
 
+class Daemon(weft.Node):
+    """A node whose API answers at a socket."""
+
+    socket: ApiSocket
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        self._server = Server(self._engine, self.socket.__enter__())
+        await self._server.start()
+        return self
+
+    async def __aexit__(self, *arguments: Any) -> None:
+        await self._server.stop()
+        self.socket.__exit__(None, None, None)
+        await super().__aexit__(*arguments)
+
+
 @dataclass
 class Pair:
     """Two nodes; the first knows the second as bob."""
@@ -68,33 +88,44 @@ class Pair:
                     yield near, far
 
 
-def start(stack: ExitStack, kind: str, loop: str) -> BlockingNode:
-    """A node of a kind, on a loop, in its thread."""
+def make_node(kind: str, loop: str) -> BlockingNode:
+    """A node of a kind, on a loop, in its thread; to be left."""
+    node = BlockingNode(KernelOverlay()) if kind == "kernel" else Node(listen=LISTEN)  # type: ignore[arg-type]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(asyncio.events, "new_event_loop", LOOPS[loop])
-        node: Any = Node(listen=LISTEN) if kind == "stack" else BlockingNode(KernelOverlay())  # type: ignore[arg-type]
-        return stack.enter_context(node)  # type: ignore[no-any-return]
+        return node.__enter__()
 
 
-def make_pair(param: str) -> Iterator[Pair]:
-    """Two nodes, of a kind and on a loop, such as `stack-asyncio`."""
+def make_pair(param: str, folder: Path) -> Iterator[Pair]:
+    """Two nodes, of a kind and on a loop, such as `stack-asyncio`; `attached`, Alice's is that of a daemon."""
     kind, _, loop = param.partition("-")
     with ExitStack() as stack:
-        alice, bob = start(stack, kind, loop), start(stack, kind, loop)
-        if kind == "stack":
+        bob = make_node(kind, loop)
+        stack.push(bob.__exit__)
+        if kind == "attached":
+            daemon = Daemon(listen=LISTEN)
+            daemon.socket = ApiSocket(folder / "api.sock")
+            stack.enter_context(BlockingNode(daemon))
+            alice: BlockingNode = stack.enter_context(weft.blocking.attach(folder / "api.sock"))
+        else:
+            alice = make_node(kind, loop)
+            stack.push(alice.__exit__)
+        if kind != "kernel":
             alice.connect_peer(bob.multiaddrs[0], name="bob")
-        yield Pair(alice, bob, kind)
+        yield Pair(alice, bob, "kernel" if kind == "kernel" else "stack")
 
 
-@pytest.fixture(scope="module", params=["stack-asyncio", "stack-uvloop", "kernel-asyncio", "kernel-uvloop"])
-def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
-    yield from make_pair(request.param)
+@pytest.fixture(
+    scope="module", params=["stack-asyncio", "stack-uvloop", "kernel-asyncio", "kernel-uvloop", "attached-asyncio"]
+)
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    yield from make_pair(request.param, tmp_path_factory.mktemp("pair"))
 
 
 @pytest.fixture(scope="module")
-def stacks() -> Iterator[Pair]:
+def stacks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     """Where sockets of the kernel would tell nothing more."""
-    yield from make_pair("stack-asyncio")
+    yield from make_pair("stack-asyncio", tmp_path_factory.mktemp("stacks"))
 
 
 @pytest.fixture

@@ -81,9 +81,9 @@ class Site:
 
 
 @pytest.fixture(scope="module", params=["stack-asyncio", "kernel-uvloop"])
-def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     # The streams below are tested with all.
-    yield from make_pair(request.param)
+    yield from make_pair(request.param, tmp_path_factory.mktemp("pair"))
 
 
 @pytest.fixture
