@@ -24,7 +24,7 @@ PATIENCE_S = 60
 
 
 class Clients(Ends):
-    """Two ends, of which b serves HTTP and a folder, and a a sink beside.
+    """Two ends, of which b serves HTTP and a folder.
 
     Attributes:
         here: a folder of end a, with a file of `FILE_BYTES`.
@@ -39,9 +39,8 @@ class Clients(Ends):
         """Serve what is asked for."""
         self.here, self.there = (self.scratch / f"{host.name}-files" for host in (self.pair.a, self.pair.b))
         for folder in (self.here, self.there):
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)
             (folder / "file").write_bytes(bytes(FILE_BYTES))
-        self.a.tell("serve", host=self.inner_a)
         self.b.tell("serve_http", host=self.inner_b)
         self.b.tell("serve_files", host=self.inner_b, folder=str(self.there))
 
@@ -55,11 +54,12 @@ class LoopbackClients(Clients, Loopback):
 
 
 class RootlessClients(Clients, Rootless):
-    """Both over rootless nodes."""
+    """Both over rootless nodes, with a sink on end a for the raw stream."""
 
     def start(self) -> None:
         super().start()
         self.serve_clients()
+        self.a.tell("serve")
 
 
 class Proxied(Rootless):
