@@ -242,6 +242,20 @@ class TestBounds:
             with pytest.raises(ConnectionRefusedError):
                 await asyncio.open_connection(HERE, port)
 
+    async def test_whatever_is_said_nothing_breaks(
+        self, left: Node, right: Node, complaints: list[dict[str, object]]
+    ) -> None:
+        chance = Random("garbage")
+        begins = [b"", b"\5\1\0", b"\5\1\0\5\1\0\3\5right", b"CONNECT right:80 HTTP/1.1\r\n", b"GET http://right/"]
+        async with echoing(right), proxying(left) as proxy:
+            for number in range(60):
+                async with client_of(proxy) as client:
+                    client.writer.write(begins[number % len(begins)] + chance.randbytes(chance.randrange(1, 600)))
+                    client.writer.write_eof()
+                    await client.rest()
+            await until(lambda: not proxy._clients)
+        assert not complaints
+
     async def test_port_that_is_taken(self, left: Node, right: Node) -> None:
         async with proxying(left) as proxy:
             with pytest.raises(OSError, match="address already in use"):
