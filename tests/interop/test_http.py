@@ -129,7 +129,7 @@ class TestBreaking:
         said = ends.rootless.output()
         ends.rootless.popen.stdin.write(f"{wish}\n".encode())
         ends.rootless.popen.stdin.flush()
-        part = target.with_name("rootless.img.part")
+        part = target.with_name("rootless.img.weft-part")
         until(lambda: part.exists() and part.stat().st_size > 0, "something came")
         server.popen.kill()
         server.popen.wait()
@@ -141,7 +141,7 @@ class TestBreaking:
 
     def test_command_goes_on_where_it_broke_off(self, ends: Ends, web: Web) -> None:
         target = ends.directory / "command.img"
-        part = target.with_name("command.img.part")
+        part = target.with_name("command.img.weft-part")
         words = ends.alice.command("fetch", SLOW, "-o", str(target), "--json")
         server = web.start()
         first = ends.alice.host.start(*words)
@@ -158,7 +158,7 @@ class TestBreaking:
     @pytest.mark.long
     def test_command_says_so_when_the_server_does_not_come_back(self, ends: Ends, web: Web) -> None:
         target = ends.directory / "gone.img"
-        part = target.with_name("gone.img.part")
+        part = target.with_name("gone.img.weft-part")
         server = web.start()
         process = ends.alice.host.start(*ends.alice.command("fetch", SLOW, "-o", str(target)))
         until(lambda: part.exists() and part.stat().st_size > 0, "something came")

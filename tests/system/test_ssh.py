@@ -244,7 +244,7 @@ class TestFiles:
         words = desk.words("scp", "-p", str(PORT), "-i", str(desk.key), "--accept-new", *sides)
         with desk.pair.alice.host.losing(0.02):
             process = desk.pair.alice.host.start(*words, name="weft scp")
-            until(lambda: any(path.stat().st_size > SIZE // 4 for path in tmp_path.glob("copy*.part")), "a part")
+            until(lambda: any(path.stat().st_size > SIZE // 4 for path in tmp_path.glob("copy*part")), "a part")
             for pid in desk.pair.bob.host.run("pgrep", "-f", "sftp-server|sshd: ").split():
                 os.kill(int(pid), signal.SIGKILL) if is_child_of(int(pid), desk.daemon.popen.pid) else None
             assert process.popen.wait(30) == 1

@@ -84,7 +84,7 @@ def fetch(
     """Fetch URL with HTTP, and write it to FILE.
 
     The host of URL is a peer, an address or a name. Redirects are followed. FILE is there when it is whole; until then
-    FILE.part is, and what breaks off goes on from there: by itself, and with the same command later.
+    FILE.weft-part is, and what breaks off goes on from there: by itself, and with the same command later.
 
     The exit code is 1 if the server has no such thing, or it can't be reached.
     """

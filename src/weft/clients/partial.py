@@ -1,7 +1,9 @@
 """A file that arrives bit by bit, and is there only once it is whole.
 
-    FILE.part       what came so far
-    FILE.part.json  of what it is a part: where it is from, and how one can tell that it is still the same there
+    FILE.weft-part  what came so far
+    FILE.weft-note  of what it is a part: where it is from, and how one can tell that it is still the same there
+
+The names are weft's own: other programs have parts too, and one of theirs must not be written over.
 
 The next attempt goes on with them, be it in this run or a later one; both are gone when the file is whole, or nothing
 came. While one process has them, another is refused. What is written is in the file at once, so that an end of any kind
@@ -12,16 +14,22 @@ What is there and no file, such as a pipe, gets what comes at once, and nothing 
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Protocol, Self
+from typing import BinaryIO, Final, Protocol, Self
 
 import msgspec
 
 from weft.errors import UsageError
 from weft.io.durable import try_lock
+
+PART: Final = ".weft-part"
+NOTE: Final = ".weft-note"
+_NAME_BYTES: Final = 255 - len(PART)
+"""What is kept of a name for those of its part and note."""
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,9 +85,9 @@ class Partial:
     def __init__(self, target: Path, source: str) -> None:
         # A link stays, and what it leads to is written.
         self._target = Path(os.path.realpath(target))
-        self._part = self._target.with_name(f"{self._target.name}.part")
-        self._note = self._target.with_name(f"{self._target.name}.part.json")
-        self._descriptor = os.open(self._part, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        self._part, self._note = (_beside(self._target, suffix) for suffix in (PART, NOTE))
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+        self._descriptor = os.open(self._part, flags, 0o666)
         with ExitStack() as stack:
             stack.callback(self._close)
             if not try_lock(self._descriptor):
@@ -130,8 +138,14 @@ class Partial:
             raise OSError(error.errno, error.strerror, str(self._part)) from error
 
     def finish(self) -> None:
-        """It is whole: put it into its place."""
+        """It is whole: put it into its place.
+
+        Raises:
+            OSError: it can't be put there, or somebody has put something else into the place of the part.
+        """
         os.fsync(self._descriptor)
+        if not os.path.samestat(os.fstat(self._descriptor), os.lstat(self._part)):
+            raise OSError(errno.ESTALE, "somebody else has put another file there", str(self._part))
         # Some systems move no file that is open.
         self._close()
         os.replace(self._part, self._target)
@@ -155,6 +169,10 @@ class Partial:
         with suppress(OSError, msgspec.DecodeError):
             return msgspec.json.decode(self._note.read_bytes(), type=Origin)
         return Origin(source="")
+
+
+def _beside(target: Path, suffix: str) -> Path:
+    return target.with_name(os.fsdecode(os.fsencode(target.name)[:_NAME_BYTES]) + suffix)
 
 
 class Pipe:

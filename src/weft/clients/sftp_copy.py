@@ -2,7 +2,7 @@
 
 | direction | until it is whole it is                 | one knows by what that it is a part of the same file |
 |-----------|-----------------------------------------|------------------------------------------------------|
-| download  | `FILE.part`, `FILE.part.json` (partial.py) | size and time of the file there, in the note      |
+| download  | `FILE.weft-part`, see partial.py        | size and time of the file there, in the note         |
 | upload    | `FILE.XXXXXXXX.part` over there         | the X are a hash of size and time of the file here   |
 
 `IN_FLIGHT` requests are under way at a time, each of `BLOCK_BYTES`, or of `SAFE_BYTES` if the server does not say that
@@ -126,6 +126,8 @@ async def _read(file: Any, start: int, end: int, requests: Requests, block: int)
                 more: bytes = await file.read(size - len(data), offset + len(data))
             if not more:
                 raise PeerError("it was cut there while it was copied; copy it again")
+            if len(more) > size - len(data):
+                raise PeerError("the server gives more of it than it was asked for")
             data += more
         return data
 

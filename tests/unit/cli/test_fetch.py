@@ -87,7 +87,7 @@ class TestFile:
         with serving(server.speak) as port:
             seen = weft("fetch", f"http://loom:{port}/disk.img", "-o", "/dev/null")
         assert (seen.code, seen.out) == (0, "")
-        assert not Path("/dev/null.part").exists()
+        assert not Path("/dev/null.weft-part").exists()
 
     def test_directory_is_no_file(self, weft: Terminal, target: Path) -> None:
         seen = weft("fetch", "http://loom/disk.img", "-o", str(target.parent))
@@ -97,7 +97,7 @@ class TestFile:
     def test_place_that_is_not_there(self, weft: Terminal, target: Path) -> None:
         seen = weft("fetch", "http://loom/disk.img", "-o", str(target / "deeper"))
         assert seen.code == 1
-        assert "deeper.part: No such file or directory" in seen.err
+        assert "deeper.weft-part: No such file or directory" in seen.err
 
 
 class TestOutput:
@@ -234,4 +234,4 @@ class TestAtTerminal:
                 terminal.send("\x03")
                 assert terminal.end() == 130
                 assert terminal.seen.endswith("weft: interrupted\n")
-        assert (target.parent / "disk.img.part").read_bytes() == DATA[:500_000]
+        assert (target.parent / "disk.img.weft-part").read_bytes() == DATA[:500_000]

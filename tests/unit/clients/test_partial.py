@@ -40,7 +40,7 @@ class TestWhole:
             partial.begin(ORIGIN)
             partial.write(b"01234")
             assert not target.exists()
-            assert names(target.parent) == ["disk.img.part", "disk.img.part.json"]
+            assert names(target.parent) == ["disk.img.weft-note", "disk.img.weft-part"]
             partial.write(b"56789")
             partial.finish()
         assert target.read_bytes() == b"0123456789"
@@ -69,7 +69,7 @@ class TestWhole:
     @pytest.mark.skipif(sys.platform == "win32", reason="POSIX modes")
     def test_note_is_for_nobody_else(self, target: Path) -> None:
         attempt(target, b"01234")
-        assert stat.S_IMODE((target.parent / "disk.img.part.json").stat().st_mode) == 0o600
+        assert stat.S_IMODE((target.parent / "disk.img.weft-note").stat().st_mode) == 0o600
 
     def test_link_stays_and_what_it_leads_to_is_written(self, target: Path, tmp_path: Path) -> None:
         link = tmp_path / "link"
@@ -97,7 +97,7 @@ class TestGoingOn:
         partial = Partial(target, HERE)
         partial.begin(ORIGIN)
         partial.write(b"01234")
-        assert (target.parent / "disk.img.part").read_bytes() == b"01234"
+        assert (target.parent / "disk.img.weft-part").read_bytes() == b"01234"
         partial.close()
 
     def test_part_of_what_is_elsewhere_is_none(self, target: Path) -> None:
@@ -108,14 +108,40 @@ class TestGoingOn:
     @pytest.mark.parametrize("note", [b"", b"{", b"[]", b'{"source":1}', b'{"source":"http://loom/disk.img"}'])
     def test_part_whose_note_is_broken_is_none(self, target: Path, note: bytes) -> None:
         attempt(target, b"01234")
-        (target.parent / "disk.img.part.json").write_bytes(note)
+        (target.parent / "disk.img.weft-note").write_bytes(note)
         with Partial(target, HERE) as partial:
             assert partial.size_bytes == 0
 
     def test_part_without_a_note_is_none(self, target: Path) -> None:
-        (target.parent / "disk.img.part").write_bytes(b"who knows")
+        (target.parent / "disk.img.weft-part").write_bytes(b"who knows")
         with Partial(target, HERE) as partial:
             assert partial.size_bytes == 0
+
+    def test_part_of_another_program_is_untouched(self, target: Path) -> None:
+        theirs = target.with_name("disk.img.part")
+        theirs.write_bytes(b"theirs")
+        attempt(target, b"01234")
+        with Partial(target, HERE) as partial:
+            partial.write(b"56789")
+            partial.finish()
+        assert (theirs.read_bytes(), target.read_bytes()) == (b"theirs", b"0123456789")
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="links")
+    def test_link_in_the_place_of_a_part_is_not_followed(self, target: Path, tmp_path: Path) -> None:
+        (tmp_path / "precious").write_bytes(b"precious")
+        target.with_name("disk.img.weft-part").symlink_to("precious")
+        with pytest.raises(OSError, match="symbolic links"):
+            Partial(target, HERE)
+        assert (tmp_path / "precious").read_bytes() == b"precious"
+
+    @pytest.mark.parametrize("name", ["x" * 255, "ü" * 127 + "x"])
+    def test_name_as_long_as_there_may_be(self, tmp_path: Path, name: str) -> None:
+        attempt(tmp_path / name, b"01234")
+        with Partial(tmp_path / name, HERE) as partial:
+            partial.write(b"56789")
+            partial.finish()
+        assert names(tmp_path) == [name]
+        assert (tmp_path / name).read_bytes() == b"0123456789"
 
     @pytest.mark.parametrize(
         ("data", "origin"), [(b"", ORIGIN), (b"01234", Origin(source=HERE, size_bytes=10)), (b"", Origin(source=HERE))]
@@ -130,7 +156,7 @@ class TestGoingOn:
         with Partial(target, HERE) as partial:
             partial.begin(other)
             partial.write(b"ab")
-        assert (target.parent / "disk.img.part").read_bytes() == b"ab"
+        assert (target.parent / "disk.img.weft-part").read_bytes() == b"ab"
         with Partial(target, HERE) as partial:
             assert (partial.size_bytes, partial.origin) == (2, other)
 
@@ -146,6 +172,15 @@ class TestOthers:
             partial.finish()
         assert target.read_bytes() == b"0123456789"
 
+    def test_other_file_in_the_place_of_the_part_is_not_taken_for_it(self, target: Path) -> None:
+        with Partial(target, HERE) as partial:
+            partial.begin(ORIGIN)
+            partial.write(b"0123456789")
+            os.replace(target.with_name("disk.img.weft-note"), target.with_name("disk.img.weft-part"))
+            with pytest.raises(OSError, match="somebody else has put another file there"):
+                partial.finish()
+        assert not target.exists()
+
     def test_directory_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError) as raised:
             Partial(tmp_path / "missing" / "disk.img", HERE)
@@ -159,7 +194,7 @@ class TestOthers:
             monkeypatch.setattr(os, "write", fail)
             with pytest.raises(OSError, match="No space left") as raised:
                 partial.write(b"x")
-        assert raised.value.filename.endswith("disk.img.part")
+        assert raised.value.filename.endswith("disk.img.weft-part")
 
 
 class TestPipe:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
@@ -11,6 +12,7 @@ from random import Random
 from typing import Any
 
 import asyncssh
+import msgspec
 import pytest
 
 from tests.unit.api.streams.joined import Node
@@ -23,6 +25,7 @@ from weft.errors import PeerError, UsageError
 
 KEY = asyncssh.generate_private_key("ssh-ed25519")
 SIZE = (IN_FLIGHT + 8) * BLOCK_BYTES
+FOLDER = asyncssh.SFTPAttrs(permissions=stat.S_IFDIR | 0o755)
 
 
 class Files(asyncssh.SFTPServer):
@@ -145,6 +148,87 @@ class TestCopies:
                 await Trees(sftp, "right", recursive=True).download([str(tmp_path / "there")], tmp_path / "here")
         assert not (tmp_path / "evil").exists()
         assert os.listdir(tmp_path / "here") == []
+
+    async def test_folders_without_end_end_it(self, left: Node, right: Node, tmp_path: Path) -> None:
+        """A server may say that there is a folder in each folder, which the disk here has no room for either."""
+
+        def attrs(self: Files, path: bytes) -> asyncssh.SFTPAttrs:
+            return FOLDER
+
+        async def scandir(self: Files, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
+            yield asyncssh.SFTPName(b"d", attrs=FOLDER)
+
+        async with files_of(left, right, stat=attrs, lstat=attrs, scandir=scandir) as sftp:
+            with pytest.raises(PeerError, match="folders of the server are more than 128 deep"):
+                await Trees(sftp, "right", recursive=True).download(["/there"], tmp_path / "here")
+
+    async def test_names_without_end_end_it(
+        self, left: Node, right: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("weft.clients.sftp_tree.ENTRIES", 1000)
+        given = 0
+
+        async def scandir(self: Files, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
+            nonlocal given
+            while True:
+                given += 1
+                yield asyncssh.SFTPName(b"%d" % given, attrs=asyncssh.SFTPAttrs(size=1, permissions=0o100644))
+
+        async with files_of(left, right, scandir=scandir) as sftp:
+            with pytest.raises(PeerError, match="names more than 1000 files"):
+                await Trees(sftp, "right", recursive=True).download([str(tmp_path)], tmp_path / "here")
+        assert given < 2000
+
+    async def test_server_that_gives_more_than_asked_is_left_out(self, left: Node, right: Node, tmp_path: Path) -> None:
+        def read(self: Files, file_obj: object, offset: int, size: int) -> bytes:
+            return bytes(size + 1)
+
+        (tmp_path / "source").write_bytes(b"source")
+        async with files_of(left, right, read=read) as sftp:
+            report = await Trees(sftp, "right").download([str(tmp_path / "source")], tmp_path / "target")
+        assert report.left_out == [
+            f"right:{tmp_path}/source: the server gives more of it than it was asked for",
+        ]
+        assert not (tmp_path / "target").exists()
+
+    async def test_parts_are_neither_taken_nor_in_the_way(self, left: Node, right: Node, tmp_path: Path) -> None:
+        """Else a server could have prepared a part of what is fetched from another one later."""
+        (tmp_path / "there").mkdir()
+        for name in ("file", "file.part", "file.weft-part", "file.weft-note"):
+            (tmp_path / "there" / name).write_text(name)
+        async with files_of(left, right) as sftp:
+            report = await Trees(sftp, "right", recursive=True).download([str(tmp_path / "there")], tmp_path / "here")
+        assert sorted(os.listdir(tmp_path / "here")) == ["file", "file.part"]
+        assert [line.rpartition("/")[2] for line in report.left_out] == [
+            "file.weft-note: is a part of a copy that broke off",
+            "file.weft-part: is a part of a copy that broke off",
+        ]
+        assert (tmp_path / "here" / "file").read_text() == "file"
+
+    async def test_link_that_the_server_shows_is_never_made_here(self, left: Node, right: Node, tmp_path: Path) -> None:
+        """It can't lead what comes next to where nobody wanted it, not even under the same name."""
+        (tmp_path / "out").mkdir()
+        (tmp_path / "there").mkdir()
+        (tmp_path / "there" / "x").symlink_to(tmp_path / "out")
+
+        async def scandir(self: Files, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
+            link = asyncssh.SFTPAttrs(permissions=stat.S_IFLNK | 0o777)
+            names = [(b"x", link), (b"x", FOLDER)] if path.endswith(b"there") else [(b"evil", asyncssh.SFTPAttrs())]
+            for name, attrs in names:
+                yield asyncssh.SFTPName(name, attrs=attrs)
+
+        (tmp_path / "out" / "evil").write_text("evil")
+        async with files_of(left, right, scandir=scandir) as sftp:
+            await Trees(sftp, "right", recursive=True).download([str(tmp_path / "there")], tmp_path / "here")
+        assert os.listdir(tmp_path / "out") == ["evil"]
+        assert not any(path.is_symlink() for path in (tmp_path / "here").rglob("*"))
+
+    async def test_name_that_is_no_text_is_told_as_text(self, left: Node, right: Node, tmp_path: Path) -> None:
+        (tmp_path / "there").mkdir()
+        async with files_of(left, right, names=(b"a\xff\x1b[2J\nb",)) as sftp:
+            report = await Trees(sftp, "right", recursive=True).download([str(tmp_path / "there")], tmp_path / "here")
+        assert report.left_out == [f"right:{tmp_path}/there/a\ufffd\x1b[2J\nb: no such file or directory"]
+        assert msgspec.json.encode(report)
 
     async def test_full_disk_over_there_is_told_and_the_rest_is_copied(
         self, left: Node, right: Node, tmp_path: Path
