@@ -122,10 +122,10 @@ class TestLife:
                     near.sendall(data)
                 alice.__exit__(None, None, None)
                 assert hashlib.sha256(reading.result(20)).digest() == hashlib.sha256(data).digest()
-                far.close()
         finally:
             alice.__exit__(None, None, None)
             bob.__exit__(None, None, None)
+        far.close()
 
 
 def run(program: str) -> subprocess.CompletedProcess[str]:
