@@ -192,7 +192,7 @@ class _Desk:
             return False
         delivered = Delivered(
             sender=name,
-            paths=[str(self._folder / each) for each in received.names],
+            paths=[str(self._folder / each) for each in sorted(received.names)],
             files=received.files,
             size_bytes=received.size_bytes,
             resumed_from_bytes=received.resumed_from_bytes,

@@ -153,6 +153,7 @@ class Part:
 
     def __init__(self, folder: int, name: str, target: str, conflict: Conflict, beginning: Beginning) -> None:
         self._folder, self._name, self._target, self._conflict = folder, name, target, conflict
+        self._is_finished = False
         self.digest, self.size_bytes = beginning.digest.copy(), beginning.size_bytes
         try:
             descriptor = os.open(name, os.O_RDWR | os.O_CREAT | _SAFELY, 0o666, dir_fd=folder)
@@ -164,12 +165,15 @@ class Part:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise _exists()
-            if not try_lock(descriptor) or beginning.version not in {(), _version(status)}:
+            is_ours = try_lock(descriptor) and beginning.version in {(), _version(status)}
+            # Who had it a moment ago may have put it into its place.
+            there = _lstat(name, folder)
+            if not is_ours or there is None or not os.path.samestat(status, there):
                 raise UsageError(f"{name}: another weft is writing it")
             self._file.truncate(self.size_bytes)
             self._file.seek(self.size_bytes)
         except BaseException:
-            self.close(keep=True)
+            self._let_go()
             raise
 
     def write(self, data: bytes) -> None:
@@ -186,7 +190,10 @@ class Part:
         self.size_bytes += len(data)
 
     def settle(self, time_s: int, *, is_program: bool) -> None:
-        """It is whole: give it its time, and force it to the disk. May take long, and may run in another thread."""
+        """It is whole: give it its time, and force it to the disk, which may take long.
+
+        This and `finish` may be done by another thread.
+        """
         descriptor = self._file.fileno()
         os.utime(descriptor, (time_s, time_s))
         if is_program:
@@ -212,6 +219,7 @@ class Part:
                 except FileExistsError:
                     continue
             os.replace(self._name, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+            self._is_finished = True
             os.fsync(self._folder)
             return name
         raise _exists()
@@ -220,13 +228,14 @@ class Part:
         """Let go of it.
 
         Args:
-            keep: leave what came for another time, if anything did; it is in its place otherwise, or worth nothing.
+            keep: leave what came for another time, if anything did and it is not in its place.
         """
-        if self._file.closed:
-            return
-        if not keep or not self.size_bytes:
+        if not self._is_finished and not (keep and self.size_bytes):
             with suppress(FileNotFoundError):
                 os.unlink(self._name, dir_fd=self._folder)
+        self._let_go()
+
+    def _let_go(self) -> None:
         self._file.close()
         os.close(self._folder)
 

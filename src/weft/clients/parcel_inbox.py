@@ -153,7 +153,7 @@ class Inbox:
                     await self._turns.acquire()
                     await self._receive(link, Offered(address, offer.name, offer.files, offer.size_bytes), offer)
             except asyncio.CancelledError:
-                link.refuse_at_once(_ENDED)
+                await link.refuse(_ENDED)
                 raise
             except DecodeError:
                 await link.refuse("what was said makes no sense there")
@@ -184,5 +184,5 @@ class Inbox:
             received.error = error
             await link.refuse(f"it can't be written there: {reason_of(error)}")
         finally:
-            receiving.close()
+            await receiving.close()
         self._ended.put_nowait(received)

@@ -80,7 +80,9 @@ class Link:
         self._alive: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._alive = asyncio.get_running_loop().create_task(self._stay_alive())
+        loop = asyncio.get_running_loop()
+        self._said_at = loop.time()
+        self._alive = loop.create_task(self._stay_alive())
         return self
 
     async def __aexit__(
@@ -121,10 +123,6 @@ class Link:
         with suppress(PeerError):
             await self.say(Refuse(why=shortened(why)))
             await self.until_closed()
-
-    def refuse_at_once(self, why: str) -> None:
-        """The same when there is no time to wait."""
-        self._writer.write(encode_words(Refuse(why=shortened(why))))
 
     async def until_closed(self) -> None:
         """Return when the other side has closed it, or does not in time; what still comes is of no use."""

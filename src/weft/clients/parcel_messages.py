@@ -64,7 +64,7 @@ REASON: Final = 200
 
 Size = Annotated[int, Meta(ge=0, le=2**60)]
 Text = Annotated[str, Meta(max_length=REASON)]
-Hash = Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")]
+Hash = Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?\Z")]
 
 
 class Offer(Struct, frozen=True, kw_only=True, tag="offer"):

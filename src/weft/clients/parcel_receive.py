@@ -9,18 +9,27 @@ Not done here: who may send (parcel_inbox.py).
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 from weft.clients.failures import reason_of
 from weft.clients.parcel_folder import NOTHING, Beginning, Folder, Part
-from weft.clients.parcel_link import Link, Told
+from weft.clients.parcel_link import Link, Told, together
 from weft.clients.parcel_messages import Again, Compare, Done, End, Entry, Have, Leave, Offer, Start, shortened
 from weft.clients.parcel_names import Paths
 from weft.clients.report import Report
 from weft.errors import DecodeError
 
+AT_ONCE: Final = 8
+"""Files that are forced to the disk at a time: it takes them together."""
 _ANOTHER: Final = "another file of this name is there"
+
+
+Coming: TypeAlias = tuple[Entry, Beginning | None]
+"""A file, and what came of it another time; None if one of its name is to be compared."""
+Outcome: TypeAlias = Done | Again | asyncio.Task[Done]
+"""What is to be said of a file, or will be when it is in its place."""
 
 
 @dataclass
@@ -29,8 +38,8 @@ class Received(Report):
 
     address: str = ""
     """Of the sender."""
-    names: dict[str, None] = field(default_factory=dict)
-    """What is in the folder now: files by their names there, folders once."""
+    names: set[str] = field(default_factory=set)
+    """What is in the folder now: files by their names there, and folders as a whole."""
     error: Exception | None = None
     """Why the rest did not come."""
 
@@ -50,10 +59,13 @@ class Receiving:
         self._paths = Paths()
         self._told: Told = lambda size_bytes, of_bytes: None
         self._there_bytes = self._announced_bytes = 0
+        self._settling: set[asyncio.Task[Done]] = set()
         self.received = Received(address=address)
 
-    def close(self) -> None:
-        """Let go of the folder."""
+    async def close(self) -> None:
+        """Let go of the folder, when what has come as a whole is in its place."""
+        if self._settling:
+            await asyncio.wait(self._settling)
         self._folder.close()
 
     async def run(self, told: Told) -> None:
@@ -68,13 +80,16 @@ class Receiving:
         answers = [await self._look(await self._link.hear(Entry)) for _ in range(self._offer.entries)]
         coming = [answer for answer in answers if answer is not None]
         while coming:
-            coming = [again for each in coming if (again := await self._take(*each)) is not None]
+            again: list[Coming] = []
+            outcomes: asyncio.Queue[Outcome] = asyncio.Queue(AT_ONCE)
+            await together(self._take_all(coming, outcomes, again), self._answer(outcomes, len(coming)))
+            coming = again
 
     def broken(self, why: str) -> str:
         """What to say of an end in the middle."""
         return f"it broke off after {self._there_bytes} of {self._offer.size_bytes} bytes: {why}"
 
-    async def _look(self, entry: Entry) -> tuple[Entry, Beginning | None] | None:
+    async def _look(self, entry: Entry) -> Coming | None:
         """Answer to one entry; what there is of it, if it comes."""
         path, size = entry.path, entry.size_bytes
         if fault := self._paths.add(path, is_folder=size is None):
@@ -85,7 +100,7 @@ class Receiving:
         try:
             if size is None:
                 self._folder.make(path)
-                self.received.names[path[0]] = None
+                self.received.names.add(path[0])
                 await self._link.say(Have())
                 return None
             beginning = await self._folder.find(path, size)
@@ -100,31 +115,45 @@ class Receiving:
             await self._link.say(Have(size_bytes=beginning.size_bytes, sha256=sha256))
         return entry, beginning
 
-    async def _take(self, entry: Entry, beginning: Beginning | None) -> tuple[Entry, Beginning] | None:
-        """Take one file; gives what is to be taken again."""
-        if beginning is None:
-            return await self._compare(entry)
+    async def _take_all(self, coming: Sequence[Coming], outcomes: asyncio.Queue[Outcome], again: list[Coming]) -> None:
+        """Take the files; what is to be taken again is added to `again`."""
+        for entry, beginning in coming:
+            if beginning is not None:
+                outcome = await self._take(entry, beginning)
+            else:
+                outcome = await self._compare(entry)
+            if isinstance(outcome, Again):
+                again.append((entry, NOTHING))
+            await outcomes.put(outcome)
+
+    async def _answer(self, outcomes: asyncio.Queue[Outcome], count: int) -> None:
+        """Say what became of the files, in their order."""
+        for _ in range(count):
+            outcome = await outcomes.get()
+            # A thread may be about it, which nobody can end.
+            await self._link.say(await asyncio.shield(outcome) if isinstance(outcome, asyncio.Task) else outcome)
+
+    async def _take(self, entry: Entry, beginning: Beginning) -> Outcome:
+        """Take one file, from where it is gone on with."""
         answer = await self._link.hear(Start, Leave)
         if isinstance(answer, Leave):
-            self._leave_out(entry, answer.why)
-            await self._link.say(Done())
-            return None
+            return self._leave_out(entry, answer.why)
         if answer.from_bytes not in {0, beginning.size_bytes}:
             raise DecodeError("to go on where the file ends, or at its beginning")
         part = self._folder.begin(entry.path, beginning if answer.from_bytes else NOTHING)
-        keep = True
+        self._tell(answer.from_bytes)
         try:
-            self._tell(answer.from_bytes)
             why = await self._fill(part, entry)
-            keep = not why
-            if not why:
-                why = await self._settle(part, entry, answer.from_bytes)
-            if why:
-                self._leave_out(entry, why)
-            await self._link.say(Done(why=shortened(why)))
-        finally:
-            part.close(keep=keep)
-        return None
+        except BaseException:
+            part.close(keep=True)
+            raise
+        if why:
+            part.close(keep=False)
+            return self._leave_out(entry, why)
+        settling = asyncio.get_running_loop().create_task(self._settle(part, entry, answer.from_bytes))
+        self._settling.add(settling)
+        settling.add_done_callback(self._settling.discard)
+        return settling
 
     async def _fill(self, part: Part, entry: Entry) -> str:
         """Take the bytes of a file; why they are worth nothing, if so."""
@@ -141,44 +170,44 @@ class Receiving:
             part.write(answer)
             self._tell(len(answer))
 
-    async def _settle(self, part: Part, entry: Entry, resumed: int) -> str:
-        """Put a file that is whole into its place; why it can't be, if so."""
-        await asyncio.to_thread(part.settle, entry.time_s, is_program=entry.is_program)
+    async def _settle(self, part: Part, entry: Entry, resumed: int) -> Done:
+        """Put a file that is whole into its place."""
         try:
-            name = part.finish()
+            name = await asyncio.to_thread(_finish, part, entry)
         except FileExistsError as error:
-            return _why(error)
-        self.received.names[name if len(entry.path) == 1 else entry.path[0]] = None
+            return self._leave_out(entry, _why(error))
+        finally:
+            part.close(keep=True)
+        self.received.names.add(name if len(entry.path) == 1 else entry.path[0])
         self.received.files += 1
         self.received.size_bytes += part.size_bytes
         self.received.resumed_from_bytes += resumed
-        return ""
+        return Done()
 
-    async def _compare(self, entry: Entry) -> tuple[Entry, Beginning] | None:
+    async def _compare(self, entry: Entry) -> Outcome:
         """Look whether the file that is there is the one that was to come."""
         answer = await self._link.hear(End, Leave)
         if isinstance(answer, Leave):
-            self._leave_out(entry, answer.why)
-        elif await self._folder.hash_of(entry.path) == answer.sha256:
+            return self._leave_out(entry, answer.why)
+        if await self._folder.hash_of(entry.path) == answer.sha256:
             self.received.unchanged += 1
-            self.received.names[entry.path[0]] = None
+            self.received.names.add(entry.path[0])
             self._tell(entry.size_bytes or 0)
-        elif self._folder.conflict == "skip":
-            self._leave_out(entry, _ANOTHER)
-            await self._link.say(Done(why=_ANOTHER))
-            return None
-        else:
-            await self._link.say(Again())
-            return entry, NOTHING
-        await self._link.say(Done())
-        return None
+            return Done()
+        return self._leave_out(entry, _ANOTHER) if self._folder.conflict == "skip" else Again()
 
-    def _leave_out(self, entry: Entry, why: str) -> None:
+    def _leave_out(self, entry: Entry, why: str) -> Done:
         self.received.left_out.append(f"{'/'.join(entry.path)}: {why}")
+        return Done(why=shortened(why))
 
     def _tell(self, more_bytes: int) -> None:
         self._there_bytes += more_bytes
         self._told(self._there_bytes, self._offer.size_bytes)
+
+
+def _finish(part: Part, entry: Entry) -> str:
+    part.settle(entry.time_s, is_program=entry.is_program)
+    return part.finish()
 
 
 def _why(error: OSError) -> str:

@@ -10,6 +10,7 @@ is that of as much of the file here.
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import stat
@@ -40,6 +41,7 @@ from weft.errors import DecodeError, PeerError
 
 CONNECT_S: Final = 10.0
 _OPEN: Final = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+_REFUSED, _FORBIDDEN = (os.strerror(number).lower() for number in (errno.ECONNREFUSED, errno.EACCES))
 _CHANGED: Final = "was changed while it was sent; send it again"
 
 
@@ -98,12 +100,15 @@ async def _connect(network: StreamNetwork, peer: Any, port: int) -> tuple[asynci
     try:
         async with asyncio.timeout(CONNECT_S):
             return await network.open_connection(peer, port, limit=READ_BYTES)
-    except ConnectionRefusedError as error:
-        raise SendError(f"nobody receives at {peer}; there run `weft receive`") from error
-    except PermissionError as error:
-        raise SendError(f"the firewall of {peer} lets nobody in; there run `weft fc00 allow /tcp/{port}`") from error
     except OSError as error:
-        raise SendError(f"{peer}: {reason_of(error)}") from error
+        reason = reason_of(error)
+        if reason == _REFUSED:
+            raise SendError(f"nobody receives at {peer}; there run `weft receive`") from error
+        if reason == _FORBIDDEN:
+            raise SendError(
+                f"the firewall of {peer} lets nobody in; there run `weft fc00 allow /tcp/{port}`"
+            ) from error
+        raise SendError(f"{peer}: {reason}") from error
 
 
 class _Sending:
@@ -119,7 +124,8 @@ class _Sending:
         self._size_bytes = parcel.offer.size_bytes
         self._told: Told = lambda size_bytes, of_bytes: None
         self._there_bytes = 0
-        self._starts: dict[Item, int] = {}
+        self._starts: dict[Item, int | None] = {}
+        """Of what was sent and not answered yet, from where on; None of what was left out instead."""
         self.report = Report(left_out=list(parcel.left_out))
 
     async def run(self, told: Told) -> None:
@@ -171,6 +177,7 @@ class _Sending:
                 before = self._there_bytes
                 if why := await self._give(item, have):
                     self._leave_out(item, why)
+                    self._starts[item] = None
                     self._there_bytes = before
                     self._tell(item.size_bytes)
                     await self._link.say(Leave(why=shortened(why)))
@@ -225,7 +232,9 @@ class _Sending:
         """Hear what became of each file."""
         for item, have in asked:
             answer = await self._link.hear(Done, Again)
-            start = self._starts.pop(item, None)
+            if item not in self._starts or (isinstance(answer, Again) and not isinstance(have, Compare)):
+                raise DecodeError("what became of a file that was sent")
+            start = self._starts.pop(item)
             if start is None:
                 continue  # it was left out here
             if isinstance(answer, Again):
