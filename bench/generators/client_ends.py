@@ -107,16 +107,17 @@ class Clients:
             count = sum(await asyncio.gather(*(ask() for _ in range(clients))))
         return {"count": count, "seconds": time.monotonic() - started}
 
-    async def fetch(self, host: str) -> Result:
-        """Take something large, as it comes."""
+    async def fetch(self, host: str, seconds: float) -> Result:
+        """Take something large, as it comes, again and again over one connection."""
         arrived = 0
         async with http_client(self.network) as client:
             # The connection is open already, as that of a stream is.
             await client.get(url(host, "/"))
             started = time.monotonic()
-            async with client.stream("GET", url(host, "/large")) as answer:
-                async for part in answer.aiter_raw():
-                    arrived += len(part)
+            while time.monotonic() < started + seconds:
+                async with client.stream("GET", url(host, "/large")) as answer:
+                    async for part in answer.aiter_raw():
+                        arrived += len(part)
         return {"bytes": arrived, "seconds": time.monotonic() - started}
 
     async def serve_files(self, folder: str, host: str | None = None) -> Result:

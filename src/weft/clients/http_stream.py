@@ -1,7 +1,8 @@
 """Connections of the network as httpcore2 wants them.
 
-What comes is kept as it comes, chunk by chunk, and handed on without a copy; above `KEPT_BYTES` the other side has to
-wait. Nothing is read ahead of TLS: who speaks before it began is not heard (the flaw of STARTTLS, CVE-2011-0411).
+What comes is kept as it comes, chunk by chunk; above `KEPT_BYTES` the other side has to wait. Whoever reads as much as
+`LARGE_BYTES` at a time, as parsers do, gets all that is there, for a piece costs them more than its bytes. Nothing is
+read ahead of TLS: who speaks before it began is not heard (the flaw of STARTTLS, CVE-2011-0411).
 
 | what happens                        | what httpcore2 sees                 |
 |-------------------------------------|-------------------------------------|
@@ -29,6 +30,7 @@ from weft.clients.network import Network
 
 KEPT_BYTES: Final = 256 * 1024
 """May wait to be read."""
+LARGE_BYTES: Final = 64 * 1024
 FAREWELL_S: Final = 1.0
 """How long the other side has to say goodbye, over TLS, or to take what was written last."""
 
@@ -151,10 +153,14 @@ class Stream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
                     if self._error is not None:
                         raise self._error
                     return b""
-        chunk = self._chunks.popleft()
-        if len(chunk) > max_bytes:
-            self._chunks.appendleft(chunk[max_bytes:])
-            chunk = chunk[:max_bytes]
+        if max_bytes >= LARGE_BYTES and len(self._chunks) > 1:
+            chunk = b"".join(self._chunks)
+            self._chunks.clear()
+        else:
+            chunk = self._chunks.popleft()
+            if len(chunk) > max_bytes:
+                self._chunks.appendleft(chunk[max_bytes:])
+                chunk = chunk[:max_bytes]
         if self._size > KEPT_BYTES >= self._size - len(chunk):
             self._transport.resume_reading()
         self._size -= len(chunk)
