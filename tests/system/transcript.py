@@ -26,6 +26,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import IO
@@ -41,6 +42,7 @@ COMMAND_S = 60
 SEEN_S = 10
 READ_BYTES = 65_536
 ANY = "…"
+ANY_LINES = r"(?:.*\n)*?"
 CONFIGURATION = Path("/etc/weft")
 
 
@@ -95,10 +97,12 @@ def steps_of(page: str) -> list[Step]:
 def pattern_of(expected: list[str]) -> re.Pattern[str]:
     """What the output must match."""
     lines = [
-        r"(?:.*\n)*?" if line.strip() == ANY else re.escape(line).replace(re.escape(ANY), ".*") + r"[ \t]*\n"
+        ANY_LINES if line.strip() == ANY else re.escape(line).replace(re.escape(ANY), ".*") + r"[ \t]*\n"
         for line in expected
     ]
-    return re.compile("".join(lines))
+    # Two of these in a row say no more than one, and take for ever to try.
+    once = (line for before, line in pairwise(["", *lines]) if not before == line == ANY_LINES)
+    return re.compile("".join(once))
 
 
 class Stage:
@@ -172,7 +176,8 @@ class Stage:
     def _interrupted(process: subprocess.Popen[str], stream: IO[str], step: Step) -> str:
         os.set_blocking(stream.fileno(), False)
         seen, deadline = b"", time.monotonic() + SEEN_S
-        while time.monotonic() < deadline and not pattern_of([*step.expected, ANY]).fullmatch(seen.decode()):
+        shown = pattern_of([*step.expected, ANY])
+        while time.monotonic() < deadline and not shown.fullmatch(seen[: seen.rfind(b"\n") + 1].decode()):
             time.sleep(0.05)
             with suppress(BlockingIOError):
                 seen += os.read(stream.fileno(), READ_BYTES)
