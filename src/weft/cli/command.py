@@ -81,7 +81,9 @@ class Command(click.Command):
         for parameter in self.params:
             if isinstance(parameter.type, click.IntRange) and parameter.metavar is None:
                 parameter.metavar = "NUMBER"
-        self.params += EVERYWHERE
+        # What a command has of its own goes before it; `weft --dir …` says there which node is meant.
+        own = {word for parameter in self.params for word in parameter.opts}
+        self.params += [option for option in EVERYWHERE if own.isdisjoint(option.opts)]
         self.examples = examples
         match result:
             case Route():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -20,6 +19,8 @@ async def until_interrupted() -> None:
 
     Where a loop takes no signals (Windows) Ctrl-C cancels this, as it does elsewhere.
     """
+    import asyncio
+
     loop, asked = asyncio.get_running_loop(), asyncio.Event()
     taken = []
     try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from weft.errors import UsageError
 
+HERE = "127.0.0.1"
+
 
 def split_place(text: str, port: int | None = None) -> tuple[str, int]:
     """Host and port.
@@ -25,3 +27,12 @@ def split_place(text: str, port: int | None = None) -> tuple[str, int]:
     if not (digits.isascii() and digits.isdecimal() and 0 < int(digits) < 65536):
         raise UsageError(f"{text}: {digits!r} is no port")
     return host[1:-1] if is_bracketed else host, int(digits)
+
+
+def split_local(text: str) -> tuple[str, int]:
+    """Host and port, of which the host may be left out: then it is this machine.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    return split_place(f"{HERE}:{text}" if ":" not in text else text)

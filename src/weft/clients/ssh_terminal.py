@@ -22,19 +22,19 @@ import asyncio
 import os
 import shutil
 import signal
-import stat
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import asyncssh
 
+from weft.clients.standard_streams import STDERR, STDIN, STDOUT, read_input, write_output
+
 READ_BYTES: Final = 32_768
 FORWARDED: Final = ("INT", "TERM", "HUP", "QUIT")
 LOST: Final = 255
 """The exit code if there is none, as with ssh(1)."""
-_STDIN, _STDOUT, _STDERR = 0, 1, 2
 
 
 async def run_joined(connection: asyncssh.SSHClientConnection, command: str | None, *, terminal: bool) -> int:
@@ -88,8 +88,8 @@ class _Joined:
         process = self._process
         giving = asyncio.create_task(self._give())
         taking = [
-            asyncio.create_task(_take(process.stdout, _STDOUT)),
-            asyncio.create_task(_take(process.stderr, _STDERR)),
+            asyncio.create_task(_take(process.stdout, STDOUT)),
+            asyncio.create_task(_take(process.stderr, STDERR)),
         ]
         try:
             self.has_readers = all(await asyncio.gather(*taking))
@@ -139,7 +139,7 @@ class _Joined:
         """What comes in here goes there."""
         escape = Escape()
         with suppress(asyncssh.Error, BrokenPipeError, ConnectionError):
-            async for data in _input():
+            async for data in read_input(READ_BYTES):
                 if self._has_terminal:
                     data = escape.passed(data)
                 if escape.is_over:
@@ -181,69 +181,31 @@ class Escape:
         return bytes(out)
 
 
-async def _input() -> AsyncIterator[bytes]:
-    """What comes in at the standard input."""
-    loop = asyncio.get_running_loop()
-    # Files are always ready, and loops do not take them.
-    waits = not stat.S_ISREG(os.fstat(_STDIN).st_mode)
-    while True:
-        if waits:
-            waits = await _until_readable(loop)
-        data = os.read(_STDIN, READ_BYTES)
-        if not data:
-            return
-        yield data
-
-
-async def _until_readable(loop: asyncio.AbstractEventLoop) -> bool:
-    """Wait for the standard input; False if it is nothing that one can wait for."""
-    ready: asyncio.Future[None] = loop.create_future()
-    try:
-        loop.add_reader(_STDIN, _set, ready)
-    except OSError:
-        return False
-    try:
-        await ready
-    finally:
-        loop.remove_reader(_STDIN)
-    return True
-
-
-def _set(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
-
-
 async def _take(reader: asyncssh.SSHReader[bytes], descriptor: int) -> bool:
     """What comes from there goes out here; whether somebody read it to the end."""
     while data := await reader.read(READ_BYTES):
-        rest = memoryview(data)
-        while rest:
-            try:
-                rest = rest[os.write(descriptor, rest) :]
-            except BlockingIOError:
-                # Somebody who shares the terminal set it so.
-                await asyncio.sleep(0.01)
-            except BrokenPipeError:
-                return False
+        try:
+            await write_output(data, descriptor)
+        except BrokenPipeError:
+            return False
     return True
 
 
 @contextmanager
 def _raw(*, enabled: bool) -> Iterator[None]:
     """Take keys as they come while the block runs."""
-    if not enabled or not os.isatty(_STDIN):
+    if not enabled or not os.isatty(STDIN):
         yield
         return
     import termios
     import tty
 
-    before = termios.tcgetattr(_STDIN)
-    tty.setraw(_STDIN)
+    before = termios.tcgetattr(STDIN)
+    tty.setraw(STDIN)
     try:
         yield
     finally:
-        termios.tcsetattr(_STDIN, termios.TCSADRAIN, before)
+        termios.tcsetattr(STDIN, termios.TCSADRAIN, before)
 
 
 def _size() -> tuple[int, int]:

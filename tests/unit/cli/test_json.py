@@ -22,7 +22,7 @@ from weft.cli.root import weft as root
 from weft.cli.schemas import schemas
 
 SCHEMAS = schemas()
-RAW = {"weft completion", "weft daemon", "weft ssh", "weft sftp", "weft ssh-server"}
+RAW = {f"weft {name}" for name in ("completion", "daemon", "serve", "forward", "nc", "ssh", "sftp", "ssh-server")}
 """What prints no JSON."""
 ELSEWHERE = {"weft up", "weft down", "weft init"}
 """What has no daemon or makes one; these are run with a real one."""

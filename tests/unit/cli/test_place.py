@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from weft.cli.place import split_place
+from weft.cli.place import split_local, split_place
 from weft.errors import UsageError
 
 WITH_PORT = [
@@ -43,3 +43,16 @@ def test_port_that_is_none(text: str) -> None:
 def test_place_without_a_port_or_a_host(text: str) -> None:
     with pytest.raises(UsageError, match="expected a host and a port"):
         split_place(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"), [*WITH_PORT, ("8080", "127.0.0.1", 8080), ("0.0.0.0:8080", "0.0.0.0", 8080)]
+)
+def test_host_that_may_be_left_out(text: str, host: str, port: int) -> None:
+    assert split_local(text) == (host, port)
+
+
+@pytest.mark.parametrize("text", ["loom", "", "0", "65536", "fc00::1:80"])
+def test_neither_port_nor_host_and_port(text: str) -> None:
+    with pytest.raises(UsageError, match="port"):
+        split_local(text)
