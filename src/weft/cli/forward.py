@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from weft.cli.command import Command
-from weft.cli.interrupt import until_interrupted
+from weft.cli.interrupt import until_over
 from weft.cli.opened import opening, tell
 from weft.cli.place import split_local, split_place
 from weft.cli.settings import Settings, pass_settings
@@ -49,7 +49,7 @@ def forward(settings: Settings, local: str, target: str) -> None:
                 forwarder = await Forwarder.listen(this_machine, host, port, network, peer, told=tell)
             try:
                 tell(f"{host} port {port} is open for this machine; it leads to {peer[0]} port {peer[1]}")
-                await until_interrupted()
+                await until_over(network)
             finally:
                 await forwarder.close()
 

@@ -40,6 +40,8 @@ async def until_over(network: AttachedNode) -> None:
     Raises:
         Broken: it has.
     """
+    import asyncio
+
     ends = [asyncio.ensure_future(each) for each in (until_interrupted(), _network_end(network))]
     try:
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)

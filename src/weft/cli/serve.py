@@ -13,7 +13,7 @@ import click
 
 from weft.api.v0 import fc00 as fc00_api
 from weft.cli.command import Command
-from weft.cli.interrupt import until_interrupted
+from weft.cli.interrupt import until_over
 from weft.cli.opened import audience, opening, tell
 from weft.cli.place import HERE, split_local
 from weft.cli.settings import Settings, pass_settings
@@ -104,7 +104,7 @@ def serve(
                 serving = _serving_port(network, target, port, context)
             async with serving:
                 tell(f"port {port} is open for {audience(settings, port)}; {what}{certificate}")
-                await until_interrupted()
+                await until_over(network)
 
     asyncio.run(run())
 
