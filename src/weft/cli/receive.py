@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 import msgspec
 
+from weft.cli.attached import attached
 from weft.cli.command import Command
 from weft.cli.copied import Copied, show
 from weft.cli.names import PEER
@@ -84,18 +85,15 @@ def receive(
     """
     import asyncio
 
-    from weft.api.v0 import peer as peer_api
-    from weft.cli.attached import attached
     from weft.cli.peer_networks import networks_of
     from weft.clients.parcel import open_inbox
 
     if not (senders or yes or has_terminal()):
         raise UsageError("there is no terminal to ask at; --from says from whom it is taken, or --yes from all peers")
-    known = settings.client.call(peer_api.LIST).peers if senders else []
-    networks = [network for peer in senders for network in networks_of(peer, known)]
 
     async def run() -> bool:
         async with attached(settings) as network:
+            networks = [each for peer in senders for each in networks_of(peer, network.peers)]
             desk = _Desk(settings, network, folder, networks, asks=not (senders or yes))
             inbox = await open_inbox(
                 network,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from weft.cli.attached import attached
 from weft.cli.command import Command
 from weft.cli.copied import Copied, show
 from weft.cli.names import PEER
@@ -53,7 +54,6 @@ def send(settings: Settings, files: tuple[Path, ...], peer: str, port: int) -> N
     """
     import asyncio
 
-    from weft.cli.attached import attached
     from weft.clients.parcel import send as send_parcel
 
     began = time.monotonic()

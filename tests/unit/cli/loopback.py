@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
+from tests.unit.api.fake_engine import a_peer
 from weft.api.kernel import KernelSockets
 from weft.api.overlay import Overlay
 from weft.cli import attached as network
@@ -33,7 +34,7 @@ class Loopback(Overlay):
     """
 
     address = HERE
-    peers: tuple[object, ...] = ()
+    peers: tuple[object, ...] = (a_peer("loom", addresses=[f"{HERE}/32"]),)
 
     def __init__(self) -> None:
         async def resolve(host: str, family: int) -> list[bytes]:
