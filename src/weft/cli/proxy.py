@@ -11,18 +11,17 @@ import click
 import msgspec
 
 from weft.cli.command import Command
+from weft.cli.opened import opening, tell
 from weft.cli.outcome import say
-from weft.cli.place import split_place
+from weft.cli.place import HERE, split_local
 from weft.cli.settings import Settings, pass_settings
-from weft.errors import TransportError, UsageError
+from weft.errors import UsageError
 
 if TYPE_CHECKING:
     from collections import Counter
 
     from weft.api.attached import AttachedNode
-    from weft.clients.proxy import Proxy
 
-HERE = "127.0.0.1"
 PORT = 1080
 
 
@@ -79,11 +78,9 @@ def proxy(settings: Settings, listen: str, auth: Path | None) -> None:
 
     async def run() -> None:
         async with attached(settings) as network:
-            try:
+            with opening(f"{host} port {port}"):
                 proxy = await serve_proxy(network, lambda: _inside(network), host=host, port=port, users=users)
-            except OSError as error:
-                raise TransportError(f"{listen}: {_words_of(error)}") from error
-            _tell(settings, proxy, host)
+            _tell(settings, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
             try:
                 await until_over(network)
             finally:
@@ -101,7 +98,7 @@ def _place(listen: str, *, is_protected: bool) -> tuple[str, int]:
     Raises:
         UsageError: that can't be, or is not to be.
     """
-    host, port = split_place(f"{HERE}:{listen}" if ":" not in listen else listen)
+    host, port = split_local(listen)
     try:
         address = ip_address(host)
     except ValueError:
@@ -118,21 +115,11 @@ def _inside(network: AttachedNode) -> Iterator[str]:
         yield from peer.addresses
 
 
-def _words_of(error: OSError) -> str:
-    import errno
-    import os
-
-    if error.errno == errno.EADDRINUSE:
-        return "another program listens there; choose another port with --listen"
-    return os.strerror(error.errno).lower() if error.errno else str(error)
-
-
-def _tell(settings: Settings, proxy: Proxy, host: str) -> None:
-    where = f"[{host}]:{proxy.port}" if ":" in host else f"{host}:{proxy.port}"
+def _tell(settings: Settings, where: str) -> None:
     if settings.json:
         click.echo(msgspec.json.encode(Listening(listen=where)))
     else:
-        click.echo(f"SOCKS5 and HTTP proxy for the network on {where}")
+        tell(f"SOCKS5 and HTTP proxy for the network on {where}")
 
 
 def _count(what: str, counted: Counter[str]) -> None:

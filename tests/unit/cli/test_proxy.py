@@ -106,7 +106,7 @@ def test_port_that_is_taken_is_one_line(port: int) -> None:
     with serving(None) as taken, running("--listen", str(taken)) as process:
         out, err = process.communicate(timeout=20)
     assert (process.returncode, out) == (1, "")
-    assert err == f"weft: {taken}: another program listens there; choose another port with --listen\n"
+    assert err == f"weft: 127.0.0.1 port {taken}: address already in use\n"
 
 
 @pytest.mark.parametrize(
