@@ -110,6 +110,11 @@ class TestFrames:
         await socket.send(*frames)
         assert [await socket.receive() for _ in frames] == frames
 
+    async def test_ones_that_are_not_masked_are_taken_as_they_are(self, socket: Socket) -> None:
+        """By aiohttp, against RFC 6455 section 5.1: the mask is for proxies on the way, of which a tunnel has none."""
+        await socket.send(Frame(TEXT, b"x"), is_masked=False)
+        assert await socket.receive() == Frame(TEXT, b"x")
+
     @pytest.mark.parametrize("rsv", range(1, 8))
     async def test_reserved_bits_are_a_fault(self, socket: Socket, rsv: int) -> None:
         await socket.send(Frame(TEXT, b"x", rsv=rsv))
@@ -182,8 +187,9 @@ class TestText:
             assert await socket.receive() == Frame(TEXT, text)
 
     @pytest.mark.parametrize("text", [b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"abc\xc3"])
-    async def test_that_is_none_is_a_fault(self, socket: Socket, text: bytes) -> None:
-        await socket.send(Frame(TEXT, text))
+    @pytest.mark.parametrize("cut", range(4))
+    async def test_that_is_none_is_a_fault_wherever_it_is_cut(self, socket: Socket, text: bytes, cut: int) -> None:
+        await socket.send(Frame(TEXT, text[:cut], fin=False), Frame(CONTINUATION, text[cut:]))
         assert await closing_code(socket) == NO_TEXT
 
 
