@@ -141,8 +141,8 @@ def has_open_tun() -> bool:
 
 
 def test_every_example_is_run_here_or_elsewhere() -> None:
-    elsewhere = {"demo.py", "throughput.py"}  # by test_demo.py
-    here = {"chat.py", "echo.py", "file_server.py", "ten_lines.py", "test_chat.py"}
+    elsewhere = {"throughput.py"}  # by test_demo.py, as is demo/
+    here = {"blocking.py", "chat.py", "echo.py", "file_server.py", "ten_lines.py", "test_chat.py"}
     assert {path.name for path in (ROOT / "examples").glob("*.py")} == here | elsewhere
 
 
@@ -157,6 +157,13 @@ def test_echo(user: User) -> None:
         multiaddr = place_of(server)
         assert user.run("examples/echo.py", multiaddr, "hello", "bob") == "hello bob\n"
         assert re.fullmatch(r"fc[0-9a-f:]+ calls\n", read(server.stdout, 1))
+
+
+def test_blocking(user: User) -> None:
+    with user.running("examples/blocking.py") as server:
+        multiaddr = place_of(server)
+        assert user.run("examples/blocking.py", multiaddr, "1", "2", "3.5") == "6.5\n"
+        assert user.run("examples/blocking.py", multiaddr, "one") == "numbers, please\n"
 
 
 def test_chat_of_three_in_a_row(user: User) -> None:

@@ -23,9 +23,9 @@ from weft.blocking.meeting import Meeting
 
 Data = bytes | bytearray | memoryview
 
-READ_BYTES: Final = 512 * 1024
+READ_BYTES: Final = 1024 * 1024
 """May wait to be read; beside them one piece, which is what a transport reads at a time."""
-WRITE_BYTES: Final = 256 * 1024
+WRITE_BYTES: Final = 512 * 1024
 
 
 class Pipe(Meeting, asyncio.Protocol):
