@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, cast
 
 import click
@@ -48,9 +49,17 @@ def forward(settings: Settings, local: str, target: str) -> None:
             with opening(f"{host} port {port}"):
                 forwarder = await Forwarder.listen(this_machine, host, port, network, peer, told=tell)
             try:
-                tell(f"{host} port {port} is open for this machine; it leads to {peer[0]} port {peer[1]}")
+                tell(f"{host} port {port} is open for {_audience(host)}; it leads to {peer[0]} port {peer[1]}")
                 await until_over(network)
             finally:
                 await forwarder.close()
 
     asyncio.run(run())
+
+
+def _audience(host: str) -> str:
+    try:
+        is_inside = ip_address(host).is_loopback
+    except ValueError:
+        is_inside = host == "localhost"
+    return "this machine" if is_inside else "whoever reaches this machine"

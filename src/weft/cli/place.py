@@ -24,9 +24,7 @@ def split_place(text: str, port: int | None = None) -> tuple[str, int]:
     is_bracketed = host.startswith("[") and host.endswith("]")
     if not host or (":" in host and not is_bracketed):
         raise UsageError(f"{text}: expected a host and a port, such as loom:8080 or [fc00::1]:8080")
-    if not (digits.isascii() and digits.isdecimal() and 0 < int(digits) < 65536):
-        raise UsageError(f"{text}: {digits!r} is no port")
-    return host[1:-1] if is_bracketed else host, int(digits)
+    return host[1:-1] if is_bracketed else host, _port(digits, text)
 
 
 def split_local(text: str) -> tuple[str, int]:
@@ -35,4 +33,10 @@ def split_local(text: str) -> tuple[str, int]:
     Raises:
         UsageError: it is neither.
     """
-    return split_place(f"{HERE}:{text}" if ":" not in text else text)
+    return split_place(text) if ":" in text else (HERE, _port(text, text))
+
+
+def _port(digits: str, text: str) -> int:
+    if not (digits.isascii() and digits.isdecimal() and 0 < int(digits) < 65536):
+        raise UsageError(f"{text}: {digits!r} is no port")
+    return int(digits)
