@@ -8,7 +8,7 @@ declare -A package=(
   [ip]=iproute2 [ping]=iputils-ping [cc]=gcc [tcpdump]=tcpdump [curl]=curl [unshare]=util-linux
   [setpriv]=util-linux [systemd-analyze]=systemd [jq]=jq [less]=less
   [ssh]=openssh-client [rsync]=rsync [nginx]=nginx-light [openssl]=openssl
-  [dnsmasq]=dnsmasq-base [socksify]=dante-client [git]=git
+  [dnsmasq]=dnsmasq-base [socksify]=dante-client [git]=git [nc.openbsd]=netcat-openbsd
 )
 missing=()
 for program in "${!package[@]}"; do

@@ -1,7 +1,7 @@
 """`weft proxy` between programs that know proxies and servers that know nothing of it.
 
-On alice curl, and Dante's client, which puts SOCKS5 under any program; on bob nginx and dnsmasq. Alice's node has a
-TUN, or else no right at all and the network inside it.
+On alice curl, OpenBSD's netcat, and Dante's client, which puts SOCKS5 under any program; on bob nginx, dnsmasq and
+sshd. Alice's node has a TUN, or else no right at all and the network inside it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from random import Random
 import pytest
 
 from tests.interop.ends import WITHOUT_RIGHTS, Ends, connected_ends
+from tests.interop.openssh import OpenSsh, start_sshd
 from tests.system.node import Node
 from tests.system.process import Outcome, Process
 from tests.system.waiting import until
@@ -22,7 +23,7 @@ from tests.system.web import Web
 
 pytestmark = [
     pytest.mark.system,
-    pytest.mark.interop("nginx", "curl", "dnsmasq", "socksify", "setpriv"),
+    pytest.mark.interop("nginx", "curl", "dnsmasq", "socksify", "ssh", "sshd", "nc.openbsd", "setpriv"),
     pytest.mark.timeout(120),
 ]
 
@@ -85,6 +86,15 @@ def dns(ends: Ends) -> Process:
         *("dnsmasq", "--no-daemon", "--user=root", "--no-resolv", "--no-hosts", "--conf-file=/dev/null"),
         *(f"--listen-address={ends.pair.bob.address}", "--bind-interfaces", "--address=/loom.example/192.0.2.7"),
     )
+
+
+@pytest.fixture(scope="module")
+def sshd(ends: Ends) -> OpenSsh:
+    """OpenSSH's server on bob."""
+    server = OpenSsh(ends.pair.lab.directory("sshd"))
+    server.folder.chmod(0o755)
+    start_sshd(ends.bob, server, f"[{ends.pair.bob.address}]:2222", account="weaver")
+    return server
 
 
 @pytest.fixture(scope="module", params=["tun", "stack"])
@@ -203,6 +213,22 @@ class TestDante:
     def test_udp(self, ends: Ends, under_socks: list[str]) -> None:
         asking = [*under_socks, sys.executable, "-c", ASK]
         assert ends.alice.host.run(*asking, "bob.weft", "loom.example") == "192.0.2.7\n"
+
+
+@pytest.mark.usefixtures("proxy")
+@pytest.mark.parametrize("way", ["5", "connect"], ids=["socks", "http"])
+def test_ssh_by_netcat(ends: Ends, sshd: OpenSsh, way: str) -> None:
+    options = {
+        "ProxyCommand": f"nc.openbsd -X {way} -x 127.0.0.1:{PORT} %h %p",
+        "StrictHostKeyChecking": "accept-new",
+        "UserKnownHostsFile": str(sshd.folder / "known"),
+        "LogLevel": "ERROR",
+    }
+    words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    done = ends.alice.host.outcome(
+        *("ssh", "-F", "none", *words, "-i", str(sshd.user_key), "-p", "2222", "bob.weft", "echo in; exit 7")
+    )
+    assert (done.code, done.out, done.err) == (7, "in\n", "")
 
 
 @pytest.mark.parametrize("end", [("down",), ("fc00", "stop")], ids=" ".join)
