@@ -93,7 +93,7 @@ class _Loss:
         self._server.lose(self._driver)
 
 
-class Conversation(asyncio.Protocol):
+class Conversation(asyncio.BufferedProtocol):
     """One client.
 
     Args:
@@ -127,12 +127,17 @@ class Conversation(asyncio.Protocol):
         if sock is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where what it says next is to be written."""
+        return self.session.frames.room()
+
+    def buffer_updated(self, nbytes: int) -> None:
         """It has said something."""
         if self.session.is_over:
             return
         self._server.follow()
-        self._attempt(lambda: self.session.receive(data))
+        self.session.frames.fill(nbytes)
+        self._attempt(self.session.go_on)
         # What the host makes of it in its next turn goes back with the answers that there are already.
         self._told()
 

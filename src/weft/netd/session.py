@@ -61,6 +61,7 @@ class Session:
         told: is called when something is said besides what `receive` answers.
 
     Attributes:
+        frames: what it says; whoever writes into it calls `go_on` then.
         handles: its sockets, by their numbers.
         polling: what it waits for.
         questions: what it asks of the node and the network.
@@ -74,12 +75,12 @@ class Session:
         self.handles: dict[int, Handle] = {}
         self.polling = Polling(self)
         self.questions = Questions(self, network)
+        self.frames = Frames()
         self.is_held = False
         self.is_over = False
         self._network = network
         self._room = room
         self._clock = clock
-        self._frames = Frames()
         self._output: list[bytes] = []
         self._output_bytes = 0
         self._number = 0
@@ -97,7 +98,7 @@ class Session:
         Returns:
             Whether `go_on` has more to do, now or when the client reads again.
         """
-        self._frames.feed(data)
+        self.frames.feed(data)
         return self.go_on()
 
     def go_on(self) -> bool:
@@ -107,7 +108,7 @@ class Session:
             while requests < REQUESTS_IN_A_TURN and size < BYTES_IN_A_TURN:
                 if self.is_blocked or self.is_over:
                     return not self.is_over
-                frame = self._frames.take()
+                frame = self.frames.take()
                 if frame is None:
                     return False
                 self._handle(*frame)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from weft.errors import DecodeError
 from weft.netd import messages
-from weft.netd.frames import Frames, decode_reply, encode_reply, encode_request
+from weft.netd.frames import FIRST_BYTES, Frames, decode_reply, encode_reply, encode_request
 from weft.netd.layout import NOWHERE, Layout
 from weft.netd.messages import HAPPENED, MAX_MESSAGE_BYTES, MESSAGES, Code, code_of_reply
 from weft.netd.reference import filled
@@ -121,3 +121,21 @@ def test_length_that_none_can_have(length: int) -> None:
 def test_reply_without_status() -> None:
     with pytest.raises(DecodeError):
         decode_reply(memoryview(b"\0\0\0"))
+
+
+def test_room_is_as_large_as_what_comes_and_no_larger() -> None:
+    frames = Frames()
+    large = encode_request(6, 1, bytes(range(256)) * 4000)
+    for message in (large, encode_request(1, 2, b"small"), large):
+        rest = message
+        while rest:
+            room = frames.room()
+            size = min(len(room), 100_000, len(rest))
+            room[:size] = rest[:size]
+            frames.fill(size)
+            rest = rest[size:]
+        (heard,) = [encode_request(code, request, bytes(body)) for code, request, body in frames]
+        assert heard == message
+    assert len(frames.room()) == FIRST_BYTES
+    frames.feed(large[:4])
+    assert len(large) - 4 <= len(frames.room()) <= 2 * len(large)
