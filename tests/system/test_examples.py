@@ -24,7 +24,7 @@ from weft.identity import generate
 
 pytestmark = [pytest.mark.system("nginx", "curl"), pytest.mark.timeout(120)]
 
-LOOM = generate(Random("identity alice").randbytes)
+LOOM, BOB = (generate(Random(f"identity {name}").randbytes) for name in ("alice", "bob"))
 ADDRESS = str(IPv6Address(LOOM.address))
 MULTIADDR = f"/ip4/192.0.2.1/udp/1312/p2p/{LOOM.peer_id}"
 
@@ -99,6 +99,8 @@ FIRST = {
     "weft fc00 stop && weft fc00 start --ifname weft1": "weft fc00 stop; ip link del weft0; weft fc00 start",
     "weft capture": f"{AS_AT_FIRST}; {TRAFFIC}",
     "weft ssh loom": "weft ssh --accept-new loom true",
+    "weft send notes.txt loom": "echo hello > notes.txt; mkdir photos; echo dawn > photos/dawn.jpg",
+    "weft receive --yes --json downloads | jq -r '.paths[]'": "mkdir downloads",
 }
 
 GOES_ON = {
@@ -110,6 +112,17 @@ GOES_ON = {
     "weft proxy": "proxy for the network on 127.0.0.1:1080",
     "weft proxy --listen 1090": "proxy for the network on 127.0.0.1:1090",
     "weft proxy --listen 192.0.2.2:1080 --auth proxy.users": "proxy for the network on 192.0.2.2:1080",
+    "weft serve 8080": "is open for nobody yet",
+    "weft serve 80 --to 8080": "it leads to 127.0.0.1 port 8080",
+    "weft serve 443 --tls --to printer.example.org:80": "its certificate is /etc/weft/serve_cert.pem, sha256",
+    "weft serve 8080 --dir /srv/files": "/srv/files is at http://[fc",
+    "weft forward 8080 loom:80": "127.0.0.1 port 8080 is open for this machine",
+    "weft forward 0.0.0.0:5433 loom:5432": "is open for whoever reaches this machine",
+    "weft forward [::1]:2222 [fc89:54a1:b598:365f:357:d6a:b108:db7b]:22": "::1 port 2222 is open for this machine",
+    "weft nc -l 9000 > notes.tar": "port 9000 is open for nobody yet",
+    "weft receive --from loom": "receiving on port 1313",
+    "weft receive --from loom --loop --conflict overwrite /srv/files": "receiving on port 1313",
+    "weft receive --yes --json downloads | jq -r '.paths[]'": "receiving on port 1313",
     "weft ssh-server loom": "is open for loom",
     "weft ssh-server -p 2222 loom 12D3KooW…": "is open for loom",
     "weft ssh-server --sftp-root /srv/files loom": "is open for loom",
@@ -158,13 +171,29 @@ def serve_ssh(stage: Stage) -> None:
     start_sshd(stage.lab.hosts["alice"], server, *ports, account="anna")
 
 
+def wait_for_notes(stage: Stage) -> None:
+    """Wait on alice for what bob sends with `weft nc`."""
+    waits = "until grep -q 9000 nc.log; do sleep 0.05; done"
+    stage.run(Step(0, "alice", f"weft nc -l 9000 < /dev/null > /dev/null 2> nc.log & {waits}"))
+
+
+def take_files(stage: Stage) -> None:
+    """Let alice take the files that bob sends."""
+    words = f"weft receive --loop --from {BOB.peer_id} $(mktemp -d) > /dev/null 2>&1 < /dev/null &"
+    stage.run(Step(0, "alice", words))
+
+
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
     with Lab() as lab:
         stage = Stage(lab, {"alice", "bob"})
-        stage.run(Step(0, "alice", "weft up && weft fc00 allow /icmp /tcp/80 /tcp/443 /tcp/8443 /tcp/22 /tcp/2222"))
+        stage.run(
+            Step(0, "alice", "weft up && weft fc00 allow /icmp /tcp/80 /tcp/443 /tcp/8443 /tcp/22 /tcp/2222 /tcp/9000")
+        )
         serve_files(stage)
+        wait_for_notes(stage)
         serve_ssh(stage)
+        take_files(stage)
         stage.run(Step(0, "bob", MACHINE))
         yield stage
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.command(
     cls=Command,
     examples=(
-        "echo hello | weft nc loom 7",
+        "printf 'HEAD / HTTP/1.0\\r\\n\\r\\n' | weft nc loom 80",
         "weft nc -l 9000 > notes.tar",
         "tar -c notes | weft nc loom 9000",
     ),
