@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -24,3 +24,10 @@ async def attached(settings: Settings) -> AsyncIterator[AttachedNode]:
 
     async with AttachedNode(settings.socket_path) as node:
         yield node
+
+
+def inside(network: AttachedNode) -> Iterator[str]:
+    """What lies in the network, as it is now: the node's address, and all that its peers may use."""
+    yield str(network.address)
+    for peer in network.peers:
+        yield from peer.addresses

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import ssl
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 import msgspec
 
-from weft.cli.attached import attached
+from weft.cli.attached import attached, inside
 from weft.cli.command import Command
 from weft.cli.progress import progress
 from weft.cli.settings import Settings, pass_settings
-from weft.cli.show import size
+from weft.cli.show import size, text_for_terminal
 from weft.cli.tls_options import TlsOptions, tls_options
 from weft.clients.extras import extra
 from weft.clients.partial import Partial, Pipe
@@ -83,8 +85,11 @@ def fetch(
 ) -> None:
     """Fetch URL with HTTP, and write it to FILE.
 
-    The host of URL is a peer, an address or a name. Redirects are followed. FILE is there when it is whole; until then
-    FILE.weft-part is, and what breaks off goes on from there: by itself, and with the same command later.
+    The host of URL is a peer, an address or a name. Redirects are followed within the network, and never from https to
+    http.
+
+    FILE is there when it is whole; until then FILE.weft-part is, and what breaks off goes on from there: by itself, and
+    with the same command later. A terminal gets text, and nothing that would move its cursor.
 
     The exit code is 1 if the server has no such thing, or it can't be reached.
     """
@@ -119,13 +124,17 @@ async def _fetch(
 ) -> str:
     with extra("http"):
         from weft.clients.fetch import FetchError, fetch
+        from weft.clients.http import http_client
+        from weft.clients.redirects import Fence, shown
 
     async with attached(settings) as network:
-        client = network.http(verify=tls.context(verify=verify), follow_redirects=True)
-        async with client:
-            with progress(url.rstrip("/").rpartition("/")[2]) as told:
+        fence = Fence(network, lambda: inside(network), url)
+        async with http_client(fence, verify=tls.context(verify=verify)) as client:
+            # Its line would be in the way of the text.
+            what = None if isinstance(sink, _Terminal) else url.rstrip("/").rpartition("/")[2]
+            with progress(what) as told:
                 try:
-                    return str(await fetch(client, url, sink, headers=headers, told=told))
+                    return shown(await fetch(client, url, sink, headers=headers, told=told))
                 except FetchError as error:
                     hint = _hint(error, sink)
                     raise FetchError(f"{error}; {hint}" if hint else str(error)) from error
@@ -142,12 +151,19 @@ def _hint(error: BaseException, sink: Sink) -> str:
 
 
 class _Terminal(Pipe):
-    """A terminal, which shows text."""
+    """A terminal, which shows text, and of that nothing which would do more than be seen."""
+
+    def __init__(self, file: BinaryIO, source: str) -> None:
+        super().__init__(file, source)
+        letters = codecs.getincrementaldecoder("utf-8")("replace")
+        self._decoder = io.IncrementalNewlineDecoder(letters, translate=True)
 
     def write(self, data: bytes) -> None:
         if b"\0" in data:
             raise UsageError("this is no text; give a file with -o")
-        super().write(data)
+        before = self.size_bytes
+        super().write(text_for_terminal(self._decoder.decode(data)).encode())
+        self.size_bytes = before + len(data)
 
 
 def _sink(output: str, url: str) -> AbstractContextManager[Sink]:

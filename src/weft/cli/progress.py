@@ -14,13 +14,13 @@ Told = Callable[[int, int | None], None]
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Told]:
+def progress(what: str | None) -> Iterator[Told]:
     """While the block runs, show how far it is, if anybody is there to see it.
 
     Args:
-        what: is transferred; stands at the beginning of the line.
+        what: is transferred; stands at the beginning of the line. None for what is not to be shown.
     """
-    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+    if what is None or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield _tell_nobody
         return
     from rich.console import Console

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +19,6 @@ from weft.errors import UsageError
 if TYPE_CHECKING:
     from collections import Counter
 
-    from weft.api.attached import AttachedNode
 
 PORT = 1080
 
@@ -68,7 +66,7 @@ def proxy(settings: Settings, listen: str, auth: Path | None) -> None:
     """
     import asyncio
 
-    from weft.cli.attached import attached
+    from weft.cli.attached import attached, inside
     from weft.cli.interrupt import until_over
     from weft.clients.proxy import serve_proxy
     from weft.clients.proxy_users import Users
@@ -79,7 +77,7 @@ def proxy(settings: Settings, listen: str, auth: Path | None) -> None:
     async def run() -> None:
         async with attached(settings) as network:
             with opening(f"{host} port {port}"):
-                proxy = await serve_proxy(network, lambda: _inside(network), host=host, port=port, users=users)
+                proxy = await serve_proxy(network, lambda: inside(network), host=host, port=port, users=users)
             _tell(settings, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
             try:
                 await until_over(network)
@@ -106,13 +104,6 @@ def _place(listen: str, *, is_protected: bool) -> tuple[str, int]:
     if not (address.is_loopback or is_protected):
         raise UsageError(f"{listen}: other machines could use it; --auth FILE says who may")
     return host, port
-
-
-def _inside(network: AttachedNode) -> Iterator[str]:
-    """What lies in the network, as it is now."""
-    yield str(network.address)
-    for peer in network.peers:
-        yield from peer.addresses
 
 
 def _tell(settings: Settings, where: str) -> None:

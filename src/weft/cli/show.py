@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import threading
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
@@ -140,6 +141,14 @@ def plain(text: str) -> str:
 def in_one_line(text: str) -> str:
     """The same, for what must not be taken for more than one line, of which the others could say anything."""
     return plain(" ".join(text.splitlines()))
+
+
+def text_for_terminal(text: str) -> str:
+    """Text of others that is shown as it is, lines and all, but for what moves cursors, hides or sets keys."""
+    return "".join(
+        letter if letter in "\n\t" or unicodedata.category(letter)[0] != "C" else "\N{REPLACEMENT CHARACTER}"
+        for letter in text
+    )
 
 
 def title(interface: Interface) -> str:

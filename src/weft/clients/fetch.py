@@ -30,6 +30,7 @@ import httpx2
 
 from weft.clients.failures import reason_of
 from weft.clients.partial import Origin, Sink
+from weft.clients.redirects import REDIRECTS, is_same, parsed, redirect_of, shown
 from weft.errors import PeerError
 
 PAUSES_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -66,7 +67,7 @@ async def fetch(
     """Fetch a file.
 
     Args:
-        client: follows redirects or does not.
+        client: asks; where it may be sent is said in redirects.py, and by the network that it connects in.
         url: where it is.
         sink: where it goes, and what there may be of it already.
         headers: of the request.
@@ -77,6 +78,7 @@ async def fetch(
 
     Raises:
         FetchError: the server says no, or the connection broke again and again.
+        PeerError: it leads to where it is not followed.
         OSError: it can't be written.
     """
     pauses = iter(PAUSES_S)
@@ -87,7 +89,7 @@ async def fetch(
         except _MismatchError:
             sink.begin(Origin(source=sink.origin.source))
             continue
-        except (httpx2.TransportError, httpx2.InvalidURL, httpx2.TooManyRedirects) as error:
+        except (httpx2.TransportError, httpx2.InvalidURL) as error:
             if sink.size_bytes > most:
                 most, pauses = sink.size_bytes, iter(PAUSES_S)
             pause_s = next(pauses, None) if most and isinstance(error, httpx2.TransportError) else None
@@ -99,33 +101,57 @@ async def fetch(
 async def _attempt(
     client: httpx2.AsyncClient, url: str, sink: Sink, headers: Sequence[tuple[str, str]], told: Told
 ) -> httpx2.URL:
-    wanted = httpx2.Headers([*_IDENTITY.items(), *headers])
-    is_rest = bool(sink.size_bytes and sink.origin.version)
-    if is_rest:
-        wanted["Range"] = f"bytes={sink.size_bytes}-"
-        wanted["If-Range"] = sink.origin.version
-    async with client.stream("GET", url, headers=wanted, timeout=TIMEOUT) as response:
-        if response.status_code == _UNSATISFIABLE and is_rest:
-            found = _UNSATISFIED.fullmatch(response.headers.get("content-range", ""))
-            if found is None or int(found[1]) != sink.size_bytes or sink.origin.size_bytes not in {None, int(found[1])}:
-                raise _MismatchError
-            told(sink.size_bytes, sink.size_bytes)
-            return response.url
-        if response.is_error or response.is_redirect:
-            raise FetchError(f"{response.url}: {response.status_code} {response.reason_phrase}".rstrip())
-        if response.status_code == _PARTIAL:
-            _check_rest(response.headers, sink, is_asked=is_rest)
-        else:
-            sink.begin(_origin(response.headers, sink.origin.source))
-        size_bytes = sink.origin.size_bytes
+    """Ask once, where it is and wherever that leads."""
+    asked = here = parsed(url)
+    condition = {}
+    if sink.size_bytes and sink.origin.version:
+        condition = {"Range": f"bytes={sink.size_bytes}-", "If-Range": sink.origin.version}
+    for _ in range(REDIRECTS + 1):
+        wanted = httpx2.Headers([*_IDENTITY.items(), *(headers if is_same(asked, here) else ())])
+        wanted.update(condition)
+        try:
+            async with client.stream("GET", here, headers=wanted, timeout=TIMEOUT, follow_redirects=False) as response:
+                there = redirect_of(response)
+                if there is None:
+                    await _take(response, sink, told, is_rest=bool(condition))
+                    return here
+        except httpx2.ConnectError as error:
+            if here == asked:
+                raise
+            raise FetchError(f"{shown(asked)} leads to {shown(here)}, which can't be had: {error}") from error
+        here = there
+    raise FetchError(f"{shown(asked)}: it has led to {REDIRECTS} redirects")
+
+
+async def _take(response: httpx2.Response, sink: Sink, told: Told, *, is_rest: bool) -> None:
+    """Write what an answer brings.
+
+    Args:
+        response: its head.
+        sink: where it goes.
+        told: how far it is.
+        is_rest: whether only what is missing was asked for.
+    """
+    if response.status_code == _UNSATISFIABLE and is_rest:
+        found = _UNSATISFIED.fullmatch(response.headers.get("content-range", ""))
+        if found is None or int(found[1]) != sink.size_bytes or sink.origin.size_bytes not in {None, int(found[1])}:
+            raise _MismatchError
+        told(sink.size_bytes, sink.size_bytes)
+        return
+    if not response.is_success:
+        raise FetchError(f"{shown(response.url)}: {response.status_code} {response.reason_phrase}".rstrip())
+    if response.status_code == _PARTIAL:
+        _check_rest(response.headers, sink, is_asked=is_rest)
+    else:
+        sink.begin(_origin(response.headers, sink.origin.source))
+    size_bytes = sink.origin.size_bytes
+    told(sink.size_bytes, size_bytes)
+    async for part in response.aiter_raw():
+        sink.write(part)
         told(sink.size_bytes, size_bytes)
-        async for part in response.aiter_raw():
-            sink.write(part)
-            told(sink.size_bytes, size_bytes)
     if size_bytes is not None and sink.size_bytes != size_bytes:
         # h11 has counted what this answer said of itself; this is of the whole.
         raise httpx2.RemoteProtocolError(f"{sink.size_bytes} bytes came of {size_bytes}")
-    return response.url
 
 
 def _check_rest(headers: Mapping[str, str], sink: Sink, *, is_asked: bool) -> None:

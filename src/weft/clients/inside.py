@@ -49,6 +49,12 @@ class Inside:
         self._networks = networks
 
     async def connect(self, host: str, port: int) -> End:
+        """Connect to a host; see `create_connection`."""
+        return await connect(self.create_connection, host, port)
+
+    async def create_connection(
+        self, protocol_factory: Any, host: Any, port: Any, **arguments: Any
+    ) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
         """Connect to the first address of a host that takes it.
 
         Raises:
@@ -57,7 +63,7 @@ class Inside:
         failures: list[OSError] = []
         for address in await self._look_up(host, port, socket.SOCK_STREAM):
             try:
-                return await connect(self._network.create_connection, address, port)
+                return await self._network.create_connection(protocol_factory, address, port, **arguments)
             except OSError as error:
                 failures.append(error)
         raise failures[0]

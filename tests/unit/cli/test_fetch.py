@@ -158,6 +158,28 @@ class TestFailures:
         assert (seen.code, seen.err) == (1, f"weft: http://loom:{port}/x: 404 Not Found\n")
         assert list(target.parent.iterdir()) == []
 
+    def test_what_one_logs_in_with_is_not_shown(self, weft: Terminal, server: Server, target: Path) -> None:
+        server.answers = [b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"]
+        with serving(server.speak) as port:
+            failed = weft("fetch", f"http://anna:secret@loom:{port}/x", "-o", str(target))
+            done = weft("fetch", f"http://anna:secret@loom:{port}/x", "-o", str(target), "--json")
+        assert failed.err == f"weft: http://loom:{port}/x: 404 Not Found\n"
+        assert json.loads(done.out)["url"] == f"http://loom:{port}/x"
+        assert b"Authorization: Basic YW5uYTpzZWNyZXQ=" in server.requests[0]
+
+    @pytest.mark.parametrize("there", ["http://127.0.0.2:{port}/", "http://localhost:{port}/", "http://[::1]:{port}/"])
+    def test_redirect_out_of_the_network(self, weft: Terminal, server: Server, target: Path, there: str) -> None:
+        """Whatever its name says: what counts is where it leads, which for this network is the same machine."""
+        with serving(server.speak) as port:
+            there = there.format(port=port)
+            server.answers = [f"HTTP/1.1 302 Found\r\nLocation: {there}\r\nContent-Length: 0\r\n\r\n".encode()]
+            seen = weft("fetch", f"http://loom:{port}/x", "-o", str(target))
+        assert seen.code == 1
+        assert f"weft: http://loom:{port}/x leads to {there}, which can't be had: " in seen.err
+        assert seen.err.endswith("network is unreachable\n")
+        assert len(server.requests) == 1
+        assert list(target.parent.iterdir()) == []
+
     def test_nobody_there(self, weft: Terminal, server: Server) -> None:
         with serving(server.speak) as port:
             pass
@@ -219,6 +241,15 @@ class TestAtTerminal:
         with serving(server.speak) as port, PseudoTerminal((*IN_LOOPBACK, "fetch", f"loom:{port}/x")) as terminal:
             assert terminal.end() == 2
             assert "no text; give a file with -o" in terminal.seen
+
+    def test_text_moves_no_cursor(self, server: Server) -> None:
+        """It sets no title, asks for no answers of the terminal, overwrites no line and turns none around."""
+        server.data = "ä\r\nb\tc\x1b]0;x\x07\x1b[6n\x9b2Jgood\revil\u202ed\u00a0e\n".encode()
+        with serving(server.speak) as port, PseudoTerminal((*IN_LOOPBACK, "fetch", f"loom:{port}/x")) as terminal:
+            assert terminal.end() == 0
+        assert "\x1b" not in terminal.seen
+        shown = terminal.seen[terminal.seen.index("ä") :].replace("\r", "")
+        assert shown == "ä\nb\tc\ufffd]0;x\ufffd\ufffd[6n\ufffd2Jgood\nevil\ufffdd\u00a0e\n"
 
     def test_interrupt_keeps_what_came(self, server: Server, target: Path) -> None:
         async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -17,10 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.api.streams.joined import Node
+from tests.unit.clients.certificates import Files
 from weft.clients import fetch as fetch_module
 from weft.clients.fetch import FetchError, fetch
 from weft.clients.http import http_client
 from weft.clients.partial import Origin, Partial, Pipe
+from weft.clients.redirects import Fence
+from weft.clients.tls import client_context
+from weft.errors import PeerError
 
 URL = "http://right/disk.img"
 SIZE = 1_000_000
@@ -167,6 +171,86 @@ class TestWhole:
         async with serving(right, server), http_client(left.streams, follow_redirects=True) as client:
             with Partial(target, URL) as sink:
                 assert str(await fetch(client, URL, sink)) == "http://right/there"
+
+
+class TestRedirects:
+    """`right` is asked, which has two addresses; what else there is depends on what lies in the network."""
+
+    INSIDE = ("fc00::/8",)
+    OWN = (("X-Token", "secret"),)
+
+    async def lead(
+        self, left: Node, right: Node, target: Path, *locations: str, asked: str = URL, **arguments: Any
+    ) -> Server:
+        server = Server()
+        server.answers = [
+            f"HTTP/1.1 302 Found\r\nLocation: {where}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
+            for where in locations
+        ]
+        fence = Fence(left.streams, lambda: self.INSIDE, asked)
+        async with serving(right, server), http_client(fence, **arguments) as client:
+            with Partial(target, asked) as sink:
+                await fetch(client, asked, sink, headers=self.OWN)
+                sink.finish()
+        return server
+
+    async def test_at_the_same_host(self, left: Node, right: Node, target: Path) -> None:
+        server = await self.lead(left, right, target, "/there", "//right/further", "http://right:80/last")
+        assert [request.split()[1] for request in server.requests] == [b"/disk.img", b"/there", b"/further", b"/last"]
+        assert all(b"X-Token: secret" in request for request in server.requests)
+        assert read(target) == DATA
+
+    async def test_elsewhere_in_the_network_without_what_is_the_persons(
+        self, left: Node, right: Node, target: Path
+    ) -> None:
+        server = await self.lead(left, right, target, "http://[fc00::2]/there")
+        assert [b"X-Token" in request for request in server.requests] == [True, False]
+
+    async def test_out_of_the_network_is_refused_and_nothing_is_sent(
+        self, left: Node, right: Node, target: Path
+    ) -> None:
+        with pytest.raises(FetchError, match=r"leads to http://10\.7\.0\.2/x, which can't be had: .*unreachable"):
+            await self.lead(left, right, target, "http://10.7.0.2/x")
+        assert names(target) == []
+
+    async def test_who_is_asked_may_be_outside_but_who_that_leads_to_may_not(
+        self, left: Node, right: Node, target: Path
+    ) -> None:
+        asked = "http://10.7.0.2/disk.img"
+        await self.lead(left, right, target, "/there", asked=asked)
+        with pytest.raises(FetchError, match=r"leads to http://127\.0\.0\.1/x, which can't be had"):
+            await self.lead(left, right, target, "http://127.0.0.1/x", asked=asked)
+
+    @pytest.mark.parametrize("where", ["ftp://right/x", "file:///etc/passwd", "unix:/run/x", "http://[::1/"])
+    async def test_to_what_is_no_place_is_refused(self, left: Node, right: Node, target: Path, where: str) -> None:
+        with pytest.raises(PeerError, match=r"leads to .*, which is no (place|URL)"):
+            await self.lead(left, right, target, where)
+
+    async def test_from_https_to_http_is_refused(self, left: Node, right: Node, target: Path, files: Files) -> None:
+        server = Server()
+        server.answers = [b"HTTP/1.1 301 Moved\r\nLocation: http://right/x\r\nContent-Length: 0\r\n\r\n"]
+        listening = await right.streams.start_server(server.speak, None, 443, ssl=files.server())
+        context = client_context(roots=files.roots)
+        async with http_client(left.streams, verify=context) as client, serving(right, Server()) as other:
+            with Partial(target, URL) as sink, pytest.raises(PeerError, match="where there is no TLS any more"):
+                await fetch(client, "https://right/disk.img", sink)
+        listening.close()
+        assert other.requests == []
+
+    async def test_from_http_to_https_takes_all_along(
+        self, left: Node, right: Node, target: Path, files: Files
+    ) -> None:
+        server = Server()
+        listening = await right.streams.start_server(server.speak, None, 443, ssl=files.server())
+        await self.lead(left, right, target, "https://right/x", verify=client_context(roots=files.roots))
+        listening.close()
+        assert b"X-Token: secret" in server.requests[0]
+
+    async def test_part_is_gone_on_with_where_it_leads(self, left: Node, right: Node, target: Path) -> None:
+        leave(target, DATA[:300_000])
+        server = await self.lead(left, right, target, "/there")
+        assert server.asked == ["300000", "300000"]
+        assert read(target) == DATA
 
 
 class TestBreaking:
