@@ -22,7 +22,7 @@ peers:
 	@bash checks/peers.sh
 
 demo: $(READY) peers  ## ten lines of Python; two hosts, one network: connect, ping, fetch, throughput, status
-	$(BIN)/python examples/demo.py
+	$(BIN)/python examples/demo
 
 test: $(READY) peers  ## all tests, in under ten minutes on two cores
 	$(BIN)/python -m pytest tests/unit tests/sim -n 2
