@@ -150,6 +150,7 @@ def _receive_in_syn_sent(connection: Connection, segment: Segment, now: int) -> 
 def establish(connection: Connection, now: int) -> None:
     """The handshake is done."""
     connection.is_established = True
+    connection.twin = connection.tcp.twin_of(connection)
     connection.heard_at = now
     if connection.sender.round_trip.back_offs:
         connection.sender.round_trip.handle_lost_syn()

@@ -18,6 +18,7 @@ from weft.stack.header import DEFAULT_HOP_LIMIT
 from weft.stack.socket import Socket
 from weft.stack.tcp.receiver import Receiver
 from weft.stack.tcp.sender import Sender
+from weft.stack.tcp.shortcut import hand_over
 from weft.stack.tcp.states import HANDSHAKE, TRANSITIONS, WRITABLE, State, Step
 from weft.stack.tcp.timers import (
     FIN_WAIT_NS,
@@ -77,6 +78,7 @@ class Connection(Socket):
         receiver: the receiving half.
         timers: those that run.
         listener: whose it is until it is accepted.
+        twin: the connection at the other end, if that is in this host, from the handshake to the end.
         maximum: payload and options of the largest segment that the other side takes, bytes.
         shift: how far the windows of the other side are shifted.
         mtu: of the path.
@@ -136,6 +138,7 @@ class Connection(Socket):
         "timers",
         "told_to",
         "traffic_class",
+        "twin",
         "unanswered",
         "urgent_until",
         "window_acknowledgment",
@@ -182,6 +185,7 @@ class Connection(Socket):
         self.receiver = Receiver(0)
         self.timers = Timers()
         self.listener: Listener | None = None
+        self.twin: Connection | None = None
         self.offset: int | None = None
         # What their SYN says.
         self.shift = self.recent = self.recent_at = self.told_to = 0
@@ -259,7 +263,10 @@ class Connection(Socket):
         """
         if self.state not in WRITABLE or self.sender.fin is not None:
             raise StackError(self.failure or Failure.CLOSED)
-        self.sender.buffer.append(bytes(data))
+        kept = bytes(data)
+        if self.twin is not None and not urgent and hand_over(self, kept):
+            return
+        self.sender.buffer.append(kept)
         if urgent:
             self.sender.urgent = self.sender.buffer.end
         self.queue_to_send()
@@ -349,6 +356,7 @@ class Connection(Socket):
             return
         self.is_closed = True
         self.failure = failure
+        self.twin = None
         if self.state in HANDSHAKE or failure is not None:
             self.state = State.CLOSED
         self.timers.stop_all()

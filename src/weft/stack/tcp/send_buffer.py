@@ -35,6 +35,11 @@ class SendBuffer:
             self._starts.append(self.end)
             self.end += len(data)
 
+    def skip(self, size: int) -> None:
+        """So many bytes more need not be kept, while none are."""
+        self.end += size
+        self.start = self.end
+
     def slices(self, start: int, end: int) -> list[memoryview]:
         """The bytes between two sequence numbers that are kept, as views that are valid until they are released."""
         number = bisect_right(self._starts, start) - 1

@@ -151,6 +151,11 @@ class Sender:
         self.window = window
         self.largest_window = max(self.largest_window, window)
 
+    def pass_by(self, size: int) -> None:
+        """So many bytes have arrived in another way than as segments, while nothing was on its way or waited."""
+        self.buffer.skip(size)
+        self.una = self.nxt = self.highest = self.buffer.end
+
     def close(self) -> None:
         """The user has no more to send."""
         if self.fin is None:

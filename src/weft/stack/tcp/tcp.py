@@ -246,6 +246,13 @@ class Tcp:
             self._armed += 1
             heapq.heappush(self._timers, (at, self._armed, connection))
 
+    def twin_of(self, connection: Connection) -> Connection | None:
+        """The connection at the other end of one, if that is in this host."""
+        if not self.ip.addresses.is_local(connection.remote.address):
+            return None
+        known = self._connections.get(_key(connection.remote, connection.local))
+        return known if isinstance(known, Connection) else None
+
     def forget(self, connection: Connection) -> None:
         """A connection is over."""
         connection.armed_at = None
