@@ -40,6 +40,8 @@ class HTTPAdapter(requests.adapters.HTTPAdapter):
 
     def send(self, request: requests.PreparedRequest, *arguments: Any, **options: Any) -> requests.Response:
         """Send a request, by no proxy."""
+        # After a redirect requests tells what the environment has for a proxy, which is no business of a peer.
+        request.headers.pop("Proxy-Authorization", None)
         return super().send(request, *arguments, **(options | {"proxies": None}))
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import io
 import socket
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
@@ -40,6 +41,11 @@ class Face:
     def __repr__(self) -> str:
         state = " closed" if self._meeting.is_closed else ""
         return f"<weft.blocking.{self.__class__.__name__}{state} {self._sockname()}>"
+
+    def __del__(self) -> None:
+        if not self._meeting.is_closed and not self._meeting.is_lost:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            self._meeting.close()
 
     def __enter__(self) -> Self:
         return self

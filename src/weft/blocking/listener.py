@@ -54,7 +54,9 @@ class Arrivals(Meeting):
             self._wait(self._readable, lambda: bool(self._pipes) or self.is_lost, timeout)
             if not self._pipes:
                 raise self._error or closed_error()
-            return self._pipes.popleft()
+            pipe = self._pipes.popleft()
+        pipe.begin()
+        return pipe
 
     def end(self) -> None:
         """The node goes away."""

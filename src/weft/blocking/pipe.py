@@ -51,6 +51,8 @@ class Pipe(Meeting, asyncio.Protocol):
         self._is_tls = False
         self._chunks: deque[Data] = deque()
         self._unread_bytes = 0
+        # Until somebody has accepted a connection, all but its first piece waits at the other side.
+        self._bound = READ_BYTES if take is None else 0
         self._is_at_end = False
         self._is_reading_paused = False
         self._unsent: list[Data] = []
@@ -60,6 +62,12 @@ class Pipe(Meeting, asyncio.Protocol):
         self._is_flush_due = False
 
     # For those that block.
+
+    def begin(self) -> None:
+        """It was accepted."""
+        with self._lock:
+            self._bound = READ_BYTES
+        self.background.soon(self._resume_reading)
 
     @property
     def is_readable(self) -> bool:
@@ -167,7 +175,7 @@ class Pipe(Meeting, asyncio.Protocol):
                 return
             self._chunks.append(data)
             self._unread_bytes += len(data)
-            if self._unread_bytes > READ_BYTES and not self._is_reading_paused:
+            if self._unread_bytes > self._bound and not self._is_reading_paused:
                 self._is_reading_paused = True
                 self.transport.pause_reading()
             self._readable.notify()
@@ -250,7 +258,8 @@ class Pipe(Meeting, asyncio.Protocol):
 
     def _resume_reading(self) -> None:
         self._is_reading_paused = False
-        self.transport.resume_reading()
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def _has_room(self) -> bool:
         return self._unsent_bytes < WRITE_BYTES or self.is_lost or self._is_end_wanted

@@ -116,10 +116,13 @@ class _Context:
 def _context_of(pool: urllib3.HTTPSConnectionPool) -> ssl.SSLContext:
     """What a pool asks for; roots and certificates that it names are loaded by urllib3."""
     verify = resolve_cert_reqs(pool.cert_reqs) != ssl.CERT_NONE
-    has_roots = pool.ca_certs or pool.ca_cert_dir or pool.conn_kw.get("ca_cert_data")
+    has_roots = bool(pool.ca_certs or pool.ca_cert_dir or pool.conn_kw.get("ca_cert_data"))
+    context = client_context(verify=verify and not has_roots)
     if verify and has_roots:
-        context = client_context(verify=False)
         context.verify_mode = ssl.CERT_REQUIRED
         context.check_hostname = True
-        return context
-    return client_context(verify=verify)
+    if pool.ssl_minimum_version is not None:
+        context.minimum_version = pool.ssl_minimum_version
+    if pool.ssl_maximum_version is not None:
+        context.maximum_version = pool.ssl_maximum_version
+    return context

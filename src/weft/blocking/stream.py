@@ -21,7 +21,6 @@ import os
 import socket
 import ssl
 import time
-import warnings
 from typing import Any, Self
 
 from weft.api.streams.tls import start_tls
@@ -46,11 +45,6 @@ class Stream(Face):
         self._pipe = pipe
         self._io_refs = 0
         self._is_close_wanted = False
-
-    def __del__(self) -> None:
-        if not self._pipe.is_closed and not self._pipe.is_lost:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-            self._pipe.close()
 
     @property
     def peer(self) -> Any:

@@ -6,6 +6,8 @@ import asyncio
 import hashlib
 import http.client
 import socket
+import ssl
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -20,6 +22,7 @@ from urllib3.exceptions import (
     MaxRetryError,
     NameResolutionError,
     NewConnectionError,
+    ProtocolError,
     ReadTimeoutError,
     SSLError,
 )
@@ -30,6 +33,7 @@ from tests.unit.blocking.test_stream import deaf
 from tests.unit.clients.certificates import Files
 from weft.blocking.stream import Stream
 from weft.clients.tls import client_context, server_context
+from weft.errors import UsageError
 
 LARGE = 64 * 1024 * 1024
 PIECE = bytes(range(256)) * 1024
@@ -47,6 +51,7 @@ class Site:
         self.application.router.add_get("/silent", self.silent)
         self.application.router.add_get("/last", self.last)
         self.application.router.add_get("/elsewhere", self.elsewhere)
+        self.application.router.add_get("/headers", self.headers)
         self.application.router.add_post("/digest", self.digest)
 
     async def root(self, request: web.Request) -> web.Response:
@@ -72,6 +77,11 @@ class Site:
 
     async def elsewhere(self, request: web.Request) -> web.Response:
         raise web.HTTPFound("/")
+
+    async def headers(self, request: web.Request) -> web.Response:
+        if "again" in request.query:
+            return web.json_response(sorted(request.headers))
+        raise web.HTTPFound("/headers?again=")
 
     async def digest(self, request: web.Request) -> web.Response:
         digest = hashlib.sha256()
@@ -185,6 +195,13 @@ class TestRequests:
         assert session.get(url).ok
         assert session.get(url, proxies={"http": "http://127.0.0.1:9"}).ok
 
+    def test_what_a_proxy_is_told_no_peer_is(
+        self, session: requests.Session, site: Served, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        _, url, _ = site
+        monkeypatch.setenv("HTTP_PROXY", "http://somebody:secret@127.0.0.1:9")
+        assert "Proxy-Authorization" not in session.get(f"{url}/headers").json()
+
     def test_many_threads_share_a_session(
         self, session: requests.Session, site: Served, threads: ThreadPoolExecutor
     ) -> None:
@@ -268,10 +285,16 @@ class TestUrllib3:
                 assert trusting.request("GET", tls).json()["scheme"] == "https"
         assert len(served.connections) == 2
 
-    def test_context_and_fingerprint(self, pair: Pair, site: Served, files: Files) -> None:
+    def test_context_version_and_fingerprint(self, pair: Pair, site: Served, files: Files) -> None:
         _, _, url = site
         with weft.blocking.PoolManager(pair.alice, ssl_context=client_context(roots=files.roots)) as pools:
             assert pools.request("GET", url).status == 200
+        old = weft.blocking.PoolManager(
+            pair.alice, ca_certs=str(files.roots), ssl_maximum_version=ssl.TLSVersion.TLSv1_2, retries=False
+        )
+        # The server speaks nothing below 1.3.
+        with old, pytest.raises((SSLError, ProtocolError)):
+            old.request("GET", url)
         wrong = weft.blocking.PoolManager(
             pair.alice, cert_reqs="CERT_NONE", assert_fingerprint="00" * 32, retries=False
         )
@@ -325,3 +348,13 @@ def test_http_client_by_the_two_lines_of_the_docs(pair: Pair, site: Served) -> N
         answer = connection.getresponse()
         assert (answer.status, b"bob" in answer.read()) == (200, True)
     connection.close()
+
+
+@pytest.mark.parametrize("missing", ["requests", "urllib3"])
+def test_without_the_packages_it_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    for name in [name for name in sys.modules if name.startswith(("weft.blocking.adapter", "weft.blocking.pools"))]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in ("requests", "requests.adapters") if missing == "requests" else ("urllib3", "urllib3.connection"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(UsageError, match=rf"needs {missing}.*, which is not installed: pip install 'weft\[requests\]'"):
+        _ = weft.blocking.HTTPAdapter if missing == "requests" else weft.blocking.PoolManager

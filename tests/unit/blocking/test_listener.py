@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -9,6 +10,7 @@ from contextlib import suppress
 import pytest
 
 from tests.unit.blocking.conftest import Pair, begin, wait_until
+from tests.unit.blocking.test_stream import read
 
 
 def test_accepts_in_the_order_in_which_they_came(pair: Pair) -> None:
@@ -81,6 +83,32 @@ def test_no_more_wait_than_were_asked_for(pair: Pair) -> None:
             server.accept()
         for each in (*near, *far):
             each.close()
+
+
+def test_who_was_not_accepted_can_not_fill_memory(pair: Pair) -> None:
+    with (
+        pair.bob.create_server(("", 0)) as server,
+        pair.alice.create_connection(("bob", server.getsockname()[1]), 0.2) as near,
+    ):
+        with pytest.raises(TimeoutError):
+            near.sendall(bytes(50_000_000))
+        # One piece, as much as a transport reads at a time.
+        assert server._arrivals._pipes[0]._unread_bytes <= 256 * 1024
+        far, _ = server.accept()
+        with far:
+            far.settimeout(20)
+            assert len(read(far, 300_000)) == 300_000
+
+
+def test_forgotten_listener_is_closed_with_a_warning(pair: Pair) -> None:
+    server = pair.bob.create_server(("", 0))
+    port = server.getsockname()[1]
+    with pytest.warns(ResourceWarning, match="unclosed <weft.blocking.Listener"):  # noqa: PT031
+        del server
+        gc.collect()
+    pair.bob.status() if pair.kind == "stack" else pair.bob.getaddrinfo("bob", 1)
+    with pytest.raises(ConnectionRefusedError):
+        pair.alice.create_connection(("bob", port), 20)
 
 
 def test_is_no_stream(pair: Pair) -> None:
