@@ -1,12 +1,14 @@
-"""Our SSH against OpenSSH's server, through the tunnel of two nodes without rights."""
+"""Our SSH against OpenSSH's server and its client against ours, through the tunnel of two nodes without rights."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from ipaddress import ip_network
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,13 +20,15 @@ import pytest_asyncio
 import weft
 from tests.interop.openssh import OpenSsh, keygen
 from tests.unit.engine.pair import identity
+from weft.clients.forward import Forwarder
 from weft.clients.sftp_copy import BLOCK_BYTES, IN_FLIGHT
 from weft.clients.sftp_tree import Trees
 from weft.clients.ssh import HostKeyError, Login, NewHost, ssh_connection
 from weft.clients.ssh_hosts import KnownHosts
+from weft.clients.ssh_server import serve_ssh
 from weft.clients.ssh_words import words_of
 
-pytestmark = pytest.mark.interop("sshd", "ssh-keygen")
+pytestmark = pytest.mark.interop("sshd", "ssh", "ssh-keygen", "ssh-agent", "ssh-add")
 
 
 def said_by(*words: object) -> subprocess.CompletedProcess[str]:
@@ -111,7 +115,7 @@ class TestAlgorithms:
     ) -> None:
         async with connected(nodes, server) as connection:
             assert agreed(connection, "server_host_key_alg") in {"ssh-ed25519", "None"}
-            assert agreed(connection, "send_cipher") == "chacha20-poly1305@openssh.com"
+            assert agreed(connection, "send_cipher") == "aes256-gcm@openssh.com"
 
     async def test_server_with_nothing_in_common_is_one_line(
         self, nodes: tuple[weft.Node, weft.Node], server: OpenSsh
@@ -131,6 +135,87 @@ class TestAlgorithms:
         assert echoed.stdout == data
         assert server.log.read_text().count("rekey in") > 2
         server.log.unlink()
+
+
+class TestAlgorithmsOfOurServer:
+    """Each that the seed names, with OpenSSH's client, which knows no other then."""
+
+    @pytest.mark.parametrize(
+        ("option", "told"),
+        [
+            ("KexAlgorithms=curve25519-sha256", "kex: algorithm: curve25519-sha256"),
+            ("HostKeyAlgorithms=ssh-ed25519", "kex: host key algorithm: ssh-ed25519"),
+            ("HostKeyAlgorithms=rsa-sha2-256", "kex: host key algorithm: rsa-sha2-256"),
+            ("HostKeyAlgorithms=rsa-sha2-512", "kex: host key algorithm: rsa-sha2-512"),
+            ("HostKeyAlgorithms=ssh-rsa", "kex: host key algorithm: ssh-rsa"),
+            ("Ciphers=aes128-ctr MACs=hmac-sha2-256", "cipher: aes128-ctr MAC: hmac-sha2-256 compression: none"),
+            ("Ciphers=aes256-ctr MACs=hmac-sha2-256", "cipher: aes256-ctr MAC: hmac-sha2-256 compression: none"),
+            ("Ciphers=aes128-ctr MACs=hmac-sha1", "cipher: aes128-ctr MAC: hmac-sha1 compression: none"),
+            ("Ciphers=aes256-ctr MACs=hmac-sha1", "cipher: aes256-ctr MAC: hmac-sha1 compression: none"),
+        ],
+    )
+    async def test_algorithm_alone(
+        self, nodes: tuple[weft.Node, weft.Node], server: OpenSsh, option: str, told: str
+    ) -> None:
+        data = Random(1).randbytes(200_000)
+        async with reached(nodes, server, is_rsa="rsa" in option) as port:
+            code, out, err = await openssh(port, *option.split(), "cat", given=data)
+        assert (code, out == data) == (0, True), err
+        assert told in err
+
+    @pytest.mark.parametrize(
+        "option", ["Ciphers=3des-cbc", "Ciphers=aes128-ctr MACs=hmac-md5", "KexAlgorithms=diffie-hellman-group1-sha1"]
+    )
+    async def test_weak_ones_are_not_spoken(
+        self, nodes: tuple[weft.Node, weft.Node], server: OpenSsh, option: str
+    ) -> None:
+        async with reached(nodes, server) as port:
+            code, _, err = await openssh(port, *option.split(), "true")
+        assert code == 255
+        assert "no matching" in err
+
+    async def test_key_exchange_is_strict(self, nodes: tuple[weft.Node, weft.Node], server: OpenSsh) -> None:
+        async with reached(nodes, server) as port:
+            _, _, err = await openssh(port, "LogLevel=DEBUG3", "true")
+        assert "will use strict KEX ordering" in err
+
+    async def test_keys_are_changed_in_the_middle(self, nodes: tuple[weft.Node, weft.Node], server: OpenSsh) -> None:
+        data = Random(2).randbytes(5_000_000)
+        async with reached(nodes, server) as port:
+            code, out, err = await openssh(port, "RekeyLimit=1M", "cat", given=data)
+        assert (code, out == data) == (0, True), err
+        assert err.count("rekeying in progress") + err.count("SSH2_MSG_NEWKEYS received") > 2
+
+
+@asynccontextmanager
+async def reached(nodes: tuple[weft.Node, weft.Node], keys: OpenSsh, *, is_rsa: bool = False) -> AsyncIterator[int]:
+    """Our server on bob for alice, at a port of this machine."""
+    alice, bob = nodes
+    key = asyncssh.read_private_key(keys.host_keys[is_rsa])
+    server = await serve_ssh(bob, [ip_network(str(alice.address))], key=key)
+    loop: Any = asyncio.get_running_loop()
+    forwarder = await Forwarder.listen(loop, "127.0.0.1", 0, alice, ("bob", 22), told=print)
+    try:
+        yield forwarder.port
+    finally:
+        await forwarder.close()
+        server.close()
+        await server.wait_closed()
+
+
+async def openssh(port: int, *words: str, given: bytes = b"") -> tuple[int | None, bytes, str]:
+    """OpenSSH's client with options and a command, which is the last word; its exit code, output and what it tells."""
+    *options, command = words
+    usual = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=DEBUG1")
+    process = await asyncio.create_subprocess_exec(
+        *("ssh", "-F", "none", "-p", str(port), *(word for each in (*options, *usual) for word in ("-o", each))),
+        *("127.0.0.1", command),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(given), 30)
+    return process.returncode, out, err.decode()
 
 
 class TestHostKeys:
@@ -277,6 +362,20 @@ class TestLogin:
         key.unlink()
         async with connected(nodes, server, login=Login(agent=agent)) as connection:
             assert (await connection.run("echo in")).stdout == "in\n"
+
+    @pytest.mark.parametrize("is_lent", [True, False])
+    async def test_agent_is_lent_to_what_runs_there_if_that_is_wanted(
+        self, nodes: tuple[weft.Node, weft.Node], server: OpenSsh, tmp_path: Path, agent: str, *, is_lent: bool
+    ) -> None:
+        key = keygen(tmp_path / "key")
+        assert said_by("env", f"SSH_AUTH_SOCK={agent}", "ssh-add", "-q", key).returncode == 0
+        options = {"agent_forwarding": agent} if is_lent else {}
+        login = Login(keys=[server.user_key], agent=agent)
+        async with connected(nodes, server, login=login, **options) as connection:
+            done = await connection.run("echo ${SSH_AUTH_SOCK-none}; ssh-add -L")
+        public = key.with_suffix(".pub").read_text().split()[1]
+        assert (public in str(done.stdout)) == is_lent
+        assert str(done.stdout).startswith("none\n") != is_lent
 
     async def test_agent_that_has_gone_is_as_good_as_none(
         self, nodes: tuple[weft.Node, weft.Node], server: OpenSsh, tmp_path: Path
