@@ -121,6 +121,24 @@ class TestServers:
             shaken = ends.do("look", "bob", port, roots=str(ends.roots))
         assert (shaken["trusted"], len(shaken["chain"])) == (True, 10)
 
+    def test_chain_that_does_not_fit_into_8_kib(self, ends: Ends) -> None:
+        issuer = ends.authority.create_child_ca()
+        certificate = ends.certificate(
+            "bob", *(f"host-{number}.bob.example.org" for number in range(500)), issuer=issuer
+        )
+        with s_server(ends, certificate, "-cert_chain", str(certificate), "-msg") as (port, process):
+            shaken = ends.do("look", "bob", port, roots=str(ends.roots))
+            sizes = re.findall(r"Handshake \[length ([0-9a-f]+)\], Certificate\n", process.output())
+        assert shaken["trusted"]
+        assert max(int(size, 16) for size in sizes) > 8192
+
+    def test_change_of_cipher_spec_that_means_nothing_any_more(self, ends: Ends) -> None:
+        """The server sends one for what stands between; the seed's TLS broke at it."""
+        with s_server(ends, ends.certificate("bob"), "-msg") as (port, process):
+            assert ends.do("say", "bob", port, "hello", roots=str(ends.roots)) == [["olleh", False]]
+            said = process.output()
+        assert re.search(r">>> .*ChangeCipherSpec", said)
+
     @pytest.mark.parametrize("suite", ["ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-CHACHA20-POLY1305"])
     def test_older_version(self, ends: Ends, suite: str) -> None:
         port = next(PORTS)
