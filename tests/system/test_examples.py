@@ -24,7 +24,7 @@ from weft.identity import generate
 
 pytestmark = [pytest.mark.system("nginx", "curl"), pytest.mark.timeout(120)]
 
-LOOM, BOB = (generate(Random(f"identity {name}").randbytes) for name in ("alice", "bob"))
+LOOM = generate(Random("identity alice").randbytes)
 ADDRESS = str(IPv6Address(LOOM.address))
 MULTIADDR = f"/ip4/192.0.2.1/udp/1312/p2p/{LOOM.peer_id}"
 
@@ -69,6 +69,20 @@ setpriv --bounding-set -net_admin weft --dir ~/lab daemon > /dev/null 2>&1 &
 weft --dir ~/lab wait
 """
 ENDS_IT = "(weft wait && weft down) > /dev/null 2>&1 &"
+
+TAKES_FILES = """
+import asyncio, pathlib, tempfile, weft
+from weft.clients.parcel import open_inbox
+
+async def main():
+    folder = pathlib.Path(tempfile.mkdtemp())
+    async with weft.Node.attach() as node, await open_inbox(node, folder, allowed=lambda _: True) as inbox:
+        print("taking", flush=True)
+        while True:
+            await inbox.next()
+
+asyncio.run(main())
+"""
 
 FIRST = {
     "weft up": "weft down",
@@ -178,9 +192,9 @@ def wait_for_notes(stage: Stage) -> None:
 
 
 def take_files(stage: Stage) -> None:
-    """Let alice take the files that bob sends."""
-    words = f"weft receive --loop --from {BOB.peer_id} $(mktemp -d) > /dev/null 2>&1 < /dev/null &"
-    stage.run(Step(0, "alice", words))
+    """Let alice take the files that bob sends, who is another node under each heading."""
+    waits = "until grep -q taking taken.log; do sleep 0.05; done"
+    stage.run(Step(0, "alice", f"python -c '{TAKES_FILES}' < /dev/null > taken.log 2>&1 & {waits}"))
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +202,11 @@ def stage() -> Iterator[Stage]:
     with Lab() as lab:
         stage = Stage(lab, {"alice", "bob"})
         stage.run(
-            Step(0, "alice", "weft up && weft fc00 allow /icmp /tcp/80 /tcp/443 /tcp/8443 /tcp/22 /tcp/2222 /tcp/9000")
+            Step(
+                0,
+                "alice",
+                "weft up && weft fc00 allow /icmp /tcp/80 /tcp/443 /tcp/8443 /tcp/22 /tcp/2222 /tcp/9000 /tcp/1313",
+            )
         )
         serve_files(stage)
         wait_for_notes(stage)

@@ -43,10 +43,9 @@ class Delivered(Copied, frozen=True, kw_only=True):
     cls=Command,
     result=Delivered,
     examples=(
-        "weft receive",
-        "weft receive --from loom downloads",
+        "weft receive --from loom",
         "weft receive --from loom --loop --conflict overwrite /srv/files",
-        "weft receive --yes --json | jq -r '.paths[]'",
+        "weft receive --yes --json downloads | jq -r '.paths[]'",
     ),
 )
 @click.argument("folder", default=".", metavar="[FOLDER]", type=click.Path(path_type=Path, file_okay=False))

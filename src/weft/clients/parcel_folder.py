@@ -183,9 +183,11 @@ class Part:
             OSError: they can't be written.
         """
         rest = memoryview(data)
-        while rest:
-            written = self._file.write(rest)
-            rest = rest[written:]
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self._name) from error
         self.digest.update(data)
         self.size_bytes += len(data)
 

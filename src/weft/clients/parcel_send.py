@@ -41,7 +41,7 @@ from weft.errors import DecodeError, PeerError
 
 CONNECT_S: Final = 10.0
 _OPEN: Final = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
-_REFUSED, _FORBIDDEN = (os.strerror(number).lower() for number in (errno.ECONNREFUSED, errno.EACCES))
+_REFUSED: Final = tuple(os.strerror(number).lower() for number in (errno.ECONNREFUSED, errno.EACCES))
 _CHANGED: Final = "was changed while it was sent; send it again"
 
 
@@ -102,11 +102,11 @@ async def _connect(network: StreamNetwork, peer: Any, port: int) -> tuple[asynci
             return await network.open_connection(peer, port, limit=READ_BYTES)
     except OSError as error:
         reason = reason_of(error)
-        if reason == _REFUSED:
-            raise SendError(f"nobody receives at {peer}; there run `weft receive`") from error
-        if reason == _FORBIDDEN:
+        if reason in _REFUSED:
+            # A firewall answers likewise.
             raise SendError(
-                f"the firewall of {peer} lets nobody in; there run `weft fc00 allow /tcp/{port}`"
+                f"nobody receives at {peer}; there run `weft receive`, "
+                f"and `weft fc00 allow /tcp/{port}` if its firewall lets nobody in"
             ) from error
         raise SendError(f"{peer}: {reason}") from error
 
