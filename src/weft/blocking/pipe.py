@@ -1,9 +1,9 @@
 """One connection between the loop's thread, whose protocol it is, and the threads that read and write it.
 
-| direction | waits here                          | bound         | who waits then                       |
-|-----------|-------------------------------------|---------------|--------------------------------------|
-| in        | what came and was not read          | `READ_BYTES`  | the other side, by a closed window   |
-| out       | what the transport did not take yet | `WRITE_BYTES` | who writes                           |
+| direction | waits here                          | bound                       | who waits then                     |
+|-----------|-------------------------------------|-----------------------------|------------------------------------|
+| in        | what came and was not read          | `READ_BYTES`, `MAX_PIECES`  | the other side, by a closed window |
+| out       | what the transport did not take yet | `WRITE_BYTES`, `MAX_PIECES` | who writes                         |
 
 A read takes what waits without asking the loop; it tells it to go on when half of the bound is free. A write leaves its
 data here and wakes the loop, once for all that is written until the loop looks.
@@ -26,6 +26,8 @@ Data = bytes | bytearray | memoryview
 READ_BYTES: Final = 1024 * 1024
 """May wait to be read; beside them one piece, which is what a transport reads at a time."""
 WRITE_BYTES: Final = 512 * 1024
+MAX_PIECES: Final = 4096
+"""May wait in either direction, so that very small ones can't fill memory."""
 
 
 class Pipe(Meeting, asyncio.Protocol):
@@ -175,7 +177,8 @@ class Pipe(Meeting, asyncio.Protocol):
                 return
             self._chunks.append(data)
             self._unread_bytes += len(data)
-            if self._unread_bytes > self._bound and not self._is_reading_paused:
+            is_full = self._unread_bytes > self._bound or len(self._chunks) >= MAX_PIECES
+            if is_full and not self._is_reading_paused:
                 self._is_reading_paused = True
                 self.transport.pause_reading()
             self._readable.notify()
@@ -252,7 +255,8 @@ class Pipe(Meeting, asyncio.Protocol):
         if self._chunks:
             # Somebody else may wait for it.
             self._readable.notify()
-        if self._is_reading_paused and self._unread_bytes <= READ_BYTES // 2:
+        has_room = self._unread_bytes <= READ_BYTES // 2 and len(self._chunks) <= MAX_PIECES // 2
+        if self._is_reading_paused and has_room:
             self._is_reading_paused = False
             self.background.soon(self._resume_reading)
 
@@ -262,7 +266,8 @@ class Pipe(Meeting, asyncio.Protocol):
             self.transport.resume_reading()
 
     def _has_room(self) -> bool:
-        return self._unsent_bytes < WRITE_BYTES or self.is_lost or self._is_end_wanted
+        has_room = self._unsent_bytes < WRITE_BYTES and len(self._unsent) < MAX_PIECES
+        return has_room or self.is_lost or self._is_end_wanted
 
     def _flush_soon(self) -> None:
         if not self._is_flush_due and not self._is_writing_paused:
