@@ -77,7 +77,6 @@ def serve(
     says `weft --dir NODE serve …`, or WEFT_DIR.
     """
     import asyncio
-    import logging
 
     from weft.api.v0 import node as node_api
     from weft.cli.attached import attached
@@ -87,9 +86,6 @@ def serve(
     if key is not None and cert is None:
         raise click.UsageError("--key is for --cert, which is not given")
     target = split_local(to) if to is not None else (HERE, port)
-    # What the libraries say of what is no request is for nobody.
-    for name in ("aiohttp", "asyncio"):
-        logging.getLogger(name).addHandler(logging.NullHandler())
     info = settings.client.call(node_api.INFO)
     app = _app(folder, {settings.directory, Path(info.dir)}) if folder is not None else None
     context, certificate = _tls(settings, info, cert, key) if tls or cert is not None else (None, "")
@@ -133,9 +129,13 @@ def _app(folder: Path, directories: set[Path]) -> web.Application:
         folder: of files.
         directories: of nodes, which are served to nobody.
     """
+    import logging
+
     from weft.clients.folder import Folder
     from weft.clients.sparing import Sparing
 
+    # It has a traceback for whatever is no request.
+    logging.getLogger("aiohttp.server").addHandler(logging.NullHandler())
     if any(folder.resolve() == each.resolve() for each in directories):
         raise UsageError(
             f"{folder} is the node's directory, with its key; which node is meant says `weft --dir {folder} serve …`"
@@ -173,7 +173,7 @@ def _names(info: Info, interface: Interface) -> list[str]:
     """What this node is called by others, as far as it can know, and its addresses."""
     from weft.stack.dns.names import DOMAIN
 
-    host = socket.gethostname()
+    host = socket.gethostname().partition(".")[0]
     names = [host, f"{host}.{DOMAIN}"] if _NAME.fullmatch(host) else []
     further = [address.partition("/")[0] for address in interface.addresses]
     return [*names, f"{info.id}.{DOMAIN}", info.address, *further]
