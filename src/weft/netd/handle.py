@@ -47,11 +47,12 @@ class Handle:
         interest: of the client in events.
         mode: of the events.
         subscription: request that the events have.
+        is_watched: whether anybody ever wanted to be told; until then nothing is noted.
     """
 
     __slots__ = (
-        "_last", "_mark", "driver", "event_edges", "interest", "mode", "number", "poll_edges", "polls", "session",
-        "subscription",
+        "_last", "_mark", "driver", "event_edges", "interest", "is_watched", "mode", "number", "poll_edges", "polls",
+        "session", "subscription",
     )  # fmt: skip
 
     def __init__(self, session: Session, number: int, driver: Driver) -> None:
@@ -62,6 +63,7 @@ class Handle:
         self.poll_edges = self.event_edges = self.interest = 0
         self.mode = Mode.OFF
         self.subscription = 0
+        self.is_watched = False
         self._last = self._mark = 0
 
     def flags(self) -> int:
@@ -89,8 +91,17 @@ class Handle:
         self.note()
         self.session.told()
 
+    def watch(self) -> None:
+        """Somebody wants to be told of it, from now on: all that is so is new."""
+        if not self.is_watched:
+            self.is_watched = True
+            self._last = self.poll_edges = self.event_edges = self.flags()
+            self._mark = self.mark()
+
     def note(self) -> None:
         """See whether there is something to tell."""
+        if not self.is_watched:
+            return
         flags, mark = self.flags(), self.mark()
         edges = flags & ~self._last
         if mark != self._mark:

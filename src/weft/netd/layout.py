@@ -20,6 +20,7 @@ Not done here: which messages there are (messages.py), and where one ends (frame
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Generic, NamedTuple, TypeVar, cast, get_type_hints
 
@@ -99,6 +100,7 @@ class Layout(Generic[M]):
     def __init__(self, shape: type[M]) -> None:
         self.shape = shape
         self.row: Layout[Any] | None = None
+        self._make: Callable[[Iterable[Any]], M] = cast(Any, shape)._make
         self._has_rest = False
         self._addresses: list[int] = []
         """Where the first of the three values of an address is, the last address first."""
@@ -127,6 +129,8 @@ class Layout(Generic[M]):
 
     def encode_parts(self, message: M) -> tuple[bytes, bytes]:
         """The same in two parts: the fields of fixed size, and the one at the end, which is not copied."""
+        if not (self._addresses or self._has_rest):
+            return self._struct.pack(*message), b""
         values: list[Any] = list(message)
         rest = b""
         if self._has_rest:
@@ -146,13 +150,15 @@ class Layout(Generic[M]):
         """
         if len(body) < self.size or (len(body) > self.size and not self._has_rest):
             raise DecodeError(f"{len(body)} bytes, not {self.size}")
+        if not (self._addresses or self._has_rest):
+            return self._make(self._struct.unpack_from(body))
         values = list(self._struct.unpack_from(body))
         for place in reversed(self._addresses):
             values[place : place + 3] = [_endpoint(*values[place : place + 3])]
         if self._has_rest:
             rest = body[self.size :]
             values.append(bytes(rest) if self.row is None else self._rows(rest, self.row))
-        return cast(M, cast(Any, self.shape)._make(values))
+        return self._make(values)
 
     @staticmethod
     def _rows(rest: bytes | memoryview, row: Layout[Any]) -> tuple[Any, ...]:

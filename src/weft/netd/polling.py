@@ -74,6 +74,9 @@ class Polling:
         wanted: dict[int, int] = {}
         for number, interest in asked.sockets:
             wanted[number] = wanted.get(number, 0) | _interest(interest)
+            handle = self._session.handles.get(number)
+            if handle is not None:
+                handle.watch()
         waiting = Waiting(request, wanted, is_edge=bool(asked.flags & EDGE))
         ready = self._ready(waiting)
         if ready or not asked.timeout_ms:
@@ -114,6 +117,8 @@ class Polling:
         """A socket has become another kind."""
         new.polls, new.mode, new.interest, new.subscription = old.polls, old.mode, old.interest, old.subscription
         self._to_tell.pop(old, None)
+        if old.is_watched:
+            new.watch()
 
     def leave(self, handle: Handle) -> None:
         """A socket is gone: who waits for it is told."""
@@ -160,6 +165,7 @@ class Polling:
 
     def _set(self, handle: Handle, request: int, interest: int, mode: Mode) -> None:
         handle.subscription, handle.interest, handle.mode = request, interest, mode
+        handle.watch()
         if mode is Mode.OFF:
             self._to_tell.pop(handle, None)
         elif self._event(handle):
