@@ -67,7 +67,8 @@ class Ends:
 
 
 @contextmanager
-def connected_ends() -> Iterator[Ends]:
+def connected_ends(*, asks_bob: bool = False) -> Iterator[Ends]:
+    """Make them; the node without rights asks a server of DNS on bob for names, or none."""
     with connected_pair() as pair:
         directory = pair.lab.directory("files")
         for path in (directory, directory.parent):
@@ -76,6 +77,7 @@ def connected_ends() -> Iterator[Ends]:
         rootless = pair.alice.host.start(
             *WITHOUT_RIGHTS,
             *(sys.executable, "-m", "tests.interop.rootless", pair.bob.multiaddr(pair.right)),
+            *([pair.bob.address] if asks_bob else []),
             name="a node without rights",
         )
         rootless.wait_for("ready")

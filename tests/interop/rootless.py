@@ -1,8 +1,9 @@
 """A node without any right, in a process of its own, which does in the network what it is told.
 
-    python -m tests.interop.rootless MULTIADDR
+    python -m tests.interop.rootless MULTIADDR [ADDRESS…]
 
-It calls the node there `bob`. Each line on its standard input is one wish, `{"do": …}`, each answer is one line.
+It calls the node there `bob`, and asks the servers of DNS at the addresses for names. Each line on its standard input
+is one wish, `{"do": …}`, each answer is one line.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,14 @@ class Rootless:
                 await fetch(client, url, sink)
                 sink.finish()
         return {"resumed_from": before}
+
+    async def resolve(self, host: str) -> Any:
+        """The addresses of a name, or why there are none."""
+        try:
+            infos = await self._node.getaddrinfo(host, 80, type=int(socket.SOCK_STREAM))
+        except OSError as error:
+            return reason_of(error)
+        return sorted({info[4][0] for info in infos})
 
     async def look(self, host: str, port: int, *, roots: str, alpn: tuple[str, ...] = (), **options: Any) -> Any:
         """What a TLS server shows, as in `weft tls`."""
@@ -160,8 +170,8 @@ def of_aiohttp() -> web.Application:
     return app
 
 
-async def main(multiaddr: str) -> None:
-    async with weft.Node() as node:
+async def main(multiaddr: str, *servers: str) -> None:
+    async with weft.Node(dns=servers) as node:
         await node.connect_peer(multiaddr, name="bob")
         rootless = Rootless(node)
         reader = asyncio.StreamReader()
@@ -177,4 +187,4 @@ async def main(multiaddr: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(*sys.argv[1:]))
