@@ -5,6 +5,7 @@ Each section has all that its targets are ratios of, measured in turns.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from bench.build import generator_program
@@ -79,6 +80,7 @@ class UnixEcho(Ends):
     def start(self) -> None:
         self.path = self.scratch / "echo.sock"
         self.a = self.program(self.pair.a, "unix_echo")
+        self.server = self.a.process.pid
         self.a.tell("serve", path=str(self.path))
 
 
@@ -87,7 +89,9 @@ class Netd(Ends):
 
     def start(self) -> None:
         self.daemon = WeftNode(self.pair.a, self.scratch)
-        self.processes.append(self.daemon.start())
+        process = self.daemon.start()
+        self.processes.append(process)
+        self.server, self.path = process.pid, self.daemon.directory / "netd.sock"
         self.daemon.weft("fc00", "start", "--stack")
         self.inner_a = str(self.daemon.info["address"])
         self.b = self.node(self.pair.b)
@@ -95,17 +99,13 @@ class Netd(Ends):
         self.b.tell("serve")
         self.daemon.weft("peer", "connect", underlay(self.b, self.pair.address_b))
 
-    @property
-    def path(self) -> Path:
-        """Of netd's socket."""
-        return self.daemon.directory / "netd.sock"
 
-
-def rates(tunnel: Ends, *words: object, timeout_s: float = 30) -> list[float]:
-    """What the program in C prints on host a."""
+def rates(tunnel: Ends, *words: object, cpu: int | None = None, timeout_s: float = 30) -> list[float]:
+    """What the program in C prints on host a, on one CPU or any."""
     tunnel.check_alive()
+    place = () if cpu is None else ("taskset", "--cpu-list", str(cpu))
     program = generator_program("netd_rates")
-    return [*map(float, tunnel.pair.a.run(str(program), *map(str, words), timeout_s=timeout_s).split())]
+    return [*map(float, tunnel.pair.a.run(*place, str(program), *map(str, words), timeout_s=timeout_s).split())]
 
 
 def requested(row: str, clients: int) -> Measure:
@@ -146,16 +146,33 @@ def put(tunnel: Tunnel, _seconds: int) -> dict[str, float]:
     return {"clients_sftp_put": FILE_BYTES / done["seconds"] / 1e6}
 
 
-def trips(row: str, what: str, *behind: object) -> Measure:
-    """Round trips from C, by a Unix socket on host a."""
+def trips(what: str) -> Measure:
+    """Round trips from C by a Unix socket on host a, with either end on a CPU of its own, and with both on one.
+
+    Where the system puts two programs that wait for each other is chance, and makes more of a difference than they do.
+    """
 
     def measure(tunnel: Tunnel, _seconds: int) -> dict[str, float]:
         assert isinstance(tunnel, UnixEcho | Netd)
-        host = (tunnel.inner_b,) if behind else ()
-        p50, p99 = rates(tunnel, what, tunnel.path, *host, *behind, TRIPS)
-        return {f"{row}_p50": p50, f"{row}_p99": p99}
+        allowed = os.sched_getaffinity(tunnel.server)
+        figures: dict[str, float] = {}
+        for row, cpu in (("clients_netd_trip", max(allowed)), ("clients_netd_near", min(allowed))):
+            os.sched_setaffinity(tunnel.server, {cpu})
+            try:
+                p50, p99 = rates(tunnel, what, tunnel.path, TRIPS, cpu=min(allowed))
+            finally:
+                os.sched_setaffinity(tunnel.server, allowed)
+            figures |= {f"{row}_p50": p50, f"{row}_p99": p99}
+        return figures
 
     return measure
+
+
+def through(tunnel: Tunnel, _seconds: int) -> dict[str, float]:
+    """Round trips from C to an echo on the other side of the tunnel."""
+    assert isinstance(tunnel, Netd)
+    p50, p99 = rates(tunnel, "echo", tunnel.path, tunnel.inner_b, ECHO, TRIPS)
+    return {"clients_netd_tunnel_p50": p50, "clients_netd_tunnel_p99": p99}
 
 
 def sent(tunnel: Tunnel, seconds: int) -> dict[str, float]:
@@ -194,11 +211,11 @@ TURNS: dict[str, Turns] = {
     },
     "clients_sftp": {"loopback": (LoopbackClients, (got, put)), "weft_rootless": (RootlessClients, (got, put))},
     "clients_netd": {
-        "unix_echo": (UnixEcho, (trips("clients_netd_trip", "unix"),)),
+        "unix_echo": (UnixEcho, (trips("unix"),)),
         "weft_rootless": (Rootless, (over_ends("clients_netd_bulk", 1),)),
         "weft_netd": (
             Netd,
-            (trips("clients_netd_trip", "own"), trips("clients_netd_tunnel", "echo", ECHO), sent),
+            (trips("own"), through, sent),
         ),
     },
     "clients_socks": {"weft_rootless": (Proxied, (proxied, over_ends("clients_socks_stream", 1)))},
