@@ -152,14 +152,20 @@ class Background:
             self._loop = asyncio.get_running_loop()
             self._is_running = True
             self._started.set_result(None)
-            await asyncio.wrap_future(self._stop_wanted)
-            with self._lock:
-                self._is_running = False
-            leaving = [member.over for member in self.open if member.is_closed]
-            if leaving:
-                await asyncio.wait(leaving, timeout=LINGER_S)
-            for member in list(self.open):
-                member.end()
+            try:
+                await asyncio.wrap_future(self._stop_wanted)
+            finally:
+                with self._lock:
+                    self._is_running = False
+                await self._end_open()
+
+    async def _end_open(self) -> None:
+        """What was closed leaves, if it can; the rest is aborted."""
+        leaving = [member.over for member in self.open if member.is_closed]
+        if leaving:
+            await asyncio.wait(leaving, timeout=LINGER_S)
+        for member in list(self.open):
+            member.end()
 
 
 def closed_error() -> OSError:
