@@ -9,6 +9,14 @@ import pytest
 from tests.system.lab import Lab, TwoHosts
 from tests.system.node import Pair, Trio, connected_trio
 
+LONG = {"test_disruptions", "test_endurance", "test_examples", "test_fallbacks", "test_power", "test_ssh", "test_world"}
+"""Files that take the longest."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long files, so that workers which share the files end together."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
+
 
 @pytest.fixture
 def lab() -> Iterator[Lab]:
@@ -27,6 +35,13 @@ def trio() -> Iterator[Trio]:
     """Of the whole run: its nodes are older than the minute in which a firewall adopts open connections."""
     with connected_trio() as trio:
         yield trio
+
+
+@pytest.fixture(scope="session", autouse=True)
+def start_trio(request: pytest.FixtureRequest) -> None:
+    """Let it grow old while other tests run."""
+    if any("trio" in getattr(item, "fixturenames", ()) for item in request.session.items):
+        request.getfixturevalue("trio")
 
 
 @pytest.hookimpl(wrapper=True)
