@@ -66,7 +66,7 @@ def test_many_flows_share_fairly_and_use_the_path() -> None:
 def test_losses_in_one_window_are_made_good_without_a_time_out(count: int) -> None:
     path = road()
     flow = path.flow()
-    path.run(5 * S)
+    path.run(3 * S)
     before = flow.window_at(path.now)
     path.lose(count)
     path.run(1 * S)
@@ -79,7 +79,7 @@ def test_losses_in_one_window_are_made_good_without_a_time_out(count: int) -> No
 def test_loss_of_what_was_sent_again_is_made_good_without_a_time_out() -> None:
     path = road()
     flow = path.flow()
-    path.run(5 * S)
+    path.run(3 * S)
     lost = 0
     sequence = None
 
@@ -123,7 +123,7 @@ def test_packets_that_overtake_each_other_cost_little(held_back_ns: int) -> None
 def test_packets_that_overtake_each_other_do_not_hide_a_loss() -> None:
     path = road(reordering=0.1, held_back_ns=3 * MS, queue_bytes=2 * BDP_BYTES)
     flow = path.flow()
-    path.run(5 * S)
+    path.run(3 * S)
     before = flow.window_at(path.now)
     path.lose(3)
     path.run(1 * S)
