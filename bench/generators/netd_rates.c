@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { REQUEST = 64, PIECE = 128 * 1024, AT_ONCE = 4, ADDRESSES_AT = 52 };
+enum { REQUEST = 64, PIECE = 128 * 1024, AT_ONCE = 8, ADDRESSES_AT = 52 };
 
 static struct netd netd;
 static uint8_t buffer[PIECE];
