@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,6 +141,20 @@ class TestOurSsh:
         assert desk.pair.alice.host.outcome(*command) == (255, "", "weft: bob: connection refused\n")
         done = desk.weft("ssh", "nobody.weft", "true")
         assert (done.code, done.err.count("\n")) == (255, 1)
+
+    def test_agent_is_lent_only_if_that_is_said(self, desk: Desk) -> None:
+        words = ("-p", str(PORT), "-i", str(desk.key), "--accept-new", "bob", "ssh-add -L || true")
+        without, with_it = (
+            " ".join(shlex.quote(word) for word in desk.words("ssh", *lent, *words)).replace("SSH_AUTH_SOCK= ", "")
+            for lent in ([], ["-A"])
+        )
+        script = f"ssh-add -q {desk.key} && {without} 2>&1; echo and; {with_it}"
+        done = desk.pair.alice.host.outcome("ssh-agent", "sh", "-c", script)
+        public = desk.key.with_suffix(".pub").read_text().split()[1]
+        assert done.code == 0, done.err
+        assert [public in part for part in done.out.split("and\n")] == [False, True]
+        nobody = desk.pair.alice.host.outcome(*desk.words("ssh", "-A", *words))
+        assert (nobody.code, nobody.err) == (255, "weft: there is no agent to lend: SSH_AUTH_SOCK is not set\n")
 
     def test_rsync_takes_it_for_ssh(self, desk: Desk, tmp_path: Path) -> None:
         (tmp_path / "from").mkdir()
