@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-from datetime import UTC, datetime
 from html import escape
 from typing import Final
 from urllib.parse import quote_from_bytes
+
+from weft.clients.folder_range import date_of
 
 ENTRIES: Final = 10_000
 """On a page."""
@@ -66,7 +67,7 @@ def _row(entry: os.DirEntry[str]) -> tuple[bool, str, str]:
     else:
         slash = "/" if stat.S_ISDIR(status.st_mode) else ""
         size = str(status.st_size) if stat.S_ISREG(status.st_mode) else ""
-        changed = f"{datetime.fromtimestamp(status.st_mtime, UTC):%Y-%m-%d %H:%M}"
+        changed = f"{date_of(status):%Y-%m-%d %H:%M}"
     link = f'<a href="./{quote_from_bytes(name, safe="")}{slash}">{escape(_shown(name))}{slash}</a>'
     return not slash, entry.name, f"<tr><td>{link}</td><td>{size}</td><td>{changed}</td></tr>"
 

@@ -25,6 +25,7 @@ from typing import Final
 from aiohttp import web
 
 _RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.IGNORECASE | re.ASCII)
+_LAST_S: Final = int(datetime.max.replace(microsecond=0, tzinfo=UTC).timestamp())
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ def tag_of(found: os.stat_result) -> str:
 
 
 def date_of(found: os.stat_result) -> datetime:
-    """When a file was changed last, in whole seconds."""
-    return datetime.fromtimestamp(int(found.st_mtime), UTC)
+    """When a file was changed last, in whole seconds; as near as a date can be, where a file system has odd ones."""
+    return datetime.fromtimestamp(min(max(int(found.st_mtime), 0), _LAST_S), UTC)
 
 
 def part_of(request: web.BaseRequest, found: os.stat_result) -> Part:

@@ -283,6 +283,12 @@ class TestPage:
             last = path.rpartition("/")[2].replace("%0d%0a", "%0D%0A")
             assert (answer.status, answer.headers["location"]) == (301, f"./{last}/")
 
+    @pytest.mark.parametrize("changed_s", [-(1 << 40), 1 << 33])
+    async def test_files_of_odd_times(self, site: Site, changed_s: int) -> None:
+        os.utime(site.root / "empty", (changed_s, changed_s))
+        assert b"empty" in (await site.ask("/")).body
+        assert (await site.ask("/empty")).status == 200
+
     async def test_has_a_bound(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(folder_page, "ENTRIES", 2)
         page = (await site.ask("/")).body.decode()

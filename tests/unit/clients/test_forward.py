@@ -14,6 +14,7 @@ import pytest
 from tests.unit.api.streams.joined import Node
 from tests.unit.clients.certificates import Files
 from weft.clients import bounded as bounded_module
+from weft.clients import forward as forward_module
 from weft.clients.bounded import Bounded
 from weft.clients.forward import Forwarder
 from weft.clients.network import Network
@@ -153,6 +154,17 @@ class TestForwarded:
         assert await is_reset(await asyncio.open_connection(HERE, forwarder.port))
         await forwarder.close()
         assert told == [f"{host} port 80: {why}"]
+
+    async def test_peer_that_is_gone_has_not_for_ever(
+        self, left: Node, right: Node, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(forward_module, "CONNECT_S", 0.2)
+        told: list[str] = []
+        right.is_cut = True
+        forwarder = await Forwarder.listen(loop_network(), HERE, 0, left.streams, ("right", 80), told=told.append)
+        assert await is_reset(await asyncio.open_connection(HERE, forwarder.port))
+        await forwarder.close()
+        assert told == ["right port 80: no answer"]
 
     async def test_lines_are_few_however_often_it_fails(self, left: Node, right: Node) -> None:
         told: list[str] = []
