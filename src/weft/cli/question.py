@@ -1,11 +1,14 @@
-"""A question to the person at the terminal, which holds nothing up meanwhile."""
+"""Questions to the person at the terminal, which hold nothing up meanwhile."""
 
 from __future__ import annotations
 
 import os
 import threading
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import asyncio
 
 TERMINAL: Final = "/dev/tty"
 _LINE_BYTES: Final = 1000
@@ -20,32 +23,52 @@ def has_terminal() -> bool:
     return True
 
 
-async def confirm(question: str) -> bool:
-    """Ask what can be answered with yes or no, and is no without an answer.
+class Questions:
+    """Asks one after the other; a question that is cancelled is withdrawn."""
 
-    Args:
-        question: one line.
+    def __init__(self) -> None:
+        self._line: asyncio.Future[bytes] | None = None
 
-    Raises:
-        OSError: there is no terminal.
-    """
-    import asyncio
+    async def confirm(self, question: str) -> bool:
+        """Ask what can be answered with yes or no, and is no without an answer.
 
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[bytes] = loop.create_future()
+        Args:
+            question: one line.
+        """
+        import asyncio
+
+        _write(f"{question} [y/N] ")
+        # The line for which a question that was withdrawn still waits is the answer to this one.
+        line = self._line = self._line or _read_line(asyncio.get_running_loop())
+        try:
+            answer = await asyncio.shield(line)
+        except asyncio.CancelledError:
+            _write("\n")
+            raise
+        self._line = None
+        return answer.strip().lower() in {b"y", b"yes"}
+
+
+def _write(text: str) -> None:
+    with suppress(OSError), open(TERMINAL, "wb", buffering=0) as terminal:
+        terminal.write(text.encode())
+
+
+def _read_line(loop: asyncio.AbstractEventLoop) -> asyncio.Future[bytes]:
+    """What will be typed; nothing if there is no terminal any more."""
+    typed: asyncio.Future[bytes] = loop.create_future()
 
     def settle(line: bytes) -> None:
-        if not answer.done():
-            answer.set_result(line)
+        if not typed.done():
+            typed.set_result(line)
 
-    def ask() -> None:
+    def read() -> None:
         line = b""
-        with suppress(OSError), open(TERMINAL, "r+b", buffering=0) as terminal:
-            terminal.write(f"{question} [y/N] ".encode())
+        with suppress(OSError), open(TERMINAL, "rb", buffering=0) as terminal:
             line = terminal.read(_LINE_BYTES)
         with suppress(RuntimeError):  # the loop may be over by now
             loop.call_soon_threadsafe(settle, line)
 
     # An executor would be waited for at the end, and nobody can end what it waits for.
-    threading.Thread(target=ask, daemon=True).start()
-    return (await answer).strip().lower() in {b"y", b"yes"}
+    threading.Thread(target=read, daemon=True).start()
+    return typed

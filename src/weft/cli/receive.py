@@ -17,7 +17,7 @@ from weft.cli.copied import Copied, show
 from weft.cli.names import PEER
 from weft.cli.outcome import report, say
 from weft.cli.progress import Told, progress
-from weft.cli.question import confirm, has_terminal
+from weft.cli.question import Questions, has_terminal
 from weft.cli.settings import Settings, pass_settings
 from weft.cli.show import plain, size
 from weft.clients.parcel_messages import PORT
@@ -136,6 +136,7 @@ class _Desk:
     ) -> None:
         self._settings, self._network, self._folder = settings, network, folder
         self._networks, self._asks = networks, asks
+        self._questions = Questions()
         self._refused: set[str] = set()
         self._began = 0.0
 
@@ -162,7 +163,7 @@ class _Desk:
             return True
         files = f"{offered.files} {'file' if offered.files == 1 else 'files'}, {size(offered.size_bytes)}"
         what = f"{' '.join(plain(offered.name).split())} ({files})" if offered.name else files
-        return await confirm(f"{self._name_of(offered.address)} wants to send {what}; take it?")
+        return await self._questions.confirm(f"{self._name_of(offered.address)} wants to send {what}; take it?")
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Told]:

@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 
 from weft.clients.failures import reason_of
 from weft.clients.parcel_folder import Conflict, Folder
-from weft.clients.parcel_link import READ_BYTES, BrokenOffError, Link, Progress, RefusedError, StreamNetwork, silent
+from weft.clients.parcel_link import READ_BYTES, Link, Progress, StreamNetwork, silent
 from weft.clients.parcel_messages import PORT, VERSION, Accept, Offer
 from weft.clients.parcel_receive import Received, Receiving
 from weft.errors import DecodeError, PeerError, WeftError
@@ -150,8 +150,11 @@ class Inbox:
                 elif not self._allowed(address):
                     await link.refuse("nothing is taken from you there")
                 else:
-                    await self._turns.acquire()
-                    await self._receive(link, Offered(address, offer.name, offer.files, offer.size_bytes), offer)
+                    await link.while_there(self._turns.acquire())
+                    if await self._is_accepted(link, Offered(address, offer.name, offer.files, offer.size_bytes)):
+                        self._ended.put_nowait(await self._receive(link, address, offer))
+                    else:
+                        await link.refuse("it is not wanted there")
             except asyncio.CancelledError:
                 await link.refuse(_ENDED)
                 raise
@@ -160,29 +163,30 @@ class Inbox:
             except (PeerError, TimeoutError):
                 return  # it did not want anything
 
-    async def _receive(self, link: Link, offered: Offered, offer: Offer) -> None:
-        if not await self._accept(offered):
-            self._turns.release()
-            await link.refuse("it is not wanted there")
-            return
-        address = offered.address
-        receiving = Receiving(link, Folder(self._folder, self._conflict, address), address, offer)
-        received = receiving.received
+    async def _is_accepted(self, link: Link, offered: Offered) -> bool:
+        """Ask whether something is wanted; if not, it is the next one's turn."""
+        is_accepted = False
+        try:
+            is_accepted = await link.while_there(self._accept(offered))
+        finally:
+            if not is_accepted:
+                self._turns.release()
+        return is_accepted
+
+    async def _receive(self, link: Link, address: str, offer: Offer) -> Received:
+        received = Received(address=address)
         try:
             await link.say(Accept())
-            with self._progress(offer.name or f"{offer.files} files") as told:
-                await receiving.run(told)
+            async with Receiving(link, Folder(self._folder, self._conflict, address), offer, received) as receiving:
+                with self._progress(offer.name or f"{offer.files} files") as told:
+                    await receiving.run(told)
             await link.until_closed()
         except DecodeError as error:
             received.error = PeerError(f"what it says makes no sense: {error}")
             await link.refuse(f"what was said makes no sense there: {error}")
-        except RefusedError as error:
+        except PeerError as error:
             received.error = error
-        except BrokenOffError as error:
-            received.error = BrokenOffError(receiving.broken(str(error)))
-        except (OSError, WeftError) as error:
+        except (OSError, ValueError, WeftError) as error:
             received.error = error
             await link.refuse(f"it can't be written there: {reason_of(error)}")
-        finally:
-            await receiving.close()
-        self._ended.put_nowait(received)
+        return received

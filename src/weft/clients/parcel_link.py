@@ -7,10 +7,10 @@ or can't get rid of anything for so long, takes the other side for gone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext, suppress
 from types import TracebackType
-from typing import Any, Final, Protocol, Self, TypeVar, overload
+from typing import Any, Final, NoReturn, Protocol, Self, TypeVar, overload
 
 from weft.clients.failures import reason_of
 from weft.clients.parcel_messages import (
@@ -41,6 +41,7 @@ Told = Callable[[int, int | None], None]
 Progress = Callable[[str], AbstractContextManager[Told]]
 """Is given what is transferred, and makes for the time of it what is told how far it is."""
 
+T = TypeVar("T")
 M = TypeVar("M", bound=Message)
 N = TypeVar("N", bound=Message)
 
@@ -77,6 +78,7 @@ class Link:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
         self._said_at = 0.0
+        self._frame = bytearray()
         self._alive: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -154,6 +156,8 @@ class Link:
     # What is heard.
 
     @overload
+    async def hear(self) -> NoReturn: ...
+    @overload
     async def hear(self, kind: type[M], /) -> M: ...
     @overload
     async def hear(self, kind: type[M], other: type[N], /) -> M | N: ...
@@ -185,23 +189,44 @@ class Link:
             if not isinstance(message, Wait):
                 raise DecodeError(_named(*kinds))
 
-    async def _read(self) -> tuple[int, bytes]:
-        kind, length = decode_header(await self._take(HEADER_BYTES))
-        return kind, await self._take(length)
+    async def while_there(self, work: Awaitable[T]) -> T:
+        """Wait for something, as long as the other side waits for it as well, and has nothing to say.
 
-    async def _take(self, length: int) -> bytes:
-        """So many bytes, as long as more of them come."""
-        parts: list[bytes] = []
-        while length:
+        Raises:
+            DecodeError: it said something.
+            BrokenOffError, RefusedError: it does not wait any more; what was waited for is cancelled.
+        """
+        working, hearing = asyncio.ensure_future(work), asyncio.ensure_future(self.hear())
+        try:
+            await asyncio.wait({working, hearing}, return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                await hearing
+            return await working
+        finally:
+            working.cancel()
+            hearing.cancel()
+            await asyncio.gather(working, hearing, return_exceptions=True)
+
+    async def _read(self) -> tuple[int, bytes]:
+        """The next frame; one that does not wait for it to the end loses nothing."""
+        await self._fill(HEADER_BYTES)
+        kind, length = decode_header(bytes(self._frame[:HEADER_BYTES]))
+        await self._fill(HEADER_BYTES + length)
+        content = bytes(self._frame[HEADER_BYTES:])
+        self._frame.clear()
+        return kind, content
+
+    async def _fill(self, length: int) -> None:
+        """Have so much of a frame, as long as more of it comes."""
+        while len(self._frame) < length:
             try:
                 async with asyncio.timeout(PATIENCE_S):
-                    parts.append(await self._reader.read(length))
+                    more = await self._reader.read(length - len(self._frame))
             except (OSError, TimeoutError) as error:
                 raise BrokenOffError(reason_of(error)) from error
-            if not parts[-1]:
+            if not more:
                 raise BrokenOffError("the connection was closed")
-            length -= len(parts[-1])
-        return b"".join(parts)
+            self._frame += more
 
 
 def silent(what: str) -> AbstractContextManager[Told]:
@@ -221,4 +246,4 @@ async def together(*work: Coroutine[Any, Any, None]) -> None:
 
 
 def _named(*kinds: type[Message]) -> str:
-    return " or ".join(kind.__name__.lower() for kind in kinds)
+    return " or ".join(kind.__name__.lower() for kind in kinds) or "nothing"

@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from types import TracebackType
+from typing import Final, Self, TypeAlias
 
 from weft.clients.failures import reason_of
 from weft.clients.parcel_folder import NOTHING, Beginning, Folder, Part
-from weft.clients.parcel_link import Link, Told, together
+from weft.clients.parcel_link import BrokenOffError, Link, Told, together
 from weft.clients.parcel_messages import Again, Compare, Done, End, Entry, Have, Leave, Offer, Start, shortened
 from weft.clients.parcel_names import Paths
 from weft.clients.report import Report
@@ -45,25 +46,28 @@ class Received(Report):
 
 
 class Receiving:
-    """One parcel on its way; `close` it in the end.
+    """One parcel on its way, for `async with`; at its end, what has come as a whole is in its place.
 
     Args:
         link: to who sends it, and waits for the first answer.
-        folder: where it goes.
-        address: of the sender.
+        folder: where it goes; is closed at the end.
         offer: what there is.
+        received: is told what came.
     """
 
-    def __init__(self, link: Link, folder: Folder, address: str, offer: Offer) -> None:
-        self._link, self._folder, self._offer = link, folder, offer
+    def __init__(self, link: Link, folder: Folder, offer: Offer, received: Received) -> None:
+        self._link, self._folder, self._offer, self._received = link, folder, offer, received
         self._paths = Paths()
         self._told: Told = lambda size_bytes, of_bytes: None
         self._there_bytes = self._announced_bytes = 0
         self._settling: set[asyncio.Task[Done]] = set()
-        self.received = Received(address=address)
 
-    async def close(self) -> None:
-        """Let go of the folder, when what has come as a whole is in its place."""
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         if self._settling:
             await asyncio.wait(self._settling)
         self._folder.close()
@@ -77,6 +81,13 @@ class Receiving:
             OSError, UsageError: it can't be written.
         """
         self._told = told
+        try:
+            await self._run()
+        except BrokenOffError as error:
+            of = f"{self._there_bytes} of {self._offer.size_bytes} bytes"
+            raise BrokenOffError(f"it broke off after {of}: {error}") from error
+
+    async def _run(self) -> None:
         answers = [await self._look(await self._link.hear(Entry)) for _ in range(self._offer.entries)]
         coming = [answer for answer in answers if answer is not None]
         while coming:
@@ -84,10 +95,6 @@ class Receiving:
             outcomes: asyncio.Queue[Outcome] = asyncio.Queue(AT_ONCE)
             await together(self._take_all(coming, outcomes, again), self._answer(outcomes, len(coming)))
             coming = again
-
-    def broken(self, why: str) -> str:
-        """What to say of an end in the middle."""
-        return f"it broke off after {self._there_bytes} of {self._offer.size_bytes} bytes: {why}"
 
     async def _look(self, entry: Entry) -> Coming | None:
         """Answer to one entry; what there is of it, if it comes."""
@@ -100,7 +107,7 @@ class Receiving:
         try:
             if size is None:
                 self._folder.make(path)
-                self.received.names.add(path[0])
+                self._received.names.add(path[0])
                 await self._link.say(Have())
                 return None
             beginning = await self._folder.find(path, size)
@@ -172,16 +179,18 @@ class Receiving:
 
     async def _settle(self, part: Part, entry: Entry, resumed: int) -> Done:
         """Put a file that is whole into its place."""
+        keep = True
         try:
             name = await asyncio.to_thread(_finish, part, entry)
         except FileExistsError as error:
+            keep = False
             return self._leave_out(entry, _why(error))
         finally:
-            part.close(keep=True)
-        self.received.names.add(name if len(entry.path) == 1 else entry.path[0])
-        self.received.files += 1
-        self.received.size_bytes += part.size_bytes
-        self.received.resumed_from_bytes += resumed
+            part.close(keep=keep)
+        self._received.names.add(name if len(entry.path) == 1 else entry.path[0])
+        self._received.files += 1
+        self._received.size_bytes += part.size_bytes
+        self._received.resumed_from_bytes += resumed
         return Done()
 
     async def _compare(self, entry: Entry) -> Outcome:
@@ -190,14 +199,14 @@ class Receiving:
         if isinstance(answer, Leave):
             return self._leave_out(entry, answer.why)
         if await self._folder.hash_of(entry.path) == answer.sha256:
-            self.received.unchanged += 1
-            self.received.names.add(entry.path[0])
+            self._received.unchanged += 1
+            self._received.names.add(entry.path[0])
             self._tell(entry.size_bytes or 0)
             return Done()
         return self._leave_out(entry, _ANOTHER) if self._folder.conflict == "skip" else Again()
 
     def _leave_out(self, entry: Entry, why: str) -> Done:
-        self.received.left_out.append(f"{'/'.join(entry.path)}: {why}")
+        self._received.left_out.append(f"{'/'.join(entry.path)}: {why}")
         return Done(why=shortened(why))
 
     def _tell(self, more_bytes: int) -> None:

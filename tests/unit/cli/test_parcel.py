@@ -295,6 +295,20 @@ class TestAtTerminal:
         assert refused == ["loom: it is not wanted there"] * 2
         assert os.listdir(there) == ["notes.txt"]
 
+    def test_sender_that_leaves_is_no_longer_asked_about(self, notes: Path, there: Path, port: int) -> None:
+        with self.asked(there, port) as terminal:
+            words = (*IN_LOOPBACK, "send", str(notes), "loom", "-p", str(port))
+            with subprocess.Popen(words, stderr=subprocess.DEVNULL) as leaves:
+                terminal.wait_for("take it")
+                leaves.kill()
+            sending = threading.Thread(target=sent, args=(port, notes))
+            sending.start()
+            terminal.wait_for("\n.*notes.txt.*take it")
+            terminal.send("y\n")
+            assert terminal.end() == 0
+            sending.join()
+        assert os.listdir(there) == ["notes.txt"]
+
     def test_interrupt_ends_the_question_and_tells_the_sender(self, notes: Path, there: Path, port: int) -> None:
         refused: list[str] = []
 

@@ -468,6 +468,38 @@ class TestWho:
         assert offers == [Offered(left.ipv6, "a", 1, 5), Offered(left.ipv6, "b", 1, 5)]
         assert tree_of(there) == {"b": b"12345"}
 
+    async def test_who_leaves_before_an_answer_is_no_longer_asked_about_and_the_next_one_is(
+        self, left: Node, right: Node, here: Path, there: Path
+    ) -> None:
+        for name in ("a", "b", "c"):
+            (here / name).write_bytes(b"12345")
+        asked: asyncio.Queue[str] = asyncio.Queue()
+        withdrawn: list[str] = []
+
+        async def accept(offered: Offered) -> bool:
+            asked.put_nowait(offered.name)
+            try:
+                return offered.name == "c" or await asyncio.Future()
+            except asyncio.CancelledError:
+                withdrawn.append(offered.name)
+                raise
+
+        async with receiving(right, there, accept=accept) as inbox:
+            coming = asyncio.create_task(inbox.next())
+            first = asyncio.create_task(send(left.streams, right.ipv6, [here / "a"]))
+            assert await asked.get() == "a"
+            waiting = asyncio.create_task(send(left.streams, right.ipv6, [here / "b"]))
+            while len(inbox._tasks) < 2:
+                await asyncio.sleep(0)
+            for task in (waiting, first):
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            await send(left.streams, right.ipv6, [here / "c"])
+            await coming
+        assert withdrawn[:1] == ["a"]
+        assert tree_of(there) == {"c": b"12345"}
+
     async def test_one_parcel_comes_at_a_time(self, left: Node, right: Node, here: Path, there: Path) -> None:
         for name in ("a", "b"):
             (here / name).write_bytes(b"12345")
