@@ -95,10 +95,10 @@ class Stream(Face):
         _refuse_flags(flags)
         data = _bytes_of(data)
         size, timeout = len(data), self._timeout
+        until = time.monotonic() + timeout if timeout else None
         sent = self._pipe.write(data, timeout)
         if sent == size:
             return
-        until = time.monotonic() + timeout if timeout else None
         with memoryview(data) as view:
             while sent < size:
                 if until is not None and (timeout := until - time.monotonic()) <= 0:

@@ -44,7 +44,7 @@ class Site:
 
     def __init__(self) -> None:
         self.connections: set[Any] = set()
-        self.agents: list[str] = []
+        self.over = asyncio.Event()
         self.application = web.Application(client_max_size=2 * LARGE)
         self.application.router.add_get("/", self.root)
         self.application.router.add_get("/large", self.large)
@@ -66,7 +66,7 @@ class Site:
         return answer
 
     async def silent(self, request: web.Request) -> web.Response:
-        await asyncio.sleep(3600)
+        await self.over.wait()
         return web.Response()
 
     async def last(self, request: web.Request) -> web.Response:
@@ -110,6 +110,7 @@ def site(pair: Pair, files: Files) -> Iterator[tuple[Site, str, str]]:
 
             stack.callback(pair.bob._call, end)
             setattr(site, name, f"{name}://bob:{server.port}")
+        stack.callback(pair.bob._background.soon, site.over.set)
         yield site, site.http, site.https  # type: ignore[attr-defined]
 
 
