@@ -14,6 +14,7 @@ MARKERS = ("system: needs root", "interop: needs programs", "long: runs long")
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     for name in ("CI", "WEFT_LONG"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     pytester.makeconftest(CONFTEST.read_text())
     pytester.makeini("[pytest]\nmarkers =\n" + "\n".join(f"    {marker}" for marker in MARKERS))
     return pytester

@@ -4,6 +4,12 @@ import pytest
 
 pytest_plugins = ["pytester"]
 
+
+@pytest.fixture(autouse=True)
+def load_no_other_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+
+
 FAILING = """
 from weft.testing.network import Network
 
@@ -108,10 +114,10 @@ def run_test(pytester: pytest.Pytester, text: str, options: str) -> pytest.RunRe
     return pytester.runpytest_subprocess("-p", "no:cacheprovider", "-rA", *options.split())
 
 
-SCOPE = "-o asyncio_default_fixture_loop_scope=function"
+ASYNCIO = "-p pytest_asyncio.plugin -o asyncio_default_fixture_loop_scope=function"
 
 
-@pytest.mark.parametrize("options", ["-p no:asyncio", f"--asyncio-mode auto {SCOPE}", f"--asyncio-mode strict {SCOPE}"])
+@pytest.mark.parametrize("options", ["", f"{ASYNCIO} --asyncio-mode auto", f"{ASYNCIO} --asyncio-mode strict"])
 def test_coroutine_with_a_simulated_network_runs_in_virtual_time(pytester: pytest.Pytester, options: str) -> None:
     result = run_test(pytester, HOUR, options)
     result.assert_outcomes(passed=2, failed=2)
@@ -132,4 +138,4 @@ def test_fixtures_and_other_tests_of_pytest_asyncio_are_as_they_were(pytester: p
     with asyncio.Runner() as runner:
         usual = type(runner.get_loop()).__name__
     text = BESIDE.format(loop="OwnLoop" if conftest else usual)
-    run_test(pytester, text, f"-W error --asyncio-mode auto {SCOPE}").assert_outcomes(passed=4)
+    run_test(pytester, text, f"{ASYNCIO} -W error --asyncio-mode auto").assert_outcomes(passed=4)
