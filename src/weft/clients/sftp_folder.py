@@ -12,7 +12,7 @@ it there while a path is being walked. What is neither a file nor a folder is no
 | owner, group, setuid, sticky      | permission denied; left out                                  |
 | a name with a NUL                 | no such file                                                 |
 
-Source: draft-ietf-secsh-filexfer-02 (version 3); POSIX.1-2017 openat().
+Source: draft-ietf-secsh-filexfer-02 (version 3).
 Not done here: systems without `openat` (Windows); quotas.
 """
 
@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import errno
 import os
-import posixpath
 import stat
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -31,16 +30,24 @@ from weakref import WeakSet
 import asyncssh
 from asyncssh.sftp import SFTPVFSAttrs
 
-_FOLDER: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
-_FILE: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-_LINK: Final = "Links are not followed here"
-_PERMISSIONS: Final = 0o777
+from weft.clients.sftp_openat import (
+    FOLDER,
+    LARGEST,
+    LINK,
+    attrs_of,
+    flags_of,
+    mode_of,
+    names_of,
+    open_any,
+    open_file,
+    open_folder,
+    set_attrs,
+)
+
 READ_BYTES: Final = 4 * 1024 * 1024
 """That a client gets of what it asks for at once, and as much as it is told it may."""
 HANDLES: Final = 100
 """Files and folders that a client may have open."""
-_LARGEST: Final = 2**63 - 1
-"""Offset and size of a file for the system."""
 
 
 class FolderServer(asyncssh.SFTPServer):
@@ -53,7 +60,7 @@ class FolderServer(asyncssh.SFTPServer):
 
     def __init__(self, channel: Any, root: Path) -> None:
         super().__init__(channel)
-        self._root = os.open(root, _FOLDER & ~getattr(os, "O_NOFOLLOW", 0))
+        self._root = os.open(root, FOLDER & ~getattr(os, "O_NOFOLLOW", 0))
         self._files = 0
         # asyncssh forgets a listing without a word.
         self._listings: WeakSet[AsyncIterator[asyncssh.SFTPName]] = WeakSet()
@@ -65,7 +72,7 @@ class FolderServer(asyncssh.SFTPServer):
         Raises:
             OSError: it can't be opened.
         """
-        os.close(os.open(root, _FOLDER & ~getattr(os, "O_NOFOLLOW", 0)))
+        os.close(os.open(root, FOLDER & ~getattr(os, "O_NOFOLLOW", 0)))
 
     def exit(self) -> None:
         """The client has gone."""
@@ -75,7 +82,7 @@ class FolderServer(asyncssh.SFTPServer):
 
     def realpath(self, path: bytes) -> bytes:
         """Where a path leads, from the folder on."""
-        return b"/" + b"/".join(_names(path))
+        return b"/" + b"/".join(names_of(path))
 
     @contextmanager
     def _place(self, path: bytes) -> Iterator[tuple[int, bytes]]:
@@ -84,11 +91,11 @@ class FolderServer(asyncssh.SFTPServer):
         Raises:
             OSError: there is no way there.
         """
-        names = _names(path)
+        names = names_of(path)
         folder = os.dup(self._root)
         try:
             for name in names[:-1]:
-                inner = _open_folder(name, folder)
+                inner = open_folder(name, folder)
                 os.close(folder)
                 folder = inner
             yield folder, names[-1] if names else b"."
@@ -105,7 +112,7 @@ class FolderServer(asyncssh.SFTPServer):
         """Open a file."""
         self._check_handles()
         with self._place(path) as (folder, name):
-            descriptor = _open_file(name, folder, _flags(pflags), _mode(attrs, 0o666))
+            descriptor = open_file(name, folder, flags_of(pflags), mode_of(attrs, 0o666))
         self._files += 1
         return descriptor
 
@@ -117,13 +124,13 @@ class FolderServer(asyncssh.SFTPServer):
     def read(self, file_obj: object, offset: int, size: int) -> bytes:
         """Read from a place of a file."""
         # Beyond that there is nothing, but the system would not say so.
-        size = max(0, min(size, READ_BYTES, _LARGEST - offset))
+        size = max(0, min(size, READ_BYTES, LARGEST - offset))
         return os.pread(_descriptor(file_obj), size, offset) if size else b""
 
     def write(self, file_obj: object, offset: int, data: bytes) -> int:
         """Write at a place of a file."""
         rest = memoryview(data)
-        if offset > _LARGEST:
+        if offset > LARGEST:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         while rest:
             written = os.pwrite(_descriptor(file_obj), rest, offset)
@@ -145,7 +152,7 @@ class FolderServer(asyncssh.SFTPServer):
         """What something is that is no link."""
         found = self.lstat(path)
         if stat.S_ISLNK(found.st_mode):
-            raise asyncssh.SFTPPermissionDenied(_LINK)
+            raise asyncssh.SFTPPermissionDenied(LINK)
         return found
 
     def fstat(self, file_obj: object) -> os.stat_result:
@@ -155,9 +162,9 @@ class FolderServer(asyncssh.SFTPServer):
     def setstat(self, path: bytes, attrs: asyncssh.SFTPAttrs) -> None:
         """Change mode, times or size of a file or folder."""
         with self._place(path) as (folder, name):
-            descriptor = _open_any(name, folder, os.O_WRONLY if attrs.size is not None else os.O_RDONLY)
+            descriptor = open_any(name, folder, os.O_WRONLY if attrs.size is not None else os.O_RDONLY)
         try:
-            _set(descriptor, attrs)
+            set_attrs(descriptor, attrs)
         finally:
             os.close(descriptor)
 
@@ -167,12 +174,12 @@ class FolderServer(asyncssh.SFTPServer):
 
     def fsetstat(self, file_obj: object, attrs: asyncssh.SFTPAttrs) -> None:
         """Change mode, times or size of an open file."""
-        _set(_descriptor(file_obj), attrs)
+        set_attrs(_descriptor(file_obj), attrs)
 
     def statvfs(self, path: bytes) -> Any:
         """How full the disk is."""
         with self._place(path) as (folder, name):
-            descriptor = _open_any(name, folder, os.O_RDONLY)
+            descriptor = open_any(name, folder, os.O_RDONLY)
         try:
             return SFTPVFSAttrs.from_local(os.fstatvfs(descriptor))
         finally:
@@ -193,10 +200,10 @@ class FolderServer(asyncssh.SFTPServer):
 
     async def _list(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
         with self._place(path) as (folder, name):
-            descriptor = _open_folder(name, folder)
+            descriptor = open_folder(name, folder)
         try:
             names = [b".", b"..", *map(os.fsencode, os.listdir(descriptor))]
-            found = [(inner, attrs) for inner in names if (attrs := _attrs(inner, descriptor)) is not None]
+            found = [(inner, attrs) for inner in names if (attrs := attrs_of(inner, descriptor)) is not None]
         finally:
             os.close(descriptor)
         for inner, attrs in found:
@@ -205,7 +212,7 @@ class FolderServer(asyncssh.SFTPServer):
     def mkdir(self, path: bytes, attrs: asyncssh.SFTPAttrs) -> None:
         """Make a folder."""
         with self._place(path) as (folder, name):
-            os.mkdir(name, _mode(attrs, 0o777), dir_fd=folder)
+            os.mkdir(name, mode_of(attrs, 0o777), dir_fd=folder)
 
     def rmdir(self, path: bytes) -> None:
         """Remove an empty folder."""
@@ -247,105 +254,8 @@ class FolderServer(asyncssh.SFTPServer):
         """Give a file a second name."""
         with self._place(oldpath) as (old_folder, old), self._place(newpath) as (new_folder, new):
             if stat.S_ISLNK(os.stat(old, dir_fd=old_folder, follow_symlinks=False).st_mode):
-                raise asyncssh.SFTPPermissionDenied(_LINK)
+                raise asyncssh.SFTPPermissionDenied(LINK)
             os.link(old, new, src_dir_fd=old_folder, dst_dir_fd=new_folder, follow_symlinks=False)
-
-
-def _names(path: bytes) -> list[bytes]:
-    """The names on the way, from the folder on.
-
-    Raises:
-        SFTPNoSuchFile: there can't be such a file.
-    """
-    if b"\0" in path:
-        raise asyncssh.SFTPNoSuchFile("No such file")
-    return [name for name in posixpath.normpath(b"/" + path).split(b"/") if name]
-
-
-def _attrs(name: bytes, folder: int) -> asyncssh.SFTPAttrs | None:
-    """Of what is in a folder; None if it has gone."""
-    try:
-        # The folder above the root is nobody's business.
-        return asyncssh.SFTPAttrs.from_local(
-            os.stat(b"." if name == b".." else name, dir_fd=folder, follow_symlinks=False)
-        )
-    except FileNotFoundError:
-        return None
-
-
-def _open_folder(name: bytes, folder: int) -> int:
-    try:
-        return os.open(name, _FOLDER, dir_fd=folder)
-    except OSError as error:
-        raise _as_link(error, name, folder) from None
-
-
-def _open_file(name: bytes, folder: int, flags: int, mode: int) -> int:
-    try:
-        descriptor = os.open(name, flags | _FILE, mode, dir_fd=folder)
-    except OSError as error:
-        raise _as_link(error, name, folder) from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise asyncssh.SFTPFailure("Is no file")
-    return descriptor
-
-
-def _open_any(name: bytes, folder: int, flags: int) -> int:
-    try:
-        descriptor = os.open(name, flags | _FILE, dir_fd=folder)
-    except OSError as error:
-        raise _as_link(error, name, folder) from None
-    if not (stat.S_ISREG(mode := os.fstat(descriptor).st_mode) or stat.S_ISDIR(mode)):
-        os.close(descriptor)
-        raise asyncssh.SFTPFailure("Is neither a file nor a folder")
-    return descriptor
-
-
-def _as_link(error: OSError, name: bytes, folder: int) -> Exception:
-    """What to say of something that could not be opened: the system's words for a link mislead."""
-    if error.errno in {errno.ELOOP, errno.ENOTDIR, errno.EMLINK}:
-        try:
-            if stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-                return asyncssh.SFTPPermissionDenied(_LINK)
-        except OSError:
-            pass
-    return error
-
-
-def _flags(pflags: int) -> int:
-    reads, writes = pflags & asyncssh.FXF_READ, pflags & asyncssh.FXF_WRITE
-    flags = os.O_RDWR if reads and writes else os.O_WRONLY if writes else os.O_RDONLY
-    for theirs, ours in (
-        (asyncssh.FXF_APPEND, os.O_APPEND),
-        (asyncssh.FXF_CREAT, os.O_CREAT),
-        (asyncssh.FXF_TRUNC, os.O_TRUNC),
-        (asyncssh.FXF_EXCL, os.O_EXCL),
-    ):
-        if pflags & theirs and writes:
-            flags |= ours
-    return flags
-
-
-def _mode(attrs: asyncssh.SFTPAttrs, default: int) -> int:
-    return default if attrs.permissions is None else attrs.permissions & _PERMISSIONS
-
-
-def _set(descriptor: int, attrs: asyncssh.SFTPAttrs) -> None:
-    if attrs.uid is not None or attrs.gid is not None:
-        raise asyncssh.SFTPPermissionDenied("Owners are not changed here")
-    if attrs.size is not None:
-        if attrs.size > _LARGEST:
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-        os.ftruncate(descriptor, attrs.size)
-    if attrs.permissions is not None:
-        os.fchmod(descriptor, attrs.permissions & _PERMISSIONS)
-    if attrs.atime is not None and attrs.mtime is not None:
-        os.utime(descriptor, ns=(_ns(attrs.atime, attrs.atime_ns), _ns(attrs.mtime, attrs.mtime_ns)))
-
-
-def _ns(seconds: int, further: int | None) -> int:
-    return seconds * 10**9 + (further or 0)
 
 
 def _descriptor(file_obj: object) -> int:
