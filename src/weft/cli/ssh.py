@@ -23,7 +23,7 @@ LOST = 255
         "weft ssh loom",
         "weft ssh anna@loom uptime",
         "weft ssh -t -p 2222 loom 'less /etc/hosts'",
-        "eval $(ssh-agent); ssh-add; weft ssh -A loom 'ssh-add -l'",
+        "eval $(ssh-agent); ssh-add ~/.ssh/id_ed25519; weft ssh -A loom 'ssh-add -l'",
         "tar -c notes | weft ssh --accept-new -i ~/.ssh/id_ed25519 loom 'tar -x'",
         "rsync -a -e 'weft ssh' loom:/etc/hosts .",
     ),
