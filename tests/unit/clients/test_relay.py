@@ -305,3 +305,22 @@ class TestAdopted:
         assert one.error is None
         assert other.error is None
         server.close()
+
+    async def test_more_than_waits_for_one_is_waited_for_before_more_is_read(self, left: Node, right: Node) -> None:
+        async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await ended.wait()
+            writer.close()
+
+        ended = asyncio.Event()
+        server = await right.streams.start_server(say_nothing, None, 80)
+        first, _ = await left.streams.create_connection(asyncio.Protocol, "right", 80)
+        one = End.adopt(first, bytes(40 * HIGH_BYTES))
+        other = await connect(left.streams.create_connection, "right", 80)
+        task = asyncio.create_task(relay(one, other))
+        await asyncio.sleep(0)
+        assert not first.is_reading()
+        assert other.transport.is_reading()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        ended.set()
+        server.close()
