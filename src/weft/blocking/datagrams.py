@@ -224,8 +224,7 @@ class DatagramSocket(Face):
     def _numeric(self, address: Address) -> Address:
         """A socket address without a name; only names are asked of the loop's thread."""
         with suppress(ValueError):
-            ip_address(address[0])
-            return address
+            return str(ip_address(address[0])), *address[1:]
 
         async def resolve() -> Address:
             found = await self._overlay.getaddrinfo(*address[:2], type=self.type)

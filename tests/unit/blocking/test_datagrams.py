@@ -46,6 +46,18 @@ def test_go_and_come_back(pair: Pair, ends: Ends) -> None:
         assert near.recv(4) == b""
 
 
+def test_hosts_are_whatever_names_a_peer(stacks: Pair) -> None:
+    with (
+        stacks.alice.create_datagram_socket() as near,
+        stacks.bob.create_datagram_socket((stacks.bob.address, 0)) as far,
+    ):
+        far.settimeout(20)
+        port = far.getsockname()[1]
+        for host in ("bob", stacks.bob.address, str(stacks.bob.address), stacks.bob.identity, stacks.alice.peers[0]):
+            near.sendto(b"hello", (host, port))
+            assert far.recv(10) == b"hello"
+
+
 def test_connected_socket_hears_one_alone(pair: Pair, ends: Ends) -> None:
     near, far = ends
     near.sendto(b"before", ("bob", far.getsockname()[1]))

@@ -353,6 +353,13 @@ class TestWhoAndWhere:
             else:
                 assert near.peer is None
 
+    def test_hosts_are_whatever_names_a_peer(self, stacks: Pair) -> None:
+        with stacks.bob.create_server((stacks.bob.address, 0)) as server:
+            port = server.getsockname()[1]
+            for host in ("bob", "bob.weft", stacks.bob.address, stacks.bob.identity, stacks.alice.peers[0]):
+                with stacks.alice.create_connection((host, port), 20) as near, server.accept()[0]:
+                    assert near.getpeername()[:2] == (str(stacks.bob.address), port)
+
     def test_source_address(self, pair: Pair) -> None:
         with pair.bob.create_server(("", 0)) as server:
             own = str(pair.alice.address) if pair.kind == "stack" else "127.0.0.1"
