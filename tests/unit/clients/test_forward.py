@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from random import Random
@@ -15,7 +16,7 @@ from tests.unit.api.streams.joined import Node
 from tests.unit.clients.certificates import Files
 from weft.clients import bounded as bounded_module
 from weft.clients import forward as forward_module
-from weft.clients.bounded import Bounded
+from weft.clients.bounded import KEEPALIVE, Bounded
 from weft.clients.forward import Forwarder
 from weft.clients.network import Network
 from weft.clients.relay import reset
@@ -195,6 +196,24 @@ class TestBound:
         assert await said(await left.streams.open_connection("right", 80), b"in") == b"in"
         second[1].close()
         server.close()
+
+    async def test_who_has_vanished_does_not_stay(self, left: Node, right: Node) -> None:
+        asked: asyncio.Future[dict[str, int]] = asyncio.get_running_loop().create_future()
+
+        class Asking(Echo):
+            def connection_made(self, transport: Any) -> None:
+                sock = transport.get_extra_info("socket")
+                options = {name: sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in KEEPALIVE}
+                asked.set_result({**options, "on": sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)})
+
+        for network, connect in ((right.streams, left.streams.open_connection), (loop_network(), None)):
+            server: Any = await Bounded(network, print).create_server(Asking, None if connect else HERE, 0)
+            port = server.sockets[0].getsockname()[1]
+            _, writer = await (connect("right", port) if connect else asyncio.open_connection(HERE, port))
+            assert await asked == {**KEEPALIVE, "on": 1}
+            asked = asyncio.get_running_loop().create_future()
+            writer.close()
+            server.close()
 
     async def test_who_only_begins_with_tls_counts_and_has_not_long(
         self, left: Node, right: Node, files: Files, monkeypatch: pytest.MonkeyPatch
