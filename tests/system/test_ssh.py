@@ -302,6 +302,27 @@ class TestFiles:
         assert (done.code, done.out, done.err) == (1, "", "weft: bob: no such file\n")
         assert os.listdir(tmp_path) == []
 
+    def test_names_that_would_move_the_cursor_are_shown_without(self, desk: Desk, tmp_path: Path) -> None:
+        """What a server calls its files is text of its own choice, and need not be text at all."""
+        tree = tmp_path / "tree"
+        tree.mkdir()
+        for name in (b"a\x1b[2Jb", b"c\nweft: done", b"d\xff\x9b"):
+            os.mkfifo(os.fsencode(tree) + b"/" + name)
+        listed = desk.pair.alice.host.outcome(
+            "bash", "-c", f"echo 'ls {tree}' | {shlex.join(self.words(desk, 'sftp', 'bob'))}"
+        )
+        copied = desk.weft("scp", "-r", f"bob:{tree}", f"{tmp_path}/copy")
+        told = desk.weft("scp", "-r", "--json", f"bob:{tree}", f"{tmp_path}/copy")
+        assert [listed.code, copied.code, told.code] == [0, 1, 1], listed.err
+        for text in (listed.out, copied.err, told.out):
+            assert not {"\x1b", "\x9b"} & set(text)
+        assert listed.out.splitlines() == ["a\ufffd[2Jb", "c", "    weft: done", "d\ufffd\ufffd"]
+        assert copied.err.count("\n") == copied.err.count("weft: left out: ") == 3
+        assert len(json.loads(told.out)["left_out"]) == 3
+
+    def words(self, desk: Desk, name: str, *arguments: str) -> list[str]:
+        return desk.words(name, "-p", str(PORT), "-i", str(desk.key), "--accept-new", *arguments)
+
     def test_conversation(self, desk: Desk, tmp_path: Path) -> None:
         with desk.at_terminal("sftp", "-p", str(PORT), "-i", str(desk.key), "--accept-new", "bob") as terminal:
             terminal.wait_for("sftp> ")

@@ -63,7 +63,7 @@ def scp(
             from weft.clients.sftp_tree import Trees
 
             what = (sources[0] if len(sources) == 1 else called).rstrip("/").rpartition("/")[2]
-            async with connection.start_sftp_client() as sftp:
+            async with connection.start_sftp_client(path_errors="surrogateescape") as sftp:
                 with progress(plain(what)) as told:
                     trees = Trees(sftp, login.of(called)[1], recursive=recursive, resume=resume, told=told)
                     if peer is None:

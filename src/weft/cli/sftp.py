@@ -82,7 +82,8 @@ async def _enter(stack: AsyncExitStack, settings: Settings, login: SshOptions, p
     connection = await stack.enter_async_context(logged_in(settings, login, peer))
     from weft.clients.sftp_shell import Shell
 
-    client = await stack.enter_async_context(connection.start_sftp_client())
+    # Names of files need not be text.
+    client = await stack.enter_async_context(connection.start_sftp_client(path_errors="surrogateescape"))
     return Shell(client, login.of(peer)[1], lambda line: click.echo(plain(line)), progress)
 
 
