@@ -60,10 +60,12 @@ def scp(
 
     async def copy() -> Report:
         async with logged_in(settings, login, called) as connection:
+            from weft.clients.sftp_bounds import bound_listings
             from weft.clients.sftp_tree import Trees
 
             what = (sources[0] if len(sources) == 1 else called).rstrip("/").rpartition("/")[2]
             async with connection.start_sftp_client(path_errors="surrogateescape") as sftp:
+                bound_listings(sftp)
                 with progress(plain(what)) as told:
                     trees = Trees(sftp, login.of(called)[1], recursive=recursive, resume=resume, told=told)
                     if peer is None:

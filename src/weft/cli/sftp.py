@@ -80,10 +80,12 @@ async def _carry_out(settings: Settings, login: SshOptions, peer: str, lines: Te
 
 async def _enter(stack: AsyncExitStack, settings: Settings, login: SshOptions, peer: str) -> Shell:
     connection = await stack.enter_async_context(logged_in(settings, login, peer))
+    from weft.clients.sftp_bounds import bound_listings
     from weft.clients.sftp_shell import Shell
 
     # Names of files need not be text.
     client = await stack.enter_async_context(connection.start_sftp_client(path_errors="surrogateescape"))
+    bound_listings(client)
     return Shell(client, login.of(peer)[1], lambda line: click.echo(plain(line)), progress)
 
 

@@ -7,7 +7,7 @@
 | a link to a folder        | left out, since it may lead around in a circle                                      |
 | anything else             | left out                                                                            |
 | a part of weft's own      | left out: it would be in the way of one here, or be gone on with as if it were one  |
-| more than can be          | the whole is refused: `ENTRIES` in a folder or in all, folders `DEPTH` deep         |
+| more than there can be    | the whole is refused (sftp_bounds.py)                                               |
 | what can't be copied      | left out                                                                            |
 | a name with a `/`, `.` …  | the whole is refused: a server that sends one wants to write elsewhere on this disk |
 
@@ -30,12 +30,11 @@ import asyncssh
 
 from weft.clients.partial import NOTE, PART
 from weft.clients.report import Report
+from weft.clients.sftp_bounds import check_depth, check_number
 from weft.clients.sftp_copy import Copied, Requests, download, requests_in_flight, upload
 from weft.clients.ssh_words import words_of
 from weft.errors import PeerError, UsageError, WeftError
 
-ENTRIES: Final = 1_000_000
-DEPTH: Final = 128
 AT_ONCE: Final = 8
 """Files at a time: small ones cost round trips, not bytes."""
 _BROKEN: Final = (
@@ -105,7 +104,7 @@ class Trees:
             place = target / _local(name) if into else target
             async for job in self._to_download(path, place):
                 jobs.append(job)
-                _check_number(len(jobs))
+                check_number(len(jobs))
         return await self._run(jobs)
 
     async def upload(self, sources: Sequence[Path], target: str) -> Report:
@@ -152,7 +151,7 @@ class Trees:
             self._leave_out(shown, "is a folder; -r copies folders")
         else:
             try:
-                _check_depth(depth)
+                check_depth(depth)
                 _make_folder(place)
                 entries = await self._entries(path)
             except (asyncssh.SFTPError, OSError) as error:
@@ -176,7 +175,7 @@ class Trees:
             name = entry.filename if isinstance(entry.filename, bytes) else os.fsencode(entry.filename)
             if name not in {b".", b".."}:
                 found.append((_checked(name), entry.attrs))
-                _check_number(len(found))
+                check_number(len(found))
         return sorted(found, key=lambda each: each[0])
 
     async def _to_upload(self, source: Path, place: bytes) -> AsyncIterator[Job]:
@@ -270,7 +269,7 @@ class Trees:
             self.report.resumed_from_bytes += copied.resumed_from_bytes
 
     def _leave_out(self, name: str, why: str | BaseException) -> None:
-        _check_number(len(self.report.left_out))
+        check_number(len(self.report.left_out))
         text = f"{name}: {why if isinstance(why, str) else words_of(why)}"
         # A name need not be text.
         self.report.left_out.append(os.fsencode(text).decode("utf-8", "replace"))
@@ -287,16 +286,6 @@ def _checked(name: bytes) -> bytes:
             f"the server gives {name!r} as the name of a file, which it can't be; nothing was written there"
         )
     return name
-
-
-def _check_number(number: int) -> None:
-    if number > ENTRIES:
-        raise PeerError(f"the server names more than {ENTRIES} files; copy a part of them at a time")
-
-
-def _check_depth(depth: int) -> None:
-    if depth > DEPTH:
-        raise PeerError(f"the folders of the server are more than {DEPTH} deep; copy those inside by themselves")
 
 
 def _local(name: bytes) -> str:

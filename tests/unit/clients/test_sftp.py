@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from tests.unit.api.streams.joined import Node
+from weft.clients.sftp_bounds import bound_listings
 from weft.clients.sftp_copy import BLOCK_BYTES, IN_FLIGHT
 from weft.clients.sftp_shell import COMMANDS, Shell
 from weft.clients.sftp_tree import Trees
@@ -165,7 +166,7 @@ class TestCopies:
     async def test_names_without_end_end_it(
         self, left: Node, right: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("weft.clients.sftp_tree.ENTRIES", 1000)
+        monkeypatch.setattr("weft.clients.sftp_bounds.ENTRIES", 1000)
         given = 0
 
         async def scandir(self: Files, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
@@ -177,7 +178,12 @@ class TestCopies:
         async with files_of(left, right, scandir=scandir) as sftp:
             with pytest.raises(PeerError, match="names more than 1000 files"):
                 await Trees(sftp, "right", recursive=True).download([str(tmp_path)], tmp_path / "here")
-        assert given < 2000
+            bound_listings(sftp)
+            with pytest.raises(PeerError, match="names more than 1000 files"):
+                await Trees(sftp, "right").download([f"{tmp_path}/*"], tmp_path / "here")
+            with pytest.raises(PeerError, match="names more than 1000 files"):
+                await Shell(sftp, "right", print, lambda _: nullcontext(lambda done, total: None)).do(f"ls {tmp_path}")
+        assert given < 6000
 
     async def test_server_that_gives_more_than_asked_is_left_out(self, left: Node, right: Node, tmp_path: Path) -> None:
         def read(self: Files, file_obj: object, offset: int, size: int) -> bytes:
