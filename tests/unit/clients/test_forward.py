@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from random import Random
@@ -250,24 +251,39 @@ class TestBound:
         server.close()
         assert complaints == []
 
-    async def test_end_of_the_handshake_and_first_words_at_once(self, left: Node, right: Node, files: Files) -> None:
-        heard: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+    @pytest.mark.parametrize("has_last", [False, True])
+    async def test_end_of_the_handshake_and_first_words_in_one_piece(
+        self, left: Node, right: Node, files: Files, has_last: bool
+    ) -> None:
+        events: asyncio.Queue[bytes | str] = asyncio.Queue()
 
-        class Hearing(Echo):
+        class Noting(asyncio.Protocol):
             def data_received(self, data: bytes) -> None:
-                heard.set_result(data)
+                events.put_nowait(data)
 
             def eof_received(self) -> None:
-                ended.set_result(None)
+                events.put_nowait("end")
 
-        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        server = await Bounded(right.streams, print).create_server(Hearing, None, 443, ssl=files.server())
-        context = client_context(roots=files.roots)
-        _, writer = await left.streams.open_connection("right", 443, ssl=context)
-        writer.write(b"first words")
+        server = await Bounded(right.streams, print).create_server(Noting, None, 443, ssl=files.server())
+        reader, writer = await left.streams.open_connection("right", 443)
+        came, goes = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = client_context(roots=files.roots).wrap_bio(came, goes, server_hostname="right")
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                writer.write(goes.read())
+                came.write(await reader.read(1 << 16))
+        tls.write(b"first words")
+        if has_last:
+            with suppress(ssl.SSLWantReadError):
+                tls.unwrap()
+        writer.write(goes.read())
+        assert await asyncio.wait_for(events.get(), 5) == b"first words"
+        if has_last:
+            assert await asyncio.wait_for(events.get(), 5) == "end"
         writer.close()
-        assert await asyncio.wait_for(heard, 5) == b"first words"
-        await asyncio.wait_for(ended, 5)
         server.close()
 
 
