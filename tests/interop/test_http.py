@@ -175,6 +175,27 @@ class TestCommand:
         assert (refused.code, refused.out) == (1, "")
         assert "its certificate is not trusted" in refused.err
 
+    def test_redirects_lead_to_nothing_that_is_only_on_this_machine(self, ends: Ends, web: Web, nginx: Process) -> None:
+        (ends.directory / "secret").write_text("secret\n")
+        words = ("http.server", "8999", "--bind", "127.0.0.1", "--directory", str(ends.directory))
+        local = ends.alice.host.start(sys.executable, "-u", "-m", *words)
+        local.wait_for("Serving")
+        for there in (
+            "http://127.0.0.1:8999/secret",
+            "http://localhost:8999/secret",
+            "http://[::ffff:127.0.0.1]:8999/",
+        ):
+            seen = ends.alice.outcome("fetch", f"http://bob/away?to={there}")
+            assert (seen.code, seen.out) == (1, "")
+            assert "which can't be had: " in seen.err
+            assert seen.err.endswith("network is unreachable\n")
+        inside = f"http://[{ends.pair.bob.address}]/notes.txt"
+        assert ends.alice.weft("fetch", f"http://bob/away?to={inside}") == "hello\n"
+        downgrade = ends.alice.outcome("fetch", f"https://bob/away?to={inside}", "--ca", str(web.roots))
+        local.stop()
+        assert "where there is no TLS any more" in downgrade.err
+        assert "GET" not in local.output()
+
     def test_what_there_is_not(self, ends: Ends, nginx: Process) -> None:
         seen = ends.alice.outcome("fetch", "http://bob/nothing")
         assert (seen.code, seen.out, seen.err) == (1, "", "weft: http://bob/nothing: 404 Not Found\n")

@@ -23,6 +23,7 @@ http {{
         root {directory}/www;
         add_header X-Request $connection_requests; add_header X-Reused "$ssl_session_reused";
         location /slow/ {{ alias {directory}/www/; limit_rate 4m; }}
+        location /away {{ return 302 $arg_to; }}
     }}
 }}
 """
@@ -32,7 +33,7 @@ class Web:
     """A web server.
 
     Attributes:
-        files: directory of what it serves; below `/slow/` it is 4 MB/s.
+        files: directory of what it serves; below `/slow/` it is 4 MB/s. `/away?to=URL` leads to the URL.
         roots: certificate of who vouches for it.
     """
 
