@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import asyncssh
@@ -284,3 +285,30 @@ class TestQuestions:
         async with server(right, Greedy):
             await failure(left, login=Login(user="anna", password="secret"))
         assert heard == ["secret"]
+
+
+class TestWayBack:
+    async def test_server_reaches_nothing_on_this_side_by_itself(
+        self, left: Node, right: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Neither ports nor sockets nor the agent, which it was not lent, although this side has one."""
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
+        outcomes: list[object] = []
+
+        async def reach(process: asyncssh.SSHServerProcess[str]) -> None:
+            connection: Any = process.channel.get_connection()
+            connection._agent_forwarding = True
+            for attempt in (
+                connection.open_connection("127.0.0.1", 22),
+                connection.open_unix_connection(str(tmp_path / "socket")),
+                connection.open_agent_connection(),
+            ):
+                outcomes.extend(await asyncio.gather(attempt, return_exceptions=True))
+            process.exit(0)
+
+        async with (
+            server(right, Open, process_factory=reach),
+            ssh_connection(left.streams, "right", hosts=KnownHosts(), trust=True) as connection,
+        ):
+            await connection.run()
+        assert [type(each) for each in outcomes] == [asyncssh.ChannelOpenError] * 3
