@@ -446,6 +446,37 @@ def test_folder_is_all_that_there_is(desk: Desk, tmp_path: Path) -> None:
     assert (shell.code, shell.out, shell.err.splitlines()[-1]) == (1, "", "weft: only SFTP is served here")
 
 
+def test_folder_with_the_nodes_key_in_it_is_not_given_away(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(desk.pair.bob.directory)
+    for root in (desk.pair.bob.directory, desk.pair.bob.directory.parent, tmp_path / "link", Path("/")):
+        done = desk.pair.bob.outcome("ssh-server", "--sftp-root", str(root), "alice")
+        assert (done.code, done.out) == (2, "")
+        assert re.fullmatch(rf"weft: {root} has \S+ in it, and so this node's key; give another folder\n", done.err)
+
+
+def test_port_in_use_and_no_such_folder_are_one_line(desk: Desk, tmp_path: Path) -> None:
+    process = serve(desk.pair.bob, "alice", port=OURS + 3)
+    done = desk.pair.bob.outcome("ssh-server", "-p", str(OURS + 3), "alice")
+    process.stop(signal.SIGTERM)
+    assert done == (1, "", f"weft: port {OURS + 3}: address already in use\n")
+    for wrong in (tmp_path / "nothing", Path("/etc/hostname")):
+        done = desk.pair.bob.outcome("ssh-server", "--sftp-root", str(wrong), "alice")
+        assert (done.code, done.err.count("\n")) == (1, 1)
+
+
+def test_end_of_the_server_ends_what_runs(desk: Desk) -> None:
+    """Asked by SIGTERM too, as a service is."""
+    process = serve(desk.pair.bob, "alice", port=OURS + 4)
+    client = desk.pair.alice.host.start(
+        *("ssh", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-p", str(OURS + 4)),
+        *(desk.bob, "echo ready; sleep 4322"),
+    )
+    client.wait_for("ready")
+    process.stop(signal.SIGTERM)
+    assert desk.pair.bob.host.outcome("pgrep", "-f", "^sleep 4322").code == 1
+    client.popen.wait(10)
+
+
 def test_unknown_peer_of_the_command_line_is_one_line(desk: Desk) -> None:
     done = desk.pair.bob.outcome("ssh-server", "nobody")
     assert done == (2, "", "weft: no peer 'nobody'; `weft peer list` shows those that there are\n")

@@ -7,9 +7,10 @@ from pathlib import Path
 import click
 
 from weft.cli.command import Command
+from weft.cli.opened import opening, tell
 from weft.cli.settings import Settings, pass_settings
-from weft.cli.show import plain
 from weft.clients.extras import extra
+from weft.errors import UsageError
 
 SSH_PORT = 22
 
@@ -46,19 +47,24 @@ def ssh_server(settings: Settings, peers: tuple[str, ...], port: int, root: Path
 
     with extra("ssh"):
         from weft.clients.ssh_server import host_key, serve_ssh
+    from weft.api.v0 import node as node_api
     from weft.api.v0 import peer as peer_api
     from weft.cli.attached import attached
+    from weft.cli.interrupt import until_over
     from weft.cli.peer_networks import networks_of
 
+    if root is not None:
+        _check_root(root, {settings.directory, Path(settings.client.call(node_api.INFO).dir)})
     allowed = [each for peer in peers for each in networks_of(peer, settings.client.call(peer_api.LIST).peers)]
     key = host_key(settings.directory)
 
     async def run() -> None:
         async with attached(settings) as network:
-            server = await serve_ssh(network, allowed, key=key, port=port, root=root, told=_tell)
-            _tell(f"port {server.port} is open for {', '.join(peers)}; the host key is {key.get_fingerprint()}")
+            with opening(f"port {port}"):
+                server = await serve_ssh(network, allowed, key=key, port=port, root=root, told=tell)
+            tell(f"port {server.port} is open for {', '.join(peers)}; the host key is {key.get_fingerprint()}")
             try:
-                await asyncio.Event().wait()
+                await until_over(network)
             finally:
                 server.close()
                 await server.wait_closed()
@@ -66,5 +72,14 @@ def ssh_server(settings: Settings, peers: tuple[str, ...], port: int, root: Path
     asyncio.run(run())
 
 
-def _tell(line: str) -> None:
-    click.echo(plain(line))
+def _check_root(root: Path, secret: set[Path]) -> None:
+    """Look whether a folder may be given to others.
+
+    Raises:
+        UsageError: the secrets of a node are in it.
+        OSError: there is no such folder.
+    """
+    there = root.resolve(strict=True)
+    for directory in secret:
+        if directory.resolve().is_relative_to(there):
+            raise UsageError(f"{root} has {directory} in it, and so this node's key; give another folder")
