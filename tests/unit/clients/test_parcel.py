@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import stat
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -69,6 +70,55 @@ class TestWhole:
         assert (sent.files, sent.size_bytes, sent.resumed_from_bytes, sent.left_out) == (1, SIZE, 0, [])
         assert (received.files, received.size_bytes, list(received.names)) == (1, SIZE, ["tool.sh"])
         assert (received.address, received.error) == (left.ipv6, None)
+
+    async def test_file_is_forced_to_the_disk_before_it_gets_its_name(
+        self, left: Node, right: Node, here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (here / "x").write_bytes(DATA)
+        done: list[str] = []
+        fsync, replace = os.fsync, os.replace
+
+        def noted_fsync(descriptor: int) -> None:
+            done.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else f"{os.fstat(descriptor).st_size}")
+            fsync(descriptor)
+
+        def noted_replace(*arguments: Any, **more: Any) -> None:
+            done.append("name")
+            replace(*arguments, **more)
+
+        monkeypatch.setattr(os, "fsync", noted_fsync)
+        monkeypatch.setattr(os, "replace", noted_replace)
+        async with receiving(right, there) as inbox:
+            await asyncio.gather(send(left.streams, right.ipv6, [here / "x"]), inbox.next())
+        assert done == [str(SIZE), "name", "folder"]
+
+    async def test_file_that_has_come_is_put_into_its_place_though_the_end_comes_meanwhile(
+        self, left: Node, right: Node, here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (here / "x").write_bytes(DATA)
+        settle, goes_on = Part.settle, threading.Event()
+        loop, has_come = asyncio.get_running_loop(), asyncio.Event()
+
+        def slow(part: Part, *arguments: Any, **more: Any) -> None:
+            loop.call_soon_threadsafe(has_come.set)
+            goes_on.wait(10)
+            settle(part, *arguments, **more)
+
+        monkeypatch.setattr(Part, "settle", slow)
+        async with receiving(right, there) as inbox:
+            coming = asyncio.create_task(inbox.next())
+            sending = asyncio.create_task(send(left.streams, right.ipv6, [here / "x"]))
+            await has_come.wait()
+            closing = asyncio.create_task(inbox.close())
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert not closing.done()
+            goes_on.set()
+            await closing
+            assert tree_of(there) == {"x": DATA}
+        coming.cancel()
+        with pytest.raises(SendError, match="it was ended there"):
+            await sending
 
     async def test_folder_arrives_with_all_that_is_in_it(
         self, left: Node, right: Node, here: Path, there: Path
@@ -189,6 +239,18 @@ class TestGoingOn:
             _, received = await asyncio.gather(send(left.streams, right.ipv6, [here / "file"]), inbox.next())
         assert received.resumed_from_bytes == SIZE
         assert tree_of(there) == {"file": DATA}
+
+    async def test_part_that_somebody_changed_since_it_was_looked_at_is_not_gone_on_with(self, there: Path) -> None:
+        part = there / part_name(there, "fc00::1", "file")
+        part.write_bytes(DATA[:1000])
+        folder = Folder(there, "rename", "fc00::1")
+        found = await folder.find(["file"], SIZE)
+        assert found is not None
+        os.utime(part, ns=(1, 1))
+        with pytest.raises(UsageError, match="another weft is writing it"):
+            folder.begin(["file"], found)
+        folder.close()
+        assert part.read_bytes() == DATA[:1000]
 
     async def test_parts_of_others_stay(self, left: Node, right: Node, here: Path, there: Path) -> None:
         (here / "file").write_bytes(DATA)
@@ -323,7 +385,7 @@ class TestConflict:
         monkeypatch.setattr(Part, "settle", meanwhile)
         async with receiving(right, there, conflict="skip") as inbox:
             sent, received = await asyncio.gather(send(left.streams, right.ipv6, [here / "x"]), inbox.next())
-        assert tree_of(there)["x"] == b"mine"
+        assert tree_of(there) == {"x": b"mine"}
         assert len(sent.left_out) == len(received.left_out) == 1
 
 
@@ -489,7 +551,7 @@ class TestWho:
             first = asyncio.create_task(send(left.streams, right.ipv6, [here / "a"]))
             assert await asked.get() == "a"
             waiting = asyncio.create_task(send(left.streams, right.ipv6, [here / "b"]))
-            while len(inbox._tasks) < 2:
+            while len(inbox._tasks) < 2:  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0)
             for task in (waiting, first):
                 task.cancel()
