@@ -11,38 +11,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from weft.stack.tcp.sequence import MASK
-from weft.stack.tcp.states import RECEIVING, State
+from weft.stack.tcp.states import RECEIVING
 
 if TYPE_CHECKING:
     from weft.stack.tcp.connection import Connection
-
-_OPEN = frozenset({State.ESTABLISHED, State.CLOSE_WAIT})
 
 
 def hand_over(connection: Connection, data: bytes) -> bool:
     """Give data to the other end.
 
     Args:
-        connection: whose user writes, and may.
+        connection: whose user writes, and may, after the handshake.
         data: what.
 
     Returns:
         Whether all of it was taken; nothing has changed otherwise.
     """
     twin, sender = connection.twin, connection.sender
-    if twin is None or connection.state not in _OPEN or twin.state not in RECEIVING or twin.has_released:
+    if twin is None or twin.state not in RECEIVING or twin.has_released:
         return False
     receiver, size = twin.receiver, len(data)
-    is_next = sender.una == sender.buffer.end and not (sender.una - receiver.next) & MASK
-    if not is_next or receiver.has_holes or receiver.fin is not None:
-        return False
-    if not 0 < size <= min(receiver.offer, receiver.edge - receiver.next):
+    # If all was acknowledged nothing waits, and all has come, in order.
+    if sender.una != sender.buffer.end or size > receiver.edge - receiver.next:
         return False
     receiver.receive(receiver.next, memoryview(data))
     twin.told_to = receiver.next
     twin.notify()
     sender.pass_by(size)
     sender.set_window(receiver.window() << connection.shift)
-    connection.window_sequence, connection.window_acknowledgment = connection.receiver.next, sender.una
     return True

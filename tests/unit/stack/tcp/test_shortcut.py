@@ -84,6 +84,31 @@ def test_what_there_is_no_room_for_waits_and_nothing_overtakes_it() -> None:
     assert heard == whole
 
 
+def test_what_there_is_just_room_for_is_handed_over_and_counts_as_told() -> None:
+    pair = Pair()
+    one, other = pair.ends
+    one.send(bytes(1000))
+    assert other.told_to == other.receiver.next
+    assert one.sender.window == (other.receiver.edge - other.receiver.next) >> one.shift << one.shift
+    while room := other.receiver.edge - other.receiver.next:
+        one.send(bytes(room))
+        assert one.unsent_bytes == 0
+    before = other.readable_bytes
+    assert before == INITIAL_LIMIT
+    one.send(b"x")
+    assert (other.readable_bytes, one.unsent_bytes) == (before, 1)
+
+
+def test_who_is_gone_without_having_said_so_is_not_given_anything() -> None:
+    pair = Pair()
+    one, other = pair.ends
+    other.end(Failure.TIMED_OUT)
+    one.send(b"for nobody")
+    assert (one.unsent_bytes, other.readable_bytes) == (10, 0)
+    pair.settle()
+    assert one.failure is Failure.RESET
+
+
 def test_end_comes_behind_the_data_and_a_reset_after_it() -> None:
     pair = Pair()
     one, other = pair.ends
