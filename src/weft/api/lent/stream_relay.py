@@ -116,8 +116,8 @@ class StreamRelay:
 
     @property
     def is_left(self) -> bool:
-        """Whether the program has written all, said so, and takes nothing more."""
-        return self._is_released and self._is_end_said
+        """Whether the program has written all, said so, and takes nothing more or has all that there is."""
+        return self._is_end_said and (self._is_released or self._is_end_told)
 
     def abort(self) -> None:
         """End the connection by a reset."""

@@ -241,11 +241,15 @@ async def test_what_a_program_leaves_open_ends_with_it(daemon: weft.Node, bob: w
     theirs.close()
 
 
+@pytest.mark.parametrize("is_last", [False, True])
 async def test_what_a_program_has_closed_goes_its_way_without_it(
-    daemon: weft.Node, bob: weft.Node, tmp_path: Path
+    daemon: weft.Node, bob: weft.Node, tmp_path: Path, is_last: bool
 ) -> None:
     async with weft.Node.attach(tmp_path / "api.sock") as program:
-        (_, ours), (their_reader, theirs) = await connected(program, bob)
+        (reader, ours), (their_reader, theirs) = await connected(program, bob)
+        if is_last:
+            theirs.write_eof()
+            assert await reader.read() == b""
         written = await fill(ours)
         ours.close()
         # Room for what the program has still, but not for what the daemon has.
