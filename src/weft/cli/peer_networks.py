@@ -15,20 +15,22 @@ if TYPE_CHECKING:
 
 
 def networks_of(peer: str, known: Iterable[PeerStatus]) -> list[IPv4Network | IPv6Network]:
-    """Where a peer's packets come from: its own address, and those that no other peer may use.
+    """Where a peer's packets come from: its own address, and those that no other peer may use; one at least.
 
     Args:
         peer: its name, id, key or address.
         known: the peers that there are.
 
     Raises:
-        UsageError: there is no such peer.
+        UsageError: there is no such peer, or it has no such address.
     """
     from weft.identity import PeerId
 
     for each in known:
         if peer in {each.name, each.id, each.wireguard_public_key, *(part.split("/")[0] for part in each.addresses)}:
-            return _own_networks(each)
+            if not (networks := _own_networks(each)):
+                raise UsageError(f"{peer} has no address that is its alone, by which it could be known")
+            return networks
     try:
         return [ip_network(PeerId.from_text(peer).address)]
     except DecodeError:

@@ -92,8 +92,8 @@ def receive(
 
     async def run() -> bool:
         async with attached(settings) as network:
-            networks = [each for peer in senders for each in networks_of(peer, network.peers)]
-            desk = _Desk(settings, network, folder, networks, asks=not (senders or yes))
+            named = [each for peer in senders for each in networks_of(peer, network.peers)] if senders else None
+            desk = _Desk(settings, network, folder, named, asks=not (senders or yes))
             inbox = await open_inbox(
                 network,
                 folder,
@@ -121,7 +121,7 @@ class _Desk:
         settings: of the command.
         network: knows the peers.
         folder: where it goes.
-        networks: of those who may come; all known peers if there are none.
+        named: addresses of those who may come; None for all peers that are known.
         asks: whether a person decides about each parcel.
     """
 
@@ -130,12 +130,12 @@ class _Desk:
         settings: Settings,
         network: AttachedNode,
         folder: Path,
-        networks: list[IPv4Network | IPv6Network],
+        named: list[IPv4Network | IPv6Network] | None,
         *,
         asks: bool,
     ) -> None:
         self._settings, self._network, self._folder = settings, network, folder
-        self._networks, self._asks = networks, asks
+        self._named, self._asks = named, asks
         self._questions = Questions()
         self._refused: set[str] = set()
         self._began = 0.0
@@ -146,8 +146,8 @@ class _Desk:
 
         from weft.cli.peer_networks import peer_at
 
-        if self._networks:
-            may = any(ip_address(address) in network for network in self._networks)
+        if self._named is not None:
+            may = any(ip_address(address) in network for network in self._named)
         else:
             peer = peer_at(address, self._network.peers)
             # Only a person gives names.

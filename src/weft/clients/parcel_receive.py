@@ -24,6 +24,8 @@ from weft.errors import DecodeError
 
 AT_ONCE: Final = 8
 """Files that are forced to the disk at a time: it takes them together."""
+SHOWN: Final = 80
+"""Characters of a path that can't be one."""
 _ANOTHER: Final = "another file of this name is there"
 
 
@@ -100,7 +102,7 @@ class Receiving:
         """Answer to one entry; what there is of it, if it comes."""
         path, size = entry.path, entry.size_bytes
         if fault := self._paths.add(path, is_folder=size is None):
-            raise DecodeError(f"the path of a file, not {'/'.join(path)!r}, which {fault}")
+            raise DecodeError(f"the path of a file, not {'/'.join(path)[:SHOWN]!r}, which {fault}")
         self._announced_bytes += size or 0
         if self._announced_bytes > self._offer.size_bytes:
             raise DecodeError("no more bytes than were offered")

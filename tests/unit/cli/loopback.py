@@ -34,7 +34,10 @@ class Loopback(Overlay):
     """
 
     address = HERE
-    peers: tuple[object, ...] = (a_peer("loom", addresses=[f"{HERE}/32"]),)
+    peers: tuple[object, ...] = (
+        a_peer("loom", addresses=[f"{HERE}/32"]),
+        a_peer("hub", addresses=["127.0.0.0/8"]),
+    )
 
     def __init__(self) -> None:
         async def resolve(host: str, family: int) -> list[bytes]:

@@ -245,6 +245,9 @@ class TestReceive:
     def test_unknown_peer_and_no_folder_are_one_line(self, weft: Terminal, there: Path, port: int) -> None:
         seen = weft("receive", "--from", "nobody")
         assert (seen.code, seen.err) == (2, "weft: no peer 'nobody'; `weft peer list` shows those that there are\n")
+        seen = weft("receive", "--from", "hub")
+        assert seen.code == 2
+        assert seen.err == "weft: hub has no address that is its alone, by which it could be known\n"
         seen = weft("receive", "--yes", str(there / "nothing"), "-p", str(port))
         assert (seen.code, seen.err) == (1, f"weft: {there}/nothing: No such file or directory\n")
 
