@@ -84,6 +84,7 @@ def receive(
     """
     import asyncio
 
+    from weft.cli.interrupt import until_over
     from weft.cli.peer_networks import networks_of
     from weft.clients.parcel import open_inbox
 
@@ -105,10 +106,20 @@ def receive(
             )
             async with inbox:
                 say(f"receiving on port {port}, into {folder}")
-                while True:
-                    is_whole = desk.tell(await inbox.next(), goes_on=loop)
-                    if is_whole is not None and not loop:
-                        return is_whole
+                over = asyncio.ensure_future(until_over(network))
+                try:
+                    while True:
+                        coming = asyncio.ensure_future(inbox.next())
+                        await asyncio.wait({coming, over}, return_when=asyncio.FIRST_COMPLETED)
+                        if not coming.done():
+                            await over
+                            raise click.Abort
+                        is_whole = desk.tell(coming.result(), goes_on=loop)
+                        if is_whole is not None and not loop:
+                            return is_whole
+                finally:
+                    over.cancel()
+                    await asyncio.gather(over, return_exceptions=True)
 
     if not asyncio.run(run()):
         raise click.exceptions.Exit(1)

@@ -77,7 +77,8 @@ class Offer(Struct, frozen=True, kw_only=True, tag="offer"):
     size_bytes: Size
     """Of all of them."""
     name: Annotated[str, Meta(max_length=NAME_BYTES)] = ""
-    """Of the file or folder, if it is one."""
+    """Of the file or folder, if it is one: no other is taken then. Several come without names, and are not hidden: what
+    begins with a full stop tells programs what to do, and is taken only if it could be seen that it comes."""
 
 
 class Accept(Struct, frozen=True, tag="accept"):

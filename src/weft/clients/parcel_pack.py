@@ -102,6 +102,10 @@ def pack(places: Sequence[Path]) -> Parcel:
         _add(parcel, item)
     if not parcel.items:
         raise UsageError("no file is given")
+    names = {item.path[0] for item in parcel.items}
+    hidden = next((name for name in sorted(names) if name.startswith(".")), "")
+    if hidden and len(names) > 1:
+        raise UsageError(f"{hidden}: is hidden; send it by itself, so that its name is seen there")
     return parcel
 
 

@@ -103,6 +103,8 @@ class Receiving:
         path, size = entry.path, entry.size_bytes
         if fault := self._paths.add(path, is_folder=size is None):
             raise DecodeError(f"the path of a file, not {'/'.join(path)[:SHOWN]!r}, which {fault}")
+        if path[0] != self._offer.name and (self._offer.name or path[0].startswith(".")):
+            raise DecodeError("what was offered by its name, and nothing hidden beside it")
         self._announced_bytes += size or 0
         if self._announced_bytes > self._offer.size_bytes:
             raise DecodeError("no more bytes than were offered")

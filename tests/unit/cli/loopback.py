@@ -47,6 +47,8 @@ class Loopback(Overlay):
 
     async def events(self, *kinds: str) -> AsyncIterator[str]:
         """What happens: nothing."""
+        if sys.stdin.isatty():  # where a person types
+            await asyncio.Future()
         await asyncio.to_thread(sys.stdin.read)
         for none in ():
             yield none

@@ -165,12 +165,14 @@ Receives = Callable[..., "subprocess.Popen[str]"]
 def receives(there: Path, port: int) -> Iterator[Receives]:
     """Starts `weft receive` without a terminal, and returns when it waits."""
     started: list[subprocess.Popen[str]] = []
+    # The network of these tests ends with what is typed.
+    terminal, inside = os.openpty()
 
     def start(*options: str) -> subprocess.Popen[str]:
         words = [*IN_LOOPBACK, "receive", str(there), "-p", str(port), *options]
         process = subprocess.Popen(
             words,
-            stdin=subprocess.DEVNULL,
+            stdin=inside,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -185,6 +187,8 @@ def receives(there: Path, port: int) -> Iterator[Receives]:
     for process in started:
         process.kill()
         process.communicate()
+    os.close(terminal)
+    os.close(inside)
 
 
 class TestReceive:
@@ -224,6 +228,12 @@ class TestReceive:
         ]
         assert err.count("refused") == 1
         assert os.listdir(there) == []
+
+    def test_end_of_the_network_ends_it(self, there: Path, port: int) -> None:
+        words = [*IN_LOOPBACK, "receive", "--yes", str(there), "-p", str(port)]
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=False)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.splitlines()[1:] == ["weft: the network has ended: its daemon or its interface went down"]
 
     def test_something_left_out_is_exit_1(self, receives: Receives, notes: Path, there: Path, port: int) -> None:
         (there / "notes.txt").write_text("other")

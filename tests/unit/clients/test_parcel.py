@@ -478,6 +478,15 @@ class TestSource:
         with pytest.raises(FileNotFoundError):
             await send(left.streams, right.ipv6, [here / "nothing"])
 
+    async def test_what_is_hidden_is_sent_by_itself(self, left: Node, right: Node, here: Path, there: Path) -> None:
+        (here / ".profile").write_bytes(b"hidden")
+        (here / "a").touch()
+        with pytest.raises(UsageError, match=r"^\.profile: is hidden; send it by itself"):
+            await send(left.streams, right.ipv6, [here / "a", here / ".profile"])
+        async with receiving(right, there) as inbox:
+            await asyncio.gather(send(left.streams, right.ipv6, [here / ".profile"]), inbox.next())
+        assert tree_of(there) == {".profile": b"hidden"}
+
     async def test_link_that_is_named_leads_to_what_is_sent(
         self, left: Node, right: Node, here: Path, there: Path
     ) -> None:

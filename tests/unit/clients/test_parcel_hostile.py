@@ -144,6 +144,25 @@ class TestSender:
         assert "makes no sense" in str(tried.received.error)
         assert not [name for name in os.listdir(there) if not name.endswith(".part")]
 
+    @pytest.mark.parametrize(
+        ("name", "path"), [("photos", [".ssh", "authorized_keys"]), ("photos", ["other"]), ("", [".profile"])]
+    )
+    async def test_that_sends_what_could_not_be_seen_in_its_offer_is_refused(
+        self, left: Node, right: Node, there: Path, name: str, path: list[str]
+    ) -> None:
+        async with inbox_of(right, there) as inbox:
+            coming = asyncio.create_task(inbox.next())
+            async with link_to(left, right) as link:
+                await link.say(Offer(entries=2, files=2, size_bytes=10, name=name))
+                await link.hear(Accept)
+                await link.say(entry(name or "fine", "a"))
+                await link.say(entry(*path))
+                await link.hear(Have)
+                with pytest.raises(RefusedError, match="what was offered by its name, and nothing hidden"):
+                    await link.hear(Have)
+            assert isinstance((await coming).error, PeerError)
+        assert not any((there / each).exists() for each in (".ssh", ".profile", "other"))
+
     async def test_that_sends_other_bytes_than_it_says_leaves_nothing(
         self, left: Node, right: Node, there: Path
     ) -> None:
