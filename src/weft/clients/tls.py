@@ -53,12 +53,21 @@ class Resuming(ssl.SSLContext):
         key = server_hostname, self.verify_mode, self.check_hostname
         if session is None and (before := latest.pop(key, None)) is not None:
             # Tickets come after the handshake, so what there is of them is known now at the earliest.
-            session = before.session if before.session is not None and before.session.has_ticket else None
+            session = _ticket_of(before)
         made = super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
         latest[key] = made
         if len(latest) > NAMES_KEPT:
             latest.popitem(last=False)
         return made
+
+
+def _ticket_of(connection: ssl.SSLObject) -> ssl.SSLSession | None:
+    try:
+        session = connection.session
+    except ValueError:
+        # How OpenSSL says that the handshake broke off.
+        return None
+    return session if session is not None and session.has_ticket else None
 
 
 def client_context(

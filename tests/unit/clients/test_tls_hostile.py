@@ -37,7 +37,12 @@ def signing(certificate: Path, key: Path) -> Iterator[int]:
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     yield port
-    server.stop(wait=False)
+    server.stop()
+    thread.join()
+    for name in ("socket", "serversocket"):
+        # It leaves them to whoever made it.
+        if (opened := getattr(server, name, None)) is not None:
+            opened.close()
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -68,12 +73,12 @@ async def failure_of(port: int, context: ssl.SSLContext) -> str | None:
             return None
 
 
-def shake(files: Files, flipped: int | None = None) -> int:
+def shake(trusting: ssl.SSLContext, serving: ssl.SSLContext, flipped: int | None = None) -> int:
     """Shake hands in memory, with one bit of what the server says first changed; how many bytes it says."""
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = client_context(roots=files.roots).wrap_bio(to_client, to_server, server_hostname="right")
+    client = trusting.wrap_bio(to_client, to_server, server_hostname="right")
     answers, asked = ssl.MemoryBIO(), ssl.MemoryBIO()
-    server = files.server().wrap_bio(asked, answers, server_side=True)
+    server = serving.wrap_bio(asked, answers, server_side=True)
     with pytest.raises(ssl.SSLWantReadError):
         client.do_handshake()
     asked.write(to_server.read())
@@ -81,18 +86,29 @@ def shake(files: Files, flipped: int | None = None) -> int:
         server.do_handshake()
     said = bytearray(answers.read())
     if flipped is not None:
-        said[flipped] ^= 1
+        # Signatures are not all of one length.
+        said[flipped % len(said)] ^= 1
     to_client.write(bytes(said))
     client.do_handshake()
     return len(said)
 
 
+def test_handshake_that_broke_off_is_nothing_to_go_on_with(files: Files) -> None:
+    """And does not keep the next connection from being made."""
+    contexts = client_context(roots=files.roots), files.server()
+    size = shake(*contexts)
+    with pytest.raises(ssl.SSLError):
+        shake(*contexts, size - 1)
+    assert shake(*contexts) > 0
+
+
 def test_no_bit_of_the_handshake_can_be_changed(files: Files) -> None:
-    size = shake(files)
+    contexts = client_context(roots=files.roots), files.server()
+    size = shake(*contexts)
     harmless = []
     for place in [*range(0, size, 7), *range(size - 60, size)]:
         try:
-            shake(files, place)
+            shake(*contexts, place)
         except ssl.SSLError:
             continue
         except ssl.SSLWantReadError:  # a length that is larger now
