@@ -6,10 +6,10 @@ The seed's TLS read neither the certificate nor the signature, and took the serv
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import ssl
-import threading
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,31 +21,27 @@ from weft.clients.failures import reason_of
 from weft.clients.tls import client_context
 
 HERE = "127.0.0.1"
+SERVER = """
+import sys
+from scapy.layers.tls.automaton_srv import TLSServerAutomaton
+here, port, certificate, key = sys.argv[1:]
+TLSServerAutomaton(server=here, sport=int(port), mycert=certificate, mykey=key, curve="x25519", verbose=False).run()
+"""
 
 
 @contextmanager
 def signing(certificate: Path, key: Path) -> Iterator[int]:
     """A server that shows a certificate and signs with a key, whether or not they belong together; gives its port."""
-    logging.getLogger("scapy").setLevel(logging.ERROR)
-    from scapy.layers.tls.automaton_srv import TLSServerAutomaton
-
     with socket.create_server((HERE, 0)) as probe:
         port = probe.getsockname()[1]
-    server = TLSServerAutomaton(
-        server=HERE, sport=port, mycert=str(certificate), mykey=str(key), curve="x25519", verbose=False, debug=0
-    )
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    yield port
-    server.stop()
-    thread.join()
-    for name in ("socket", "serversocket"):
-        # It leaves them to whoever made it.
-        if (opened := getattr(server, name, None)) is not None:
-            opened.close()
+    words = [sys.executable, "-W", "ignore", "-c", SERVER, HERE, str(port), str(certificate), str(key)]
+    with subprocess.Popen(
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as server:
+        yield port
+        server.kill()
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("is_its_own", [True, False])
 async def test_signature_has_to_be_of_the_key_in_the_certificate(
     files: Files, tmp_path: Path, *, is_its_own: bool
