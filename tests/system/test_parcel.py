@@ -127,6 +127,22 @@ def test_folder_goes_on_after_the_sender_was_killed_in_it(desk: Desk) -> None:
     assert desk.bob.host.outcome("diff", "-r", str(folder), str(desk.there / "folder")) == (0, "", "")
 
 
+def test_daemon_that_is_killed_ends_both_and_they_go_on_when_it_is_back(desk: Desk) -> None:
+    receiving = desk.receive()
+    sending = desk.send("disk.img")
+    until(lambda: desk.part() > SIZE // 4, "a part has come")
+    desk.bob.node.kill()
+    assert receiving.popen.wait(60) == 1
+    assert "weft: the network has ended: its daemon or its interface went down\n" in receiving.output()
+    came = desk.part()
+    desk.bob.start()
+    assert sending.popen.wait(60) == 1
+    receiving = desk.receive()
+    sent, received = told_by(desk.send("disk.img")), told_by(receiving)
+    assert sent["resumed_from_bytes"] == received["resumed_from_bytes"] == came
+    assert (desk.there / "disk.img").read_bytes() == DATA
+
+
 def test_interrupt_of_the_receiver_is_told_to_the_sender(desk: Desk) -> None:
     receiving = desk.receive()
     sending = desk.send("disk.img")

@@ -60,8 +60,12 @@ class RootlessDaemon:
         self.host = host
         self.node = Node(host, self.directory)
         self.weft("init")
-        host.start(*self._words("daemon"), name="daemon").wait_for("ready;")
-        self.said = host.outcome(*self._words("up"))
+        self.start()
+
+    def start(self) -> None:
+        """Start it, for the first time or anew."""
+        self.host.start(*self._words("daemon"), name="daemon").wait_for("ready;")
+        self.said = self.host.outcome(*self._words("up"))
         self.node.info = self.node.client.call(node_api.INFO)
 
     def weft(self, *arguments: str) -> str:
