@@ -58,7 +58,7 @@ class Listening(Handle):
         """Take who waits the longest."""
         check_flags(asked.flags, WAIT)
         if not self._accepting:
-            self.session.check_room()
+            self.session.sockets.check_room()
             accepted = self._take()
             if accepted is not None:
                 return accepted
@@ -76,7 +76,7 @@ class Listening(Handle):
 
     def go_on(self) -> None:
         """Answer what waits."""
-        while self._accepting and not self.session.is_blocked and self.session.has_room:
+        while self._accepting and not self.session.is_blocked and self.session.sockets.has_room:
             accepted = self._take()
             if accepted is None:
                 return
@@ -86,5 +86,5 @@ class Listening(Handle):
         connection = self._listener.accept()
         if connection is None:
             return None
-        number = self.session.take_accepted(self.driver, self._family, connection)
+        number = self.session.sockets.take_accepted(self.driver, self._family, connection)
         return messages.Accepted(number, connection.remote, connection.local)

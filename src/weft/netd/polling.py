@@ -74,7 +74,7 @@ class Polling:
         wanted: dict[int, int] = {}
         for number, interest in asked.sockets:
             wanted[number] = wanted.get(number, 0) | _interest(interest)
-            handle = self._session.handles.get(number)
+            handle = self._session.sockets.handles.get(number)
             if handle is not None:
                 handle.watch()
         waiting = Waiting(request, wanted, is_edge=bool(asked.flags & EDGE))
@@ -85,7 +85,7 @@ class Polling:
             raise RefusedError(Status.NO_RESOURCE)
         self._rows += len(wanted)
         for number in wanted:
-            self._session.handles[number].polls[waiting] = None
+            self._session.sockets.handles[number].polls[waiting] = None
         if asked.timeout_ms != FOREVER:
             waiting.has_timer = True
             heapq.heappush(self._timers, (now + asked.timeout_ms * _MS, next(self._order), waiting))
@@ -102,10 +102,10 @@ class Polling:
         wanted = _interest(interest)
         session = self._session
         if number:
-            self._set(session.handle(number), request, wanted, Mode(mode))
+            self._set(session.sockets.find(number), request, wanted, Mode(mode))
             return
         self.mode, self.interest, self.subscription = Mode(mode), wanted, request
-        for handle in session.handles.values():
+        for handle in session.sockets.handles.values():
             self._set(handle, request, wanted, Mode(mode))
 
     def join(self, handle: Handle) -> None:
@@ -180,7 +180,7 @@ class Polling:
         self._rows -= len(waiting.wanted)
         ready = self._ready(waiting)
         for number in waiting.wanted:
-            handle = self._session.handles.get(number)
+            handle = self._session.sockets.handles.get(number)
             if handle is not None:
                 handle.polls.pop(waiting, None)
         self._session.answer(Code.POLL, waiting.request, Polled(ready))
@@ -197,7 +197,7 @@ class Polling:
         """What there is to tell; edges are told by that."""
         ready = []
         for number, interest in waiting.wanted.items():
-            handle = self._session.handles.get(number)
+            handle = self._session.sockets.handles.get(number)
             if handle is None:
                 ready.append(Happened(number, Ready.INVALID))
             elif flags := self._flags(handle, interest, is_edge=waiting.is_edge):

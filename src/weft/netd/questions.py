@@ -116,7 +116,7 @@ class Questions:
             connections=len(host.tcp.connections),
             listeners=len(host.tcp.listeners),
             datagram_sockets=len(host.udp.sockets),
-            own_sockets=len(self._session.handles),
+            own_sockets=len(self._session.sockets.handles),
             # This one does not wait.
             waiting=self._session.waiting - 1,
         )

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from weft.netd import polling, questions, room, server, session, stream
+from weft.netd import polling, questions, room, server, session, sockets, stream
 from weft.netd.frames import HEAD_BYTES, STATUS_BYTES
 from weft.netd.layout import Layout
 from weft.netd.messages import EVENT, HAPPENED, MAX_DATA_BYTES, MESSAGES, READY_MEANING, Code, code_of_reply
@@ -37,7 +37,7 @@ def tables() -> dict[str, str]:
 
 _BOUNDS: Final = (
     ("clients", server.MAX_CLIENTS),
-    ("sockets of a client", session.MAX_SOCKETS),
+    ("sockets of a client", sockets.MAX_SOCKETS),
     ("sockets of all clients", room.MAX_SOCKETS),
     ("requests of a client that wait", session.MAX_WAITING),
     ("names of a client that are looked up", questions.MAX_LOOKUPS),

@@ -6,14 +6,14 @@
 What takes time is answered when it is done, so that nothing holds up what comes behind it. Answers have no order but
 that of what is sent and received at one socket.
 
-| bound                              | what happens at it                                                |
-|------------------------------------|-------------------------------------------------------------------|
-| MAX_SOCKETS, MAX_WAITING, `Room`   | -12                                                               |
-| those of questions.py, polling.py  | -12                                                               |
-| MAX_RESERVED_BYTES, of SENDs       | -12                                                               |
-| MAX_OUTPUT_BYTES not taken         | nothing is read of the client, nothing is taken for it            |
+| bound                                         | what happens at it                                     |
+|-----------------------------------------------|--------------------------------------------------------|
+| MAX_WAITING                                   | -12                                                    |
+| those of sockets.py, questions.py, polling.py | -12                                                    |
+| MAX_RESERVED_BYTES, of SENDs                  | -12                                                    |
+| MAX_OUTPUT_BYTES not taken                    | nothing is read of the client, nothing is taken for it |
 
-Not done here: sockets (stream.py, listening.py, datagram.py), what is no socket (questions.py), transport (server.py).
+Not done here: sockets (sockets.py), what is no socket (questions.py), transport (server.py).
 """
 
 from __future__ import annotations
@@ -23,32 +23,26 @@ from typing import TYPE_CHECKING, Any, Final
 
 from weft.errors import DecodeError
 from weft.netd import messages
-from weft.netd.datagram import Datagram
 from weft.netd.frames import Frames, encode_reply
-from weft.netd.handle import Family, Handle, check_flags
-from weft.netd.messages import ABORT, MESSAGES, Code, Type, code_of_reply
+from weft.netd.handle import Handle, check_flags
+from weft.netd.messages import ABORT, MESSAGES, Code, code_of_reply
 from weft.netd.polling import Polling
 from weft.netd.questions import Questions
+from weft.netd.sockets import Sockets
 from weft.netd.status import OF_FAILURE, RefusedError, Status
-from weft.netd.stream import Stream
 from weft.stack.failure import StackError
 
 if TYPE_CHECKING:
     from weft.engine.driver import Driver
     from weft.netd.network import Network
     from weft.netd.room import Room
-    from weft.stack.tcp.connection import Connection
 
-MAX_SOCKETS: Final = 4096
 MAX_WAITING: Final = 8192
 MAX_RESERVED_BYTES: Final = 8 << 20
 MAX_OUTPUT_BYTES: Final = 1 << 20
 REQUESTS_IN_A_TURN: Final = 256
 BYTES_IN_A_TURN: Final = 256 * 1024
 """Of requests, before others get their turn."""
-
-_PROTOCOLS: Final = {Type.STREAM: {0, 6}, Type.DATAGRAM: {0, 17}}
-_LAST_NUMBER: Final = 0xFFFFFFFF
 
 
 class Session:
@@ -62,7 +56,7 @@ class Session:
 
     Attributes:
         frames: what it says; whoever writes into it calls `go_on` then.
-        handles: its sockets, by their numbers.
+        sockets: that it has.
         polling: what it waits for.
         questions: what it asks of the node and the network.
         waiting: how many requests are not answered.
@@ -72,7 +66,7 @@ class Session:
 
     def __init__(self, network: Network, room: Room, clock: Callable[[], int], told: Callable[[], None]) -> None:
         self.told = told
-        self.handles: dict[int, Handle] = {}
+        self.sockets = Sockets(self, room)
         self.polling = Polling(self)
         self.questions = Questions(self, network)
         self.frames = Frames()
@@ -83,7 +77,6 @@ class Session:
         self._clock = clock
         self._output: list[bytes] = []
         self._output_bytes = 0
-        self._number = 0
         self.waiting = 0
         self._reserved = 0
 
@@ -137,7 +130,7 @@ class Session:
 
     def unblock(self) -> None:
         """The client has taken what it was given: go on with what waited for that."""
-        for handle in list(self.handles.values()):
+        for handle in list(self.sockets.handles.values()):
             if self.is_blocked:
                 break
             handle.go_on()
@@ -153,19 +146,14 @@ class Session:
 
     def lose(self, driver: Driver) -> None:
         """A host has gone: so have its sockets, and the client is told."""
-        for handle in [each for each in self.handles.values() if each.driver is driver]:
-            self._forget(handle, abort=True)
+        self.sockets.lose(driver)
         self.questions.end_pings()
         self.told()
 
     def close(self) -> None:
         """The client has gone, and with it all that it had; what it sent still arrives."""
         self.is_held = self.is_over = True
-        while self.handles:
-            handle = self.handles.popitem()[1]
-            self._room.sockets += 1
-            handle.polls.clear()
-            handle.close()
+        self.sockets.close()
         self.questions.end_pings()
         driver = self._network.driver
         if driver is not None:
@@ -191,20 +179,6 @@ class Session:
             self._output.append(data)
         self._output_bytes += len(message) + len(data)
 
-    @property
-    def has_room(self) -> bool:
-        """Whether the client may have one more socket."""
-        return len(self.handles) < MAX_SOCKETS and self._room.sockets > 0
-
-    def check_room(self) -> None:
-        """Refuse one socket more than there may be.
-
-        Raises:
-            RefusedError: NO_RESOURCE.
-        """
-        if not self.has_room:
-            raise RefusedError(Status.NO_RESOURCE)
-
     def reserve(self, size: int) -> None:
         """Keep data that waits to be sent.
 
@@ -220,28 +194,6 @@ class Session:
         """It is sent."""
         self._reserved -= size
         self._room.reserved_bytes += size
-
-    def take_accepted(self, driver: Driver, family: Family, connection: Connection) -> int:
-        """Have one more socket, for a connection; returns its number."""
-        stream = Stream(self, self._next_number(), driver, family, connection)
-        self._keep(stream)
-        return stream.number
-
-    def replace(self, old: Handle, new: Handle) -> None:
-        """A socket becomes another kind."""
-        self.handles[new.number] = new
-        self.polling.replace(old, new)
-
-    def handle(self, number: int) -> Handle:
-        """A socket.
-
-        Raises:
-            RefusedError: INVALID_HANDLE.
-        """
-        handle = self.handles.get(number)
-        if handle is None:
-            raise RefusedError(Status.INVALID_HANDLE)
-        return handle
 
     # What the client asks.
 
@@ -269,37 +221,25 @@ class Session:
         verb = _VERBS.get(code)
         if verb is None:
             return _OWN[code](self, request, asked)
-        handle = self.handle(asked.socket)
+        handle = self.sockets.find(asked.socket)
         try:
             return verb(handle, request, asked)
         finally:
             # It may have become another one, or none.
-            known = self.handles.get(handle.number)
+            known = self.sockets.handles.get(handle.number)
             if known is not None:
                 known.note()
 
-    def _create(self, request: int, asked: messages.Create) -> messages.Created:
-        if asked.type not in {*Type} or asked.protocol not in _PROTOCOLS[Type(asked.type)]:
-            raise RefusedError(Status.NOT_SUPPORTED)
-        family = Family(asked.family)
-        driver = self.host_driver()
-        self.check_room()
-        kind = Stream if asked.type == Type.STREAM else Datagram
-        handle = kind(self, self._next_number(), driver, family)
-        self._keep(handle)
-        handle.note()
-        return messages.Created(handle.number)
-
     def _close(self, request: int, asked: messages.Close) -> messages.Nothing:
         check_flags(asked.flags, ABORT)
-        self._forget(self.handle(asked.socket), abort=bool(asked.flags & ABORT))
+        self.sockets.end(self.sockets.find(asked.socket), abort=bool(asked.flags & ABORT))
         return messages.Nothing()
 
     def _poll(self, request: int, asked: messages.Poll) -> messages.Polled | None:
         return self.polling.poll(request, asked, self._clock())
 
     def _status(self, request: int, asked: messages.OfSocket) -> messages.SocketStatus:
-        return self.handle(asked.socket).status()
+        return self.sockets.find(asked.socket).status()
 
     def _subscribe(self, request: int, asked: messages.Subscribe) -> messages.Nothing:
         self.polling.subscribe(request, asked.socket, asked.interest, asked.mode)
@@ -316,27 +256,6 @@ class Session:
             raise RefusedError(Status.USE_KERNEL if self._network.interface().up else Status.NO_INTERFACE)
         return driver
 
-    def _next_number(self) -> int:
-        # 0 is none, and a number is not used twice before all were.
-        self._number = self._number % _LAST_NUMBER + 1
-        while self._number in self.handles:
-            self._number = self._number % _LAST_NUMBER + 1
-        return self._number
-
-    def _keep(self, handle: Handle) -> None:
-        self.handles[handle.number] = handle
-        self._room.sockets -= 1
-        self.polling.join(handle)
-
-    def _forget(self, handle: Handle, *, abort: bool) -> None:
-        del self.handles[handle.number]
-        self._room.sockets += 1
-        handle.close(abort=abort)
-        self.polling.leave(handle)
-        # A listener may take who waits, now that there is room.
-        for each in list(self.handles.values()) if len(self.handles) == MAX_SOCKETS - 1 else ():
-            each.go_on()
-
 
 _VERBS: Final[dict[int, Callable[[Handle, int, Any], Any]]] = {
     Code.CONNECT: lambda handle, request, asked: handle.connect(request, asked),
@@ -350,7 +269,7 @@ _VERBS: Final[dict[int, Callable[[Handle, int, Any], Any]]] = {
 """What is asked of a socket."""
 
 _OWN: Final[dict[int, Any]] = {
-    Code.SOCKET_CREATE: Session._create,
+    Code.SOCKET_CREATE: lambda session, request, asked: session.sockets.create(asked),
     Code.CLOSE: Session._close,
     Code.POLL: Session._poll,
     Code.STATUS: Session._status,

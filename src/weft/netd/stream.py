@@ -138,7 +138,7 @@ class Stream(Receiving):
         local = self._local or self._family.local(NOWHERE)
         backlog = min(max(asked.backlog, 1), MAX_BACKLOG)
         listener = self.driver.host.tcp.listen(local, backlog=backlog)
-        self.session.replace(self, Listening(self, self._family, listener))
+        self.session.sockets.replace(self, Listening(self, self._family, listener))
         return messages.Bound(listener.local)
 
     def send(self, request: int, asked: messages.Send) -> messages.Sent | None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.unit.api.streams.joined import Node, joined
 from tests.unit.netd.served import FakeNetwork, Served, raw
 from weft import netd
-from weft.netd import messages, questions, server, session
+from weft.netd import messages, questions, server, session, sockets
 from weft.netd.frames import Frames, decode_reply, encode_request
 from weft.netd.layout import NOWHERE
 from weft.netd.messages import FOREVER, WAIT, Code, Ready, code_of_reply
@@ -221,7 +221,7 @@ async def test_thousand_sockets_of_one_client(served: Served, client: netd.Clien
 async def test_sockets_of_a_client_have_a_bound(
     served: Served, client: netd.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "MAX_SOCKETS", 3)
+    monkeypatch.setattr(sockets, "MAX_SOCKETS", 3)
     listener = await client.socket()
     port = (await listener.listen()).port
     first, _ = await client.socket(), await client.socket()
