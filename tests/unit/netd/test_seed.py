@@ -13,7 +13,8 @@
 | drops were always 0                                  | test_sockets: test_stats_count_what_passes_and_what_… |
 | all others                                           | here                                                        |
 
-Those of TCP itself (sequence numbers that wrap, lengths that were not checked, SACK) are tested with the stack.
+Those of TCP, UDP and DNS themselves (numbers that wrap, lengths and checksums that nobody looked at, whose answer it is) are
+tested with the stack.
 """
 
 from __future__ import annotations
