@@ -19,7 +19,7 @@ from weft.cli.outcome import report, say
 from weft.cli.progress import Told, progress
 from weft.cli.question import Questions, has_terminal
 from weft.cli.settings import Settings, pass_settings
-from weft.cli.show import plain, size
+from weft.cli.show import in_one_line, size
 from weft.clients.parcel_messages import PORT
 from weft.errors import PeerError, UsageError
 
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
     from weft.api.attached import AttachedNode
     from weft.clients.parcel import Offered, Received
+
+
+REFUSED_TOLD = 100
+"""Of how many peers it is told that they are refused, each once."""
 
 
 class Delivered(Copied, frozen=True, kw_only=True):
@@ -163,7 +167,7 @@ class _Desk:
             peer = peer_at(address, self._network.peers)
             # Only a person gives names.
             may = peer is not None and (peer.standing != "stranger" or peer.name is not None)
-        if not may and len(self._refused) < 100 and address not in self._refused:
+        if not may and len(self._refused) < REFUSED_TOLD and address not in self._refused:
             self._refused.add(address)
             say(f"{self._name_of(address)} is refused; `weft receive --from {address}` takes what it sends")
         return may
@@ -173,7 +177,7 @@ class _Desk:
         if not self._asks:
             return True
         files = f"{offered.files} {'file' if offered.files == 1 else 'files'}, {size(offered.size_bytes)}"
-        what = f"{' '.join(plain(offered.name).split())} ({files})" if offered.name else files
+        what = f"{in_one_line(offered.name)} ({files})" if offered.name else files
         return await self._questions.confirm(f"{self._name_of(offered.address)} wants to send {what}; take it?")
 
     @contextmanager
