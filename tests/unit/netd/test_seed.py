@@ -13,7 +13,7 @@
 | drops were always 0                                  | test_sockets: test_stats_count_what_passes_and_what_… |
 | all others                                           | here                                                        |
 
-Those of TCP, UDP and DNS themselves (numbers that wrap, lengths and checksums that nobody looked at, whose answer it is) are
+Those of TCP, UDP and DNS themselves (numbers that wrap, lengths and checksums not looked at, whose answer it is) are
 tested with the stack.
 """
 
