@@ -49,8 +49,8 @@ def forward(settings: Settings, local: str, target: str) -> None:
             with opening(f"{host} port {port}"):
                 forwarder = await Forwarder.listen(this_machine, host, port, network, peer, told=tell)
             try:
-                tell(f"{host} port {port} is open for {_audience(host)}; it leads to {peer[0]} port {peer[1]}")
-                await until_over(network)
+                line = f"{host} port {port} is open for {_audience(host)}; it leads to {peer[0]} port {peer[1]}"
+                await until_over(network, lambda: tell(line))
             finally:
                 await forwarder.close()
 

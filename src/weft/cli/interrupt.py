@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,17 @@ if TYPE_CHECKING:
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-async def until_interrupted() -> None:
+def _nothing() -> None:
+    pass
+
+
+async def until_interrupted(ready: Callable[[], None] = _nothing) -> None:
     """Return at Ctrl-C or SIGTERM; the next one counts as it does elsewhere, so that nobody has to wait for an end.
 
     Where a loop takes no signals (Windows) Ctrl-C cancels this, as it does elsewhere.
+
+    Args:
+        ready: is called once they count, to say so.
     """
     import asyncio
 
@@ -28,24 +36,31 @@ async def until_interrupted() -> None:
             for number in SIGNALS:
                 loop.add_signal_handler(number, asked.set)
                 taken.append(number)
+        ready()
         await asked.wait()
     finally:
         for number in taken:
             loop.remove_signal_handler(number)
 
 
-async def until_over(network: AttachedNode) -> None:
+async def until_over(network: AttachedNode, ready: Callable[[], None] = _nothing) -> None:
     """Return at the same; but the network may end before.
+
+    Args:
+        network: whose end counts too.
+        ready: as of `until_interrupted`.
 
     Raises:
         Broken: it has.
     """
     import asyncio
 
-    ends = [asyncio.ensure_future(each) for each in (until_interrupted(), _network_end(network))]
+    ends = [asyncio.ensure_future(each) for each in (until_interrupted(ready), _network_end(network))]
     try:
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        if not ends[0].done():
+        if ends[0].done():
+            await ends[0]
+        else:
             raise Broken("the network has ended: its daemon or its interface went down")
     finally:
         for each in ends:

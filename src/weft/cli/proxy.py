@@ -78,9 +78,9 @@ def proxy(settings: Settings, listen: str, auth: Path | None) -> None:
         async with attached(settings) as network:
             with opening(f"{host} port {port}"):
                 proxy = await serve_proxy(network, lambda: inside(network), host=host, port=port, users=users)
-            _tell(settings, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+            place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             try:
-                await until_over(network)
+                await until_over(network, lambda: _tell(settings, place))
             finally:
                 proxy.close()
                 await proxy.wait_closed()

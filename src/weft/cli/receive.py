@@ -109,8 +109,8 @@ def receive(
                 progress=desk.progress,
             )
             async with inbox:
-                say(f"receiving on port {port}, into {folder}")
-                over = asyncio.ensure_future(until_over(network))
+                line = f"receiving on port {port}, into {folder}"
+                over = asyncio.ensure_future(until_over(network, lambda: say(line)))
                 try:
                     while True:
                         coming = asyncio.ensure_future(inbox.next())

@@ -99,8 +99,8 @@ def serve(
                 what = f"it leads to {target[0]} port {target[1]}"
                 serving = _serving_port(network, target, port, context)
             async with serving:
-                tell(f"port {port} is open for {audience(settings, port)}; {what}{certificate}")
-                await until_over(network)
+                line = f"port {port} is open for {audience(settings, port)}; {what}{certificate}"
+                await until_over(network, lambda: tell(line))
 
     asyncio.run(run())
 

@@ -62,9 +62,9 @@ def ssh_server(settings: Settings, peers: tuple[str, ...], port: int, root: Path
         async with attached(settings) as network:
             with opening(f"port {port}"):
                 server = await serve_ssh(network, allowed, key=key, port=port, root=root, told=tell)
-            tell(f"port {server.port} is open for {', '.join(peers)}; the host key is {key.get_fingerprint()}")
+            line = f"port {server.port} is open for {', '.join(peers)}; the host key is {key.get_fingerprint()}"
             try:
-                await until_over(network)
+                await until_over(network, lambda: tell(line))
             finally:
                 server.close()
                 await server.wait_closed()
