@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
+import dns.message
 import pytest
 
 from tests.system.lab import Host, Lab
 from tests.system.node import EVERYTHING, Node
-from tests.system.process import Outcome
+from tests.system.process import Outcome, Process
 from tests.system.waiting import until
 from tests.unit.netd.c_client import compiled
 from weft import netd
@@ -162,6 +163,41 @@ def test_ping_that_nobody_answers(ends: Ends) -> None:
     assert ends.client(ends.alice, "ping", nobody).err in {"ping: status -101\n", "ping: status -113\n"}
 
 
+def serve_names(node: Node) -> Process:
+    """dnsmasq, at the address of a node in the network."""
+    dnsmasq = node.host.start(
+        *("dnsmasq", "--no-daemon", "--user=root", "--no-resolv", "--no-hosts", "--conf-file=/dev/null"),
+        *(f"--listen-address={node.address}", "--bind-interfaces", "--pid-file=", "--local=/example/"),
+        *(f"--cname=alias.example,{NAME}", f"--host-record={NAME},{NAME_ADDRESS}"),
+    )
+    dnsmasq.wait_for("started")
+    return dnsmasq
+
+
+def test_datagrams_and_streams_to_a_server_of_names(ends: Ends) -> None:
+    server = serve_names(ends.bob)
+    where = (ends.bob.address, 53)
+
+    async def ask(query: dns.message.Message) -> list[dns.message.Message]:
+        async with netd.Client(ends.alice.directory / "netd.sock") as client:
+            datagrams, stream = await client.socket("datagram"), await client.socket("stream")
+            await datagrams.send(query.to_wire(), where)
+            said, sender = await datagrams.receive_from()
+            assert (ip_address(sender.address), sender.port) == (ip_address(where[0]), where[1])
+            await stream.connect(*where)
+            await stream.send(query.to_wire(prepend_length=True))
+            heard = b""
+            while len(heard) < 2 or len(heard) < 2 + int.from_bytes(heard[:2], "big"):
+                heard += await stream.receive()
+            return [dns.message.from_wire(said), dns.message.from_wire(heard[2:])]
+
+    query = dns.message.make_query(NAME, "A")
+    for answer in asyncio.run(asyncio.wait_for(ask(query), 20)):
+        assert query.is_response(answer)
+        assert [record.address for rows in answer.answer for record in rows] == [NAME_ADDRESS]
+    server.stop()
+
+
 @contextmanager
 def resolving_by(host: Host, server: str) -> Iterator[None]:
     """What is started in a host while the block runs asks that server of DNS; see ip-netns(8)."""
@@ -180,12 +216,7 @@ def test_names_of_a_server_on_the_other_side_of_a_tunnel() -> None:
         cable = lab.veth(lab.host("asks"), lab.host("knows"))
         asks, knows = (Node(end.host, lab.directory(end.host.name)) for end in (cable.left, cable.right))
         knows.up(*EVERYTHING)
-        dnsmasq = knows.host.start(
-            *("dnsmasq", "--no-daemon", "--user=root", "--no-resolv", "--no-hosts", "--conf-file=/dev/null"),
-            *(f"--listen-address={knows.address}", "--bind-interfaces", "--pid-file=", "--local=/example/"),
-            *(f"--cname=alias.example,{NAME}", f"--host-record={NAME},{NAME_ADDRESS}"),
-        )
-        dnsmasq.wait_for("started")
+        serve_names(knows)
         with resolving_by(asks.host, knows.address):
             asks.up()
             asks.weft("peer", "connect", knows.multiaddr(cable.right), "--name", "knows")
