@@ -11,7 +11,7 @@ from collections.abc import Generator
 import pytest
 from hypothesis import settings
 
-# Tests start hundreds of Pythons: without bytecode each compiles what it imports of weft, a fifth of a second for a daemon.
+# Tests start hundreds of Pythons: without bytecode each compiles what it imports of weft, a daemon for 0.2 s.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 

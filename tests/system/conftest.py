@@ -9,7 +9,10 @@ import pytest
 from tests.system.lab import Lab, TwoHosts
 from tests.system.node import Pair, Trio, connected_trio
 
-LONG = {"test_disruptions", "test_endurance", "test_examples", "test_fallbacks", "test_power", "test_ssh", "test_world"}
+LONG = {
+    *("test_demo", "test_disruptions", "test_endurance", "test_examples"),
+    *("test_fallbacks", "test_power", "test_ssh", "test_world"),
+}
 """Files that take the longest."""
 
 
