@@ -5,14 +5,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from io import FileIO
-from typing import TYPE_CHECKING
+from typing import Protocol, Self
 
 from weft.clients.parcel_link import BLOCK_BYTES
 
-if TYPE_CHECKING:
-    from hashlib import _Hash as Hash
-else:
-    Hash = object
+
+class Hash(Protocol):
+    """What `hashlib` makes, whose type has no name there."""
+
+    def update(self, data: bytes, /) -> None:
+        """Go on with what follows."""
+
+    def copy(self) -> Self:
+        """Another one, which is as far."""
+
+    def hexdigest(self) -> str:
+        """Of all until now."""
 
 
 async def digest_of(file: FileIO, size_bytes: int) -> Hash:

@@ -44,6 +44,7 @@ Progress = Callable[[str], AbstractContextManager[Told]]
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
 N = TypeVar("N", bound=Message)
+K = TypeVar("K", bound=Message)
 
 
 class StreamNetwork(Protocol):
@@ -162,8 +163,10 @@ class Link:
     @overload
     async def hear(self, kind: type[M], other: type[N], /) -> M | N: ...
     @overload
+    async def hear(self, kind: type[M], other: type[N], third: type[K], /) -> M | N | K: ...
+    @overload
     async def hear(self, kind: type[M], other: type[N], /, *, or_bytes: bool) -> M | N | bytes: ...
-    async def hear(self, *kinds: type[Message], or_bytes: bool = False) -> Any:
+    async def hear(self, *kinds: Any, or_bytes: bool = False) -> Any:
         """The next message, which has to be one of these.
 
         Args:
