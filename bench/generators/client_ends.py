@@ -26,14 +26,14 @@ from aiohttp import web
 import weft
 from bench.generators.stream_ends import End, NodeEnd, Result
 from bench.generators.verbs import Verb, obey
-from weft.clients.http import http_client
+from weft.clients.http.client import http_client
 from weft.clients.network import Network
-from weft.clients.proxy import serve_proxy
+from weft.clients.proxy.proxy import serve_proxy
 from weft.clients.serving import serve_app
-from weft.clients.sftp_tree import Trees
-from weft.clients.ssh import Login, ssh_connection
-from weft.clients.ssh_hosts import KnownHosts
-from weft.clients.ssh_server import serve_ssh
+from weft.clients.sftp.tree import Trees
+from weft.clients.ssh.client import Login, ssh_connection
+from weft.clients.ssh.hosts import KnownHosts
+from weft.clients.ssh.server import serve_ssh
 
 HTTP, FILES = 7010, 7011
 SMALL = b"warp and weft\n"

@@ -27,11 +27,11 @@ from starlette.websockets import WebSocket
 
 import weft
 from weft.clients.failures import reason_of
-from weft.clients.fetch import fetch
-from weft.clients.handshake import look
-from weft.clients.partial import Partial
+from weft.clients.http.fetch import fetch
+from weft.clients.http.partial import Partial
 from weft.clients.serving import AppServer
-from weft.clients.tls import client_context, server_context
+from weft.clients.tls.connect import client_context, server_context
+from weft.clients.tls.handshake import look
 
 BIG = bytes(range(256)) * 40_000
 

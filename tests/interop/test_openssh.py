@@ -21,12 +21,12 @@ import weft
 from tests.interop.openssh import OpenSsh, keygen
 from tests.unit.engine.pair import identity
 from weft.clients.forward import Forwarder
-from weft.clients.sftp_copy import BLOCK_BYTES, IN_FLIGHT
-from weft.clients.sftp_tree import Trees
-from weft.clients.ssh import HostKeyError, Login, NewHost, ssh_connection
-from weft.clients.ssh_hosts import KnownHosts
-from weft.clients.ssh_server import serve_ssh
-from weft.clients.ssh_words import words_of
+from weft.clients.sftp.copy import BLOCK_BYTES, IN_FLIGHT
+from weft.clients.sftp.tree import Trees
+from weft.clients.ssh.client import HostKeyError, Login, NewHost, ssh_connection
+from weft.clients.ssh.hosts import KnownHosts
+from weft.clients.ssh.server import serve_ssh
+from weft.clients.ssh.words import words_of
 
 pytestmark = pytest.mark.interop("sshd", "ssh", "ssh-keygen", "ssh-agent", "ssh-add")
 

@@ -72,7 +72,7 @@ ENDS_IT = "(weft wait && weft down) > /dev/null 2>&1 &"
 
 TAKES_FILES = """
 import asyncio, pathlib, tempfile, weft
-from weft.clients.parcel import open_inbox
+from weft.clients.parcel.inbox import open_inbox
 
 async def main():
     folder = pathlib.Path(tempfile.mkdtemp())

@@ -159,12 +159,12 @@ class Overlay:
         """An HTTP client whose connections are in the network, for `async with`; needs `weft[http]`.
 
         Args:
-            **arguments: of `httpx2.AsyncClient`; see `weft.clients.http.http_client`.
+            **arguments: of `httpx2.AsyncClient`; see `weft.clients.http.client.http_client`.
         """
         from weft.clients.extras import extra
 
         with extra("http"):
-            from weft.clients.http import http_client
+            from weft.clients.http.client import http_client
         return http_client(self, **arguments)
 
     def ssh(
@@ -176,13 +176,13 @@ class Overlay:
             host: a peer, an address or a name.
             port: TCP.
             **arguments: `user`, `keys` (files), `password`, `trust` (whether to believe a server that was not seen
-                before), and options of asyncssh; see `weft.clients.ssh.ssh_of_node`.
+                before), and options of asyncssh; see `weft.clients.ssh.client.ssh_of_node`.
         """
         from weft.clients.extras import extra
 
         with extra("ssh"):
-            from weft.clients.ssh import ssh_of_node
-            from weft.clients.ssh_hosts import known_hosts
+            from weft.clients.ssh.client import ssh_of_node
+            from weft.clients.ssh.hosts import known_hosts
         return ssh_of_node(self, str(host_of(host)), port, hosts=known_hosts(self._directory), **arguments)
 
     async def serve_app(

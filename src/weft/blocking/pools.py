@@ -26,7 +26,7 @@ from urllib3.util.ssl_ import resolve_cert_reqs
 
 from weft.blocking.stream import Stream
 from weft.clients.failures import reason_of
-from weft.clients.tls import client_context
+from weft.clients.tls.connect import client_context
 
 if TYPE_CHECKING:
     from weft.blocking.node import BlockingNode

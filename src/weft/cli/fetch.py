@@ -22,11 +22,11 @@ from weft.cli.settings import Settings, pass_settings
 from weft.cli.show import size, text_for_terminal
 from weft.cli.tls_options import TlsOptions, tls_options
 from weft.clients.extras import extra
-from weft.clients.partial import Partial, Pipe
+from weft.clients.http.partial import Partial, Pipe
 from weft.errors import UsageError
 
 if TYPE_CHECKING:
-    from weft.clients.partial import Sink
+    from weft.clients.http.partial import Sink
 
 STDOUT = "-"
 
@@ -123,9 +123,9 @@ async def _fetch(
     settings: Settings, url: str, sink: Sink, headers: Sequence[tuple[str, str]], tls: TlsOptions, *, verify: bool
 ) -> str:
     with extra("http"):
-        from weft.clients.fetch import FetchError, fetch
-        from weft.clients.http import http_client
-        from weft.clients.redirects import Fence, shown
+        from weft.clients.http.client import http_client
+        from weft.clients.http.fetch import FetchError, fetch
+        from weft.clients.http.redirects import Fence, shown
 
     async with attached(settings) as network:
         fence = Fence(network, lambda: inside(network), url)

@@ -68,8 +68,8 @@ def proxy(settings: Settings, listen: str, auth: Path | None) -> None:
 
     from weft.cli.attached import attached, inside
     from weft.cli.interrupt import until_over
-    from weft.clients.proxy import serve_proxy
-    from weft.clients.proxy_users import Users
+    from weft.clients.proxy.proxy import serve_proxy
+    from weft.clients.proxy.users import Users
 
     host, port = _place(listen, is_protected=auth is not None)
     users = Users.read(auth) if auth is not None else None

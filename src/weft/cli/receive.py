@@ -20,14 +20,15 @@ from weft.cli.progress import Told, progress
 from weft.cli.question import Questions, has_terminal
 from weft.cli.settings import Settings, pass_settings
 from weft.cli.show import in_one_line, size
-from weft.clients.parcel_messages import PORT
+from weft.clients.parcel.messages import PORT
 from weft.errors import PeerError, UsageError
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
 
     from weft.api.attached import AttachedNode
-    from weft.clients.parcel import Offered, Received
+    from weft.clients.parcel.inbox import Offered
+    from weft.clients.parcel.receive import Received
 
 
 REFUSED_TOLD = 100
@@ -90,7 +91,7 @@ def receive(
 
     from weft.cli.interrupt import until_over
     from weft.cli.peer_networks import networks_of
-    from weft.clients.parcel import open_inbox
+    from weft.clients.parcel.inbox import open_inbox
 
     if not (senders or yes or has_terminal()):
         raise UsageError("there is no terminal to ask at; --from says from whom it is taken, or --yes from all peers")

@@ -60,8 +60,8 @@ def scp(
 
     async def copy() -> Report:
         async with logged_in(settings, login, called) as connection:
-            from weft.clients.sftp_bounds import bound_listings
-            from weft.clients.sftp_tree import Trees
+            from weft.clients.sftp.bounds import bound_listings
+            from weft.clients.sftp.tree import Trees
 
             what = (sources[0] if len(sources) == 1 else called).rstrip("/").rpartition("/")[2]
             async with connection.start_sftp_client(path_errors="surrogateescape") as sftp:

@@ -18,7 +18,7 @@ from weft.cli.names import PEER
 from weft.cli.progress import Told, progress
 from weft.cli.settings import Settings, pass_settings
 from weft.cli.show import waiting
-from weft.clients.parcel_messages import PORT
+from weft.clients.parcel.messages import PORT
 
 if TYPE_CHECKING:
     from weft.clients.report import Report
@@ -54,7 +54,7 @@ def send(settings: Settings, files: tuple[Path, ...], peer: str, port: int) -> N
     """
     import asyncio
 
-    from weft.clients.parcel import send as send_parcel
+    from weft.clients.parcel.send import send as send_parcel
 
     began = time.monotonic()
 

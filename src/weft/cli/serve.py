@@ -131,7 +131,7 @@ def _app(folder: Path, directories: set[Path]) -> web.Application:
     """
     import logging
 
-    from weft.clients.folder import Folder
+    from weft.clients.folder.folder import Folder
     from weft.clients.sparing import Sparing
 
     # It has a traceback for whatever is no request.
@@ -159,11 +159,11 @@ async def _serving_app(
 
 def _tls(settings: Settings, info: Info, cert: Path | None, key: Path | None) -> tuple[ssl.SSLContext, str]:
     """What TLS is spoken with, and what is said of it."""
-    from weft.clients.tls import server_context
+    from weft.clients.tls.connect import server_context
 
     if cert is not None:
         return server_context(cert, key), ""
-    from weft.clients.self_signed import own_certificate
+    from weft.clients.tls.self_signed import own_certificate
 
     own = own_certificate(settings.directory, _names(info, settings.client.call(fc00_api.STATUS)))
     return server_context(own.certificate, own.key), f"; its certificate is {own.certificate}, sha256 {own.sha256}"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Coroutine
 
-    from weft.clients.sftp_shell import Shell
+    from weft.clients.sftp.shell import Shell
 
 PROMPT = "sftp> "
 
@@ -80,8 +80,8 @@ async def _carry_out(settings: Settings, login: SshOptions, peer: str, lines: Te
 
 async def _enter(stack: AsyncExitStack, settings: Settings, login: SshOptions, peer: str) -> Shell:
     connection = await stack.enter_async_context(logged_in(settings, login, peer))
-    from weft.clients.sftp_bounds import bound_listings
-    from weft.clients.sftp_shell import Shell
+    from weft.clients.sftp.bounds import bound_listings
+    from weft.clients.sftp.shell import Shell
 
     # Names of files need not be text.
     client = await stack.enter_async_context(connection.start_sftp_client(path_errors="surrogateescape"))

@@ -64,7 +64,7 @@ async def _ssh(
     settings: Settings, peer: str, command: str | None, login: SshOptions, *, lends_agent: bool, terminal: bool
 ) -> int:
     async with logged_in(settings, login, peer, lends_agent=lends_agent) as connection:
-        from weft.clients.ssh_terminal import run_joined
+        from weft.clients.ssh.terminal import run_joined
 
         sys.stdout.flush()
         return await run_joined(connection, command, terminal=terminal)

@@ -26,7 +26,7 @@ from weft.errors import PeerError, UsageError
 if TYPE_CHECKING:
     import asyncssh
 
-    from weft.clients.ssh import NewHost
+    from weft.clients.ssh.client import NewHost
 
 SSH_PORT = 22
 TERMINAL = "/dev/tty"
@@ -99,8 +99,8 @@ async def logged_in(
         UsageError: there is no agent to lend.
     """
     with extra("ssh"):
-        from weft.clients.ssh import Login, agent_path, ssh_connection
-        from weft.clients.ssh_hosts import known_hosts
+        from weft.clients.ssh.client import Login, agent_path, ssh_connection
+        from weft.clients.ssh.hosts import known_hosts
     from weft.cli.attached import attached
 
     user, host = options.of(target)
@@ -135,7 +135,7 @@ def failing(host: str) -> Iterator[None]:
     Raises:
         PeerError: it did.
     """
-    from weft.clients.ssh_words import FAILURES, words_of
+    from weft.clients.ssh.words import FAILURES, words_of
 
     try:
         yield

@@ -46,7 +46,7 @@ def ssh_server(settings: Settings, peers: tuple[str, ...], port: int, root: Path
     import asyncio
 
     with extra("ssh"):
-        from weft.clients.ssh_server import host_key, serve_ssh
+        from weft.clients.ssh.server import host_key, serve_ssh
     from weft.api.v0 import node as node_api
     from weft.api.v0 import peer as peer_api
     from weft.cli.attached import attached

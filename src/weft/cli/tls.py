@@ -15,7 +15,7 @@ from weft.cli.place import split_place
 from weft.cli.settings import Settings, pass_settings
 from weft.cli.show import in_one_line, styled, table, waiting
 from weft.cli.tls_options import TlsOptions, tls_options
-from weft.clients.shaken import Certificate, Handshake, short_name
+from weft.clients.tls.shaken import Certificate, Handshake, short_name
 from weft.errors import PeerError
 
 HTTPS = 443
@@ -44,7 +44,7 @@ def tls(settings: Settings, server: str, tls: TlsOptions, name: str | None, alpn
     """
     import asyncio
 
-    from weft.clients.handshake import look
+    from weft.clients.tls.handshake import look
 
     host, port = split_place(server, HTTPS)
     offered = tuple(filter(None, (alpn or "").split(",")))

@@ -23,8 +23,8 @@ class TlsOptions:
     key: Path | None
 
     def context(self, *, verify: bool = True, alpn: tuple[str, ...] = ()) -> ssl.SSLContext:
-        """A client's context; see `weft.clients.tls.client_context`."""
-        from weft.clients.tls import client_context
+        """A client's context; see `weft.clients.tls.connect.client_context`."""
+        from weft.clients.tls.connect import client_context
 
         return client_context(
             verify=verify, roots=self.ca if verify else None, certificate=self.cert, key=self.key, alpn=alpn

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from weft.clients.asgi import Application, AsgiRunner
+from weft.clients.asgi.runner import Application, AsgiRunner
 from weft.clients.network import Network
 
 PATIENCE_S: Final = 10.0

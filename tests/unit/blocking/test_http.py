@@ -32,7 +32,7 @@ from tests.unit.blocking.conftest import Pair, make_pair
 from tests.unit.blocking.test_stream import deaf
 from tests.unit.clients.certificates import Files
 from weft.blocking.stream import Stream
-from weft.clients.tls import client_context, server_context
+from weft.clients.tls.connect import client_context, server_context
 from weft.errors import UsageError
 
 LARGE = 64 * 1024 * 1024

@@ -13,7 +13,7 @@ from tests.unit.blocking.conftest import Pair, begin, wait_until
 from tests.unit.blocking.test_stream import MUCH, read, read_all
 from tests.unit.clients.certificates import Files
 from weft.blocking.stream import Stream
-from weft.clients.tls import client_context
+from weft.clients.tls.connect import client_context
 
 
 def test_of_a_connection_from_its_beginning(pair: Pair, files: Files, threads: ThreadPoolExecutor) -> None:

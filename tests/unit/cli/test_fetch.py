@@ -22,7 +22,7 @@ from tests.unit.clients.certificates import Files
 from tests.unit.clients.test_fetch import Server
 from weft.cli import main
 from weft.cli.schemas import schemas
-from weft.clients import fetch as fetch_module
+from weft.clients.http import fetch as fetch_module
 
 DATA = Random("disk").randbytes(1_000_000)
 IN_LOOPBACK = (sys.executable, "-m", "tests.unit.cli.loopback")
@@ -188,7 +188,7 @@ class TestFailures:
 
     def test_extra_that_is_not_installed(self, weft: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "httpx2", None)
-        monkeypatch.delitem(sys.modules, "weft.clients.fetch")
+        monkeypatch.delitem(sys.modules, "weft.clients.http.fetch")
         seen = weft("fetch", "http://loom/x")
         assert seen.code == 2
         assert "pip install 'weft[http]'" in seen.err

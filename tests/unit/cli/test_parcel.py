@@ -23,8 +23,10 @@ from tests.unit.cli.loopback import HERE, Loopback
 from tests.unit.cli.pseudo_terminal import PseudoTerminal
 from tests.unit.cli.terminal import Terminal
 from weft.cli.schemas import schemas
-from weft.clients.parcel import Inbox, Received, SendError, open_inbox, send
-from weft.clients.parcel_folder import Conflict
+from weft.clients.parcel.folder import Conflict
+from weft.clients.parcel.inbox import Inbox, open_inbox
+from weft.clients.parcel.receive import Received
+from weft.clients.parcel.send import SendError, send
 from weft.clients.report import Report
 
 IN_LOOPBACK = (sys.executable, "-m", "tests.unit.cli.loopback")

@@ -15,7 +15,7 @@ from tests.unit.cli.loopback import serving
 from tests.unit.cli.terminal import Terminal
 from tests.unit.clients.certificates import Files
 from weft.cli.schemas import schemas
-from weft.clients.tls import server_context
+from weft.clients.tls.connect import server_context
 
 
 @pytest.fixture(autouse=True)
@@ -144,7 +144,7 @@ class TestFailures:
 
     def test_extra_that_is_not_installed(self, weft: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "truststore", None)
-        monkeypatch.delitem(sys.modules, "weft.clients.system_roots", raising=False)
+        monkeypatch.delitem(sys.modules, "weft.clients.tls.system_roots", raising=False)
         seen = weft("tls", "right")
         assert seen.code == 2
         assert "pip install 'weft[http]'" in seen.err

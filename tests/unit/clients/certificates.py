@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from weft.clients.tls import server_context
+from weft.clients.tls.connect import server_context
 
 SERVER = "right"
 DAY = timedelta(days=1)

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from tests.unit.api.streams.joined import Node
-from weft.clients.proxy import Proxy, serve_proxy
-from weft.clients.proxy_users import Users
-from weft.clients.socks import encode_address
+from weft.clients.proxy.proxy import Proxy, serve_proxy
+from weft.clients.proxy.socks import encode_address
+from weft.clients.proxy.users import Users
 
 HERE = "127.0.0.1"
 INSIDE = ("fc00::/64", "10.7.0.2", "10.9.0.0/16")

@@ -16,7 +16,7 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
 from tests.unit.api.streams.joined import Node
-from weft.clients.http import http_client
+from weft.clients.http.client import http_client
 from weft.clients.serving import AppServer, serve_app
 from weft.errors import UsageError
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.clients.certificates import Files, authority
-from weft.clients.certificates import decode_certificate, why_not_trusted
-from weft.clients.shaken import Certificate, short_name
+from weft.clients.tls.certificates import decode_certificate, why_not_trusted
+from weft.clients.tls.shaken import Certificate, short_name
 
 CHAIN = [
     Certificate(subject="CN=a", issuer="CN=b", names=[], not_before=None, not_after=None, key="Ed25519", sha256="00"),

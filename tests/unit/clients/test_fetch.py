@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 from tests.unit.api.streams.joined import Node
 from tests.unit.clients.certificates import Files
-from weft.clients import fetch as fetch_module
-from weft.clients.fetch import FetchError, fetch
-from weft.clients.http import http_client
-from weft.clients.partial import Origin, Partial, Pipe
-from weft.clients.redirects import Fence
-from weft.clients.tls import client_context
+from weft.clients.http import fetch as fetch_module
+from weft.clients.http.client import http_client
+from weft.clients.http.fetch import FetchError, fetch
+from weft.clients.http.partial import Origin, Partial, Pipe
+from weft.clients.http.redirects import Fence
+from weft.clients.tls.connect import client_context
 from weft.errors import PeerError
 
 URL = "http://right/disk.img"

@@ -18,11 +18,12 @@ import pytest
 import pytest_asyncio
 
 from tests.unit.api.streams.joined import Node
-from weft.clients import folder_page, folder_walk
-from weft.clients.fetch import fetch
-from weft.clients.folder import PIECE_BYTES, Folder
-from weft.clients.http import http_client
-from weft.clients.partial import Origin, Partial
+from weft.clients.folder import page as folder_page
+from weft.clients.folder import walk as folder_walk
+from weft.clients.folder.folder import PIECE_BYTES, Folder
+from weft.clients.http.client import http_client
+from weft.clients.http.fetch import fetch
+from weft.clients.http.partial import Origin, Partial
 from weft.clients.serving import serve_app
 
 DATA = Random("folder").randbytes(3 * PIECE_BYTES + 123)

@@ -12,7 +12,7 @@ from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weft.clients.folder_range import date_of, part_of, tag_of
+from weft.clients.folder.range import date_of, part_of, tag_of
 
 SIZE = 1000
 HEADERS = ("Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")

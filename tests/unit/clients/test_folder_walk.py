@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weft.clients.folder_walk import LINKS, open_below, place_of
+from weft.clients.folder.walk import LINKS, open_below, place_of
 
 
 @pytest.fixture(scope="module")

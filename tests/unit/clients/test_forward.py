@@ -22,7 +22,7 @@ from weft.clients.forward import Forwarder
 from weft.clients.network import Network
 from weft.clients.relay import reset
 from weft.clients.sparing import LINES_AT_ONCE, Sparing
-from weft.clients.tls import client_context
+from weft.clients.tls.connect import client_context
 
 HERE = "127.0.0.1"
 DATA = Random("forward").randbytes(1_000_000)

@@ -13,9 +13,9 @@ import pytest
 
 from tests.unit.api.streams.joined import Node
 from tests.unit.clients.certificates import SERVER, Files, authority, other_authority
-from weft.clients.handshake import look
-from weft.clients.shaken import Handshake
-from weft.clients.tls import client_context, server_context
+from weft.clients.tls.connect import client_context, server_context
+from weft.clients.tls.handshake import look
+from weft.clients.tls.shaken import Handshake
 
 PORT = 443
 

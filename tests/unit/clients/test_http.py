@@ -19,10 +19,10 @@ from aiohttp import web
 from tests.unit.api.streams.joined import Node
 from tests.unit.clients.certificates import Files, other_authority
 from weft.api.kernel import KernelSockets
-from weft.clients.http import http_client, url_in_network
-from weft.clients.http_stream import KEPT_BYTES
+from weft.clients.http.client import http_client, url_in_network
+from weft.clients.http.stream import KEPT_BYTES
 from weft.clients.serving import serve_app
-from weft.clients.tls import client_context, server_context
+from weft.clients.tls.connect import client_context, server_context
 from weft.identity import generate
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from weft.clients.http_connect import HEAD_BYTES, HttpDialect, decode_authority, decode_head, encode_authority
-from weft.clients.proxy_request import Command, Refusal, Request
-from weft.clients.proxy_users import Users
+from weft.clients.proxy.http_connect import HEAD_BYTES, HttpDialect, decode_authority, decode_head, encode_authority
+from weft.clients.proxy.request import Command, Refusal, Request
+from weft.clients.proxy.users import Users
 from weft.errors import DecodeError
 
 OPEN = Users()

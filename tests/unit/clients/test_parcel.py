@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 
 from tests.unit.api.streams.joined import Node
-from weft.clients import parcel_link
-from weft.clients.parcel import Inbox, Offered, SendError, open_inbox, send
-from weft.clients.parcel_folder import NOTHING, Folder, Part
-from weft.clients.parcel_link import BLOCK_BYTES
+from weft.clients.parcel import link as parcel_link
+from weft.clients.parcel.folder import NOTHING, Folder, Part
+from weft.clients.parcel.inbox import Inbox, Offered, open_inbox
+from weft.clients.parcel.link import BLOCK_BYTES
+from weft.clients.parcel.send import SendError, send
 from weft.errors import UsageError
 
 SIZE = 3 * BLOCK_BYTES + 1000

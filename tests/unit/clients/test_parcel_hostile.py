@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from tests.unit.api.streams.joined import Node
-from weft.clients import parcel_link
-from weft.clients.parcel import PORT, Inbox, Received, SendError, open_inbox, send
-from weft.clients.parcel_folder import NOTHING, Conflict, Folder
-from weft.clients.parcel_inbox import CONNECTIONS
-from weft.clients.parcel_link import BLOCK_BYTES, READ_BYTES, BrokenOffError, Link, RefusedError
-from weft.clients.parcel_messages import (
+from weft.clients.parcel import link as parcel_link
+from weft.clients.parcel.folder import NOTHING, Conflict, Folder
+from weft.clients.parcel.inbox import CONNECTIONS, Inbox, open_inbox
+from weft.clients.parcel.link import BLOCK_BYTES, READ_BYTES, BrokenOffError, Link, RefusedError
+from weft.clients.parcel.messages import (
+    PORT,
     Accept,
     Again,
     Compare,
@@ -35,6 +35,8 @@ from weft.clients.parcel_messages import (
     Wait,
     encode_words,
 )
+from weft.clients.parcel.receive import Received
+from weft.clients.parcel.send import SendError, send
 from weft.errors import DecodeError, PeerError, UsageError
 
 HELLO = b"hello"
@@ -248,7 +250,7 @@ class TestSender:
     async def test_that_says_nothing_is_let_go(
         self, left: Node, right: Node, there: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("weft.clients.parcel_inbox.OFFER_S", 0.05)
+        monkeypatch.setattr("weft.clients.parcel.inbox.OFFER_S", 0.05)
         async with inbox_of(right, there):
             reader, writer = await left.streams.open_connection(right.ipv6, PORT)
             writer.write(encode_words(Wait()) * 10)
@@ -441,7 +443,7 @@ async def test_part_that_was_put_into_its_place_a_moment_ago_is_not_taken_for_on
             part.close(keep=True)
         return True
 
-    monkeypatch.setattr("weft.clients.parcel_folder.try_lock", lock)
+    monkeypatch.setattr("weft.clients.parcel.folder.try_lock", lock)
     with pytest.raises(UsageError, match="another weft is writing it"):
         folder.begin(["a"], NOTHING)
     folder.close()

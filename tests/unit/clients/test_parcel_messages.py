@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from weft.clients.parcel_messages import (
+from weft.clients.parcel.messages import (
     BYTES,
     ENTRIES,
     HEADER_BYTES,
@@ -39,7 +39,7 @@ from weft.clients.parcel_messages import (
     encode_words,
     shortened,
 )
-from weft.clients.parcel_names import Paths, fault_of
+from weft.clients.parcel.names import Paths, fault_of
 from weft.errors import DecodeError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from weft.clients.partial import Origin, Partial, Pipe
+from weft.clients.http.partial import Origin, Partial, Pipe
 from weft.errors import UsageError
 
 HERE = "http://loom/disk.img"

@@ -13,9 +13,9 @@ import pytest
 from tests.unit.api.streams.joined import Node
 from tests.unit.api.streams.recorders import until
 from tests.unit.clients.proxied import HERE, Client, client_of, proxying, request
-from weft.clients import proxy as proxy_module
-from weft.clients.proxy_request import Refusal, refusal_of
-from weft.clients.proxy_users import Users
+from weft.clients.proxy import proxy as proxy_module
+from weft.clients.proxy.request import Refusal, refusal_of
+from weft.clients.proxy.users import Users
 from weft.clients.relay import reset
 from weft.errors import UsageError
 

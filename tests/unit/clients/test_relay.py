@@ -13,7 +13,7 @@ import pytest
 from tests.unit.api.streams.joined import Node
 from tests.unit.clients.certificates import Files
 from weft.clients.relay import HIGH_BYTES, End, connect, relay, reset
-from weft.clients.tls import client_context
+from weft.clients.tls.connect import client_context
 
 DATA = Random("relay").randbytes(2_000_000)
 KERNEL_BYTES = 8_000_000

@@ -12,8 +12,8 @@ import pytest
 from cryptography import x509
 
 from tests.unit.api.streams.joined import Node
-from weft.clients.self_signed import VALID, OwnCertificate, own_certificate
-from weft.clients.tls import client_context, server_context
+from weft.clients.tls.connect import client_context, server_context
+from weft.clients.tls.self_signed import VALID, OwnCertificate, own_certificate
 from weft.errors import ConfigError
 
 NAMES = ["right", "fc00::2", "12D3KooWRm8J3iL796zPFi2EtGGtUJn58AG67gcRJHmW6Z4DQWXF.weft"]

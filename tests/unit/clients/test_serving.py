@@ -17,7 +17,7 @@ from starlette.routing import Route
 from tests.unit.api.streams.joined import Node
 from tests.unit.clients.frames import ask
 from weft.clients import serving
-from weft.clients.http import http_client
+from weft.clients.http.client import http_client
 from weft.clients.serving import serve_app
 
 

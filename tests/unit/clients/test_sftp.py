@@ -16,12 +16,12 @@ import msgspec
 import pytest
 
 from tests.unit.api.streams.joined import Node
-from weft.clients.sftp_bounds import bound_listings
-from weft.clients.sftp_copy import BLOCK_BYTES, IN_FLIGHT
-from weft.clients.sftp_shell import COMMANDS, Shell
-from weft.clients.sftp_tree import Trees
-from weft.clients.ssh import Tunnel, ssh_connection
-from weft.clients.ssh_hosts import KnownHosts
+from weft.clients.sftp.bounds import bound_listings
+from weft.clients.sftp.copy import BLOCK_BYTES, IN_FLIGHT
+from weft.clients.sftp.shell import COMMANDS, Shell
+from weft.clients.sftp.tree import Trees
+from weft.clients.ssh.client import Tunnel, ssh_connection
+from weft.clients.ssh.hosts import KnownHosts
 from weft.errors import PeerError, UsageError
 
 KEY = asyncssh.generate_private_key("ssh-ed25519")
@@ -166,7 +166,7 @@ class TestCopies:
     async def test_names_without_end_end_it(
         self, left: Node, right: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("weft.clients.sftp_bounds.ENTRIES", 1000)
+        monkeypatch.setattr("weft.clients.sftp.bounds.ENTRIES", 1000)
         given = 0
 
         async def scandir(self: Files, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:

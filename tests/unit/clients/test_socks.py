@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weft.clients.proxy_request import Command, Refusal, Request
-from weft.clients.proxy_users import Users
-from weft.clients.socks import (
+from weft.clients.proxy.request import Command, Refusal, Request
+from weft.clients.proxy.socks import (
     SocksDialect,
     decode_datagram,
     encode_address,
     encode_datagram_header,
     encode_reply,
 )
+from weft.clients.proxy.users import Users
 from weft.errors import DecodeError
 
 OPEN = Users()

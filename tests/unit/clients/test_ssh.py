@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weft.clients.ssh_hosts import KnownHosts, known_hosts
-from weft.clients.ssh_keys import Keys
-from weft.clients.ssh_terminal import Escape
-from weft.clients.ssh_words import words_of
+from weft.clients.ssh.hosts import KnownHosts, known_hosts
+from weft.clients.ssh.keys import Keys
+from weft.clients.ssh.terminal import Escape
+from weft.clients.ssh.words import words_of
 from weft.errors import ConfigError, UsageError
 
 KEY, OTHER = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))

@@ -17,9 +17,9 @@ import pytest
 from asyncssh.packet import Byte, NameList, String, UInt32
 
 from tests.unit.api.streams.joined import Node
-from weft.clients.ssh import HostKeyError, Login, Tunnel, ssh_connection
-from weft.clients.ssh_hosts import KnownHosts
-from weft.clients.ssh_words import words_of
+from weft.clients.ssh.client import HostKeyError, Login, Tunnel, ssh_connection
+from weft.clients.ssh.hosts import KnownHosts
+from weft.clients.ssh.words import words_of
 
 KEYS = {kind: asyncssh.generate_private_key(kind) for kind in ("ssh-ed25519", "ecdsa-sha2-nistp256", "ssh-rsa")}
 KEXINIT, IGNORE = 20, 2

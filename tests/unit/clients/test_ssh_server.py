@@ -17,11 +17,11 @@ import asyncssh
 import pytest
 
 from tests.unit.api.streams.joined import Node
-from weft.clients.ssh import HostKeyError, ssh_connection
-from weft.clients.ssh_child import Child
-from weft.clients.ssh_hosts import KnownHosts
-from weft.clients.ssh_server import CONNECTIONS, KEY_FILE, SESSIONS, SshServer, host_key, serve_ssh
-from weft.clients.ssh_words import words_of
+from weft.clients.ssh.child import Child
+from weft.clients.ssh.client import HostKeyError, ssh_connection
+from weft.clients.ssh.hosts import KnownHosts
+from weft.clients.ssh.server import CONNECTIONS, KEY_FILE, SESSIONS, SshServer, host_key, serve_ssh
+from weft.clients.ssh.words import words_of
 from weft.errors import ConfigError
 
 KEY = asyncssh.generate_private_key("ssh-ed25519")
@@ -88,7 +88,7 @@ class TestWho:
         self, left: Node, right: Node, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         assert CONNECTIONS >= 16
-        monkeypatch.setattr("weft.clients.ssh_server.CONNECTIONS", 2)
+        monkeypatch.setattr("weft.clients.ssh.server.CONNECTIONS", 2)
         hosts = KnownHosts()
         async with serving(left, right):
             async with (
@@ -230,7 +230,7 @@ class TestProcesses:
     async def test_process_that_ignores_the_hang_up_is_killed(
         self, left: Node, right: Node, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("weft.clients.ssh_child.HANG_UP_S", 0.1)
+        monkeypatch.setattr("weft.clients.ssh.child.HANG_UP_S", 0.1)
         async with serving(left, right):
             async with ssh_connection(left.streams, "right", hosts=KnownHosts(), trust=True) as connection:
                 process = await connection.create_process("trap '' HUP; echo $$; while :; do sleep 0.05; done")

@@ -14,11 +14,11 @@ from asyncssh.packet import String
 
 from tests.unit.api.streams.joined import Node
 from tests.unit.clients.test_ssh_server import logged_in, serving
-from weft.clients.sftp_folder import HANDLES, READ_BYTES
-from weft.clients.ssh import ssh_connection
-from weft.clients.ssh_hosts import KnownHosts
-from weft.clients.ssh_server import REFUSALS
-from weft.clients.ssh_session import VARIABLE_BYTES, VARIABLES
+from weft.clients.sftp.folder import HANDLES, READ_BYTES
+from weft.clients.ssh.client import ssh_connection
+from weft.clients.ssh.hosts import KnownHosts
+from weft.clients.ssh.server import REFUSALS
+from weft.clients.ssh.session import VARIABLE_BYTES, VARIABLES
 
 LARGE = 2**40
 
@@ -36,7 +36,7 @@ class TestRoom:
         self, left: Node, right: Node, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """They come from another address and say nothing, as long as they may."""
-        monkeypatch.setattr("weft.clients.ssh_server.CONNECTIONS", 2)
+        monkeypatch.setattr("weft.clients.ssh.server.CONNECTIONS", 2)
         async with serving(left, right):
             silent = [await left.streams.open_connection(right.ipv4, 22) for _ in range(REFUSALS + 8)]
             async with ssh_connection(left.streams, "right", hosts=KnownHosts(), trust=True) as connection:
@@ -160,7 +160,7 @@ class TestFiles:
             reads += 1
             return original(self, *arguments)
 
-        from weft.clients.sftp_folder import FolderServer
+        from weft.clients.sftp.folder import FolderServer
 
         original = FolderServer.read
         assert original is not read

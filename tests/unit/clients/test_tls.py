@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.unit.api.streams.joined import Node
 from tests.unit.clients.certificates import SERVER, Files, other_authority
-from weft.clients.tls import NAMES_KEPT, client_context, server_context
+from weft.clients.tls.connect import NAMES_KEPT, client_context, server_context
 from weft.errors import UsageError
 
 SUITES = {"TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_GCM_SHA256"}

@@ -18,7 +18,7 @@ import pytest
 
 from tests.unit.clients.certificates import Files, authority
 from weft.clients.failures import reason_of
-from weft.clients.tls import client_context
+from weft.clients.tls.connect import client_context
 
 HERE = "127.0.0.1"
 SERVER = """

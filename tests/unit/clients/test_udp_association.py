@@ -12,10 +12,10 @@ import pytest
 from tests.unit.api.streams.joined import Node
 from tests.unit.api.streams.recorders import until
 from tests.unit.clients.proxied import HERE, Client, client_of, proxying, target
-from weft.clients import proxy as proxy_module
-from weft.clients import udp_association
-from weft.clients.proxy import Proxy
-from weft.clients.socks import decode_datagram
+from weft.clients.proxy import proxy as proxy_module
+from weft.clients.proxy import udp_association
+from weft.clients.proxy.proxy import Proxy
+from weft.clients.proxy.socks import decode_datagram
 
 UDP = 3
 

@@ -35,7 +35,7 @@ from tests.unit.clients.frames import (
     encode,
     request,
 )
-from weft.clients.http import http_client
+from weft.clients.http.client import http_client
 from weft.clients.serving import serve_app
 
 Serve = Callable[[dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]

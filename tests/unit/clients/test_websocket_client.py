@@ -21,7 +21,7 @@ from wsproto.events import BytesMessage, TextMessage
 from tests.unit.api.streams.joined import Node
 from tests.unit.api.streams.test_libraries import Connector
 from tests.unit.clients.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, Socket, encode
-from weft.clients.http import http_client
+from weft.clients.http.client import http_client
 
 NORMAL, PROTOCOL_ERROR, NO_CODE, NO_TEXT, TOO_BIG = 1000, 1002, 1005, 1007, 1009
 LARGEST = 2**20

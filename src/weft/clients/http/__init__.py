@@ -1,0 +1,1 @@
+"""HTTP out of the network: the client, and files that are fetched."""

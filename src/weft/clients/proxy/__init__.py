@@ -1,0 +1,1 @@
+"""A proxy into the network: SOCKS5 and HTTP on one port."""

@@ -1,0 +1,1 @@
+"""SSH, both sides, by asyncssh."""

@@ -1,0 +1,1 @@
+"""TLS: contexts, what a handshake agreed on, certificates in words."""
