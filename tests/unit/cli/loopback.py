@@ -66,15 +66,12 @@ def serving(speak: Any, context: ssl.SSLContext | None = None) -> Iterator[int]:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
 
-    writers: set[asyncio.StreamWriter] = set()
-
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, asyncio.IncompleteReadError):
             await speak(reader, writer)
         writer.close()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers.add(writer)
         tasks.add(loop.create_task(handle(reader, writer)))
 
     tasks: set[asyncio.Task[None]] = set()
@@ -82,16 +79,14 @@ def serving(speak: Any, context: ssl.SSLContext | None = None) -> Iterator[int]:
 
     async def end() -> None:
         server.close()
-        # Who was let in a moment ago is not among the writers yet.
         for _ in range(TURNS):
+            # Who was let in a moment ago, or still agrees on TLS, is known to the loop alone.
+            for transport in list(loop._transports.values()):  # type: ignore[attr-defined]
+                transport.abort()
             await asyncio.sleep(0)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for writer in writers:
-            writer.transport.abort()
-        for _ in range(TURNS):
-            await asyncio.sleep(0)
 
     try:
         yield server.sockets[0].getsockname()[1]
