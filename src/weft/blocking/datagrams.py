@@ -18,10 +18,11 @@ from contextlib import suppress
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from weft.blocking.background import Background, closed_error
+from weft.blocking.background import LINGER_S, Background, closed_error
 from weft.blocking.face import Address, Face
 from weft.blocking.meeting import Meeting
 from weft.blocking.pipe import Data
+from weft.errors import UsageError
 
 if TYPE_CHECKING:
     from weft.api.overlay import Overlay
@@ -209,6 +210,12 @@ class DatagramSocket(Face):
         before.check_open()
         before.close()
         self._mailbox = self._meeting = before.background.call(reopen)
+
+    def close(self) -> None:
+        """Receive no more, from when this returns; what was sent still leaves, and whoever waits gets EBADF."""
+        super().close()
+        with suppress(UsageError, OSError):
+            self._mailbox.background.call(asyncio.wait, [self._mailbox.over], timeout=LINGER_S)
 
     def getpeername(self) -> Address:
         """Where it is connected.
