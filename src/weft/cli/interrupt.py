@@ -58,6 +58,8 @@ async def until_over(network: AttachedNode, ready: Callable[[], None] = _nothing
     ends = [asyncio.ensure_future(each) for each in (until_interrupted(ready), _network_end(network))]
     try:
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        # Who interrupts it may end its daemon in the same moment; the signal of this turn is heard in the next.
+        await asyncio.sleep(0)
         if ends[0].done():
             await ends[0]
         else:

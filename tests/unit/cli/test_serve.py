@@ -67,9 +67,7 @@ def said(process: subprocess.Popen[bytes]) -> str:
 def ended(process: subprocess.Popen[bytes], number: int) -> tuple[int, str, str]:
     """Exit code, and what more it said, after a signal."""
     process.send_signal(number)
-    # Its network ends with its input, which is closed afterwards only.
-    process.wait(20)
-    out, err = process.communicate()
+    out, err = process.communicate(timeout=20)
     return process.returncode, out.decode(), err.decode()
 
 
