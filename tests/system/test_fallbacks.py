@@ -74,6 +74,11 @@ def test_transfer_in_bursts_of_a_fixed_size_arrives_as_it_was_sent(pair: Pair, p
     pair.transfer(10 * MB)
     assert drops(pair) == {}
     for node in (pair.alice, pair.bob):
-        expected = max(1, pieces) if side in {node.host.name, "both"} else 64
         peer = node.peer()
-        assert (peer.burst_pieces, peer.mode) == (expected, "packet" if expected == 1 else "burst")
+        if side in {node.host.name, "both"}:
+            expected = max(1, pieces)
+            assert (peer.burst_pieces, peer.mode) == (expected, "packet" if expected == 1 else "burst")
+        else:
+            # What its path carries in 2 ms, which is a matter of the machine, and 64 at most.
+            assert peer.mode == "burst"
+            assert max(PIECES[:-1]) < peer.burst_pieces <= 64
