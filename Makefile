@@ -25,9 +25,9 @@ demo: $(READY) peers  ## ten lines of Python; two hosts, one network: connect, p
 	$(BIN)/python examples/demo
 
 test: $(READY) peers  ## all tests, in under ten minutes on two cores
-	$(BIN)/python -m pytest tests/sim tests/unit -n 3
+	$(BIN)/python -m pytest tests/sim tests/unit -n 2
 	$(BIN)/python -m pytest tests/system -n 2 --dist loadfile --no-loadscope-reorder
-	$(BIN)/python -m pytest tests/interop -n 3
+	$(BIN)/python -m pytest tests/interop -n 2
 
 check: $(READY)  ## lint, types, floors
 	$(BIN)/ruff check .
