@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
-import msgspec
 
 from weft.cli.attached import attached
 from weft.cli.command import Command
@@ -204,22 +203,11 @@ class _Desk:
         if error is not None:
             report(error)
             return False
-        delivered = Delivered(
-            sender=name,
-            paths=[str(self._folder / each) for each in sorted(received.names)],
-            files=received.files,
-            size_bytes=received.size_bytes,
-            resumed_from_bytes=received.resumed_from_bytes,
-            unchanged=received.unchanged,
-            left_out=received.left_out,
-            duration_s=round(time.monotonic() - self._began, 3),
-        )
-        if self._settings.json:
-            click.echo(msgspec.json.encode(delivered))
-        else:
-            names = ", ".join(delivered.paths[:3]) + (", …" if len(delivered.paths) > 3 else "")
-            show(delivered, what=f"{names} from {name}: ")
-        return not delivered.left_out
+        paths = [str(self._folder / each) for each in sorted(received.names)]
+        names = ", ".join(paths[:3]) + (", …" if len(paths) > 3 else "")
+        delivered = Delivered.of(received, self._began, sender=name, paths=paths)
+        show(delivered, what=f"{names} from {name}: ", json=self._settings.json)
+        return not received.left_out
 
     def _name_of(self, address: str) -> str:
         from weft.cli.peer_networks import peer_at

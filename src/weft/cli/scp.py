@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from weft.cli.command import Command
 from weft.cli.copied import Copied, show
@@ -73,19 +72,8 @@ def scp(
                     return await trees.upload([Path(path) for _, path in from_peers], there)
 
     report = asyncio.run(copy())
-    copied = Copied(
-        files=report.files,
-        size_bytes=report.size_bytes,
-        resumed_from_bytes=report.resumed_from_bytes,
-        unchanged=report.unchanged,
-        left_out=report.left_out,
-        duration_s=round(time.monotonic() - began, 3),
-    )
-    if settings.json:
-        click.echo(msgspec.json.encode(copied))
-    else:
-        show(copied)
-    if copied.left_out:
+    show(Copied.of(report, began), json=settings.json)
+    if report.left_out:
         raise click.exceptions.Exit(1)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from weft.cli.attached import attached
 from weft.cli.command import Command
@@ -72,18 +71,6 @@ def send(settings: Settings, files: tuple[Path, ...], peer: str, port: int) -> N
                 return await send_parcel(network, peer, files, port=port, progress=shown)
 
     report = asyncio.run(run())
-    sent = Sent(
-        peer=peer,
-        files=report.files,
-        size_bytes=report.size_bytes,
-        resumed_from_bytes=report.resumed_from_bytes,
-        unchanged=report.unchanged,
-        left_out=report.left_out,
-        duration_s=round(time.monotonic() - began, 3),
-    )
-    if settings.json:
-        click.echo(msgspec.json.encode(sent))
-    else:
-        show(sent)
-    if sent.left_out:
+    show(Sent.of(report, began, peer=peer), json=settings.json)
+    if report.left_out:
         raise click.exceptions.Exit(1)
