@@ -22,7 +22,7 @@ from typing import Any, Final
 import httpx2
 
 from weft.clients.http.client import url_in_network
-from weft.clients.proxy.inside import Inside, Networks, ProxyNetwork
+from weft.clients.inside import Inside, Networks, ProxyNetwork
 from weft.errors import PeerError
 
 REDIRECTS: Final = 20

@@ -8,7 +8,7 @@
 | is slow                         | `HANDSHAKE_S` for the request, `CONNECT_S` for the destination                    |
 | is one too many                 | its connection aborted                                                            |
 
-What it may lead to says inside.py.
+What it may lead to says clients/inside.py.
 
 Not done here: the protocols (socks.py, http_connect.py).
 """
@@ -21,8 +21,8 @@ from contextlib import suppress
 from typing import Final, cast
 
 from weft.clients.bounded import CONNECTIONS, ask_if_silent
+from weft.clients.inside import Inside, Networks, ProxyNetwork
 from weft.clients.proxy.http_connect import HttpDialect
-from weft.clients.proxy.inside import Inside, Networks, ProxyNetwork
 from weft.clients.proxy.request import FAILURES, Command, Dialect, Refusal, Request, refusal_of
 from weft.clients.proxy.socks import VERSION, SocksDialect
 from weft.clients.proxy.udp_association import Association

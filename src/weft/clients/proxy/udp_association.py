@@ -25,7 +25,7 @@ import asyncio
 from collections import Counter
 from typing import Final, Self, cast
 
-from weft.clients.proxy.inside import Inside
+from weft.clients.inside import Inside
 from weft.clients.proxy.request import FAILURES
 from weft.clients.proxy.socks import decode_datagram, encode_datagram_header
 from weft.errors import DecodeError

@@ -1,4 +1,4 @@
-"""What a proxy leads to: the addresses of the network, and no others.
+"""What a proxy, or the answer of a server, may lead to: the addresses of the network, and no others.
 
 Where the network is an interface of the machine its sockets reach whatever the machine does. So each address is held
 against those of the network before anything is sent to it, after names were looked up: what a name leads to may change.
