@@ -30,8 +30,8 @@ from weakref import WeakSet
 import asyncssh
 from asyncssh.sftp import SFTPVFSAttrs
 
+from weft.clients.beneath import open_top, opened
 from weft.clients.sftp.openat import (
-    FOLDER,
     LARGEST,
     LINK,
     attrs_of,
@@ -60,7 +60,7 @@ class FolderServer(asyncssh.SFTPServer):
 
     def __init__(self, channel: Any, root: Path) -> None:
         super().__init__(channel)
-        self._root = os.open(root, FOLDER & ~getattr(os, "O_NOFOLLOW", 0))
+        self._root = open_top(root)
         self._files = 0
         # asyncssh forgets a listing without a word.
         self._listings: WeakSet[AsyncIterator[asyncssh.SFTPName]] = WeakSet()
@@ -72,7 +72,7 @@ class FolderServer(asyncssh.SFTPServer):
         Raises:
             OSError: it can't be opened.
         """
-        os.close(os.open(root, FOLDER & ~getattr(os, "O_NOFOLLOW", 0)))
+        os.close(open_top(root))
 
     def exit(self) -> None:
         """The client has gone."""
@@ -92,15 +92,8 @@ class FolderServer(asyncssh.SFTPServer):
             OSError: there is no way there.
         """
         names = names_of(path)
-        folder = os.dup(self._root)
-        try:
-            for name in names[:-1]:
-                inner = open_folder(name, folder)
-                os.close(folder)
-                folder = inner
+        with opened(self._root, names[:-1], enter=open_folder) as folder:
             yield folder, names[-1] if names else b"."
-        finally:
-            os.close(folder)
 
     def _check_handles(self) -> None:
         if self._files + len(self._listings) >= HANDLES:

@@ -13,7 +13,8 @@ from typing import Final
 
 import asyncssh
 
-FOLDER: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+from weft.clients.beneath import open_inner
+
 LINK: Final = "Links are not followed here"
 LARGEST: Final = 2**63 - 1
 """Offset and size of a file for the system."""
@@ -51,7 +52,7 @@ def open_folder(name: bytes, folder: int) -> int:
         SFTPPermissionDenied: it is a link.
     """
     try:
-        return os.open(name, FOLDER, dir_fd=folder)
+        return open_inner(name, folder)
     except OSError as error:
         raise _as_link(error, name, folder) from None
 
