@@ -50,6 +50,11 @@ def echoes(here: Node, there: Node, size: int = 100, timeout_s: float = 5, optio
         return client.recv(65_535) == bytes(size)
 
 
+def until_it_speaks(node: Node) -> None:
+    """A node that has just started keeps still, lest it break connections that it does not know yet."""
+    until(lambda: node.age_s > ADOPTION_NS / 1e9 + 5, "the firewall adopts no more connections", 90)
+
+
 def test_tcp_is_refused_until_its_port_is_allowed(trio: Trio) -> None:
     alice, bob = trio.alice, trio.bob
     with pytest.raises(ConnectionRefusedError):
@@ -170,8 +175,7 @@ def test_rules_are_shown_and_wrong_ones_refused(trio: Trio) -> None:
 
 def test_udp_is_refused_until_its_port_is_allowed(trio: Trio) -> None:
     alice, bob = trio.alice, trio.bob
-    # A node that has just started keeps still, lest it break connections that it does not know yet.
-    until(lambda: bob.age_s > ADOPTION_NS / 1e9 + 5, "the firewall of Bob adopts no more connections", 90)
+    until_it_speaks(bob)
     with pytest.raises(ConnectionRefusedError):
         echoes(alice, bob)
     with bob.allowing(f"/udp/{PORT}"):
@@ -182,6 +186,7 @@ def test_udp_is_refused_until_its_port_is_allowed(trio: Trio) -> None:
 
 def test_rejections_are_limited_and_counted(trio: Trio) -> None:
     alice, bob = trio.alice, trio.bob
+    until_it_speaks(bob)
     before = bob.status().drops
     with socket_of(alice.host, bob.address, socket.SOCK_DGRAM) as client:
         for port in range(2000):
