@@ -186,15 +186,23 @@ class Overlay:
         return ssh_of_node(self, str(host_of(host)), port, hosts=known_hosts(self._directory), **arguments)
 
     async def serve_app(
-        self, app: Any, port: int, host: Host = None, *, ssl: ssl_module.SSLContext | None = None
+        self, app: Any, port: int, host: Host = None, *, ssl: ssl_module.SSLContext | None = None, **bounds: Any
     ) -> AppServer:
-        """Serve an application of aiohttp or of ASGI, WebSockets included; see `weft.clients.serving.serve_app`.
+        """Serve an application of aiohttp or of ASGI, WebSockets included.
+
+        Args:
+            app: the application.
+            port: TCP; 0 for a free one.
+            host: where it listens; None for all addresses that this node has in the network.
+            ssl: speak TLS with it.
+            **bounds: of `weft.clients.serving.serve_app`: `connections` at a time, and how many of them with one
+                address (`per_address`).
 
         It ends with `close` and `wait_closed` or at the end of `async with`, and with the node at the latest.
         """
         from weft.clients.serving import serve_app
 
-        server = await serve_app(self, app, port, host, ssl=ssl)
+        server = await serve_app(self, app, port, host, ssl=ssl, **bounds)
         self._served = (*(each for each in self._served if not each.is_closed), server)
         return server
 

@@ -147,12 +147,10 @@ def _app(folder: Path, directories: set[Path]) -> web.Application:
 async def _serving_app(
     network: Network, app: web.Application, port: int, context: ssl.SSLContext | None
 ) -> AsyncIterator[None]:
-    from weft.clients.bounded import Bounded
     from weft.clients.serving import serve_app
-    from weft.clients.sparing import Sparing
 
     with opening(f"port {port}"):
-        server = await serve_app(Bounded(network, Sparing(tell)), app, port, ssl=context)
+        server = await serve_app(network, app, port, ssl=context, told=tell)
     async with server:
         yield
 

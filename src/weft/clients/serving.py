@@ -2,6 +2,20 @@
 
     async with await node.serve_app(app, 80) as server: …
 
+What others may take of a server, whoever they are:
+
+| of                                                    | no more than                      | then                |
+|-------------------------------------------------------|-----------------------------------|---------------------|
+| connections                                           | 256 (`connections`)               | one more is reset   |
+| connections with one address, but for this machine's  | 128 (`per_address`)               | one more is reset   |
+| the time for TLS to be agreed on                      | 10 s (`bounded.HANDSHAKE_S`)      | it is closed        |
+| the time for a request's head to be whole, after the  | 60 s (`IDLE_S`)                   | it is closed        |
+| connection was made or the answer before it was given |                                   |                     |
+| silence of the other side's TCP                       | 2 min (`bounded.KEEPALIVE`)       | it is closed        |
+
+A body may take as long as it likes, and so may an answer and a WebSocket: it is the application's to say what is too
+long. What is turned away is counted, and told in a line.
+
 The end is orderly: no more connections are taken, those that wait for a request are closed, WebSockets are closed with
 1001 (of aiohttp's applications: by their `on_shutdown`), requests get `PATIENCE_S` to be answered and are cancelled
 then, and at last the application is told to end.
@@ -10,15 +24,23 @@ then, and at last the application is told to end.
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl as ssl_module
+from collections import Counter
 from typing import Any, Final
 
 from aiohttp import web
 
 from weft.clients.asgi.runner import Application, AsgiRunner
+from weft.clients.bounded import CONNECTIONS, PER_ADDRESS, Bounded
 from weft.clients.network import Network
+from weft.clients.sparing import Sparing, Told
 
 PATIENCE_S: Final = 10.0
+IDLE_S: Final = 60.0
+"""Longer than clients keep what they do not use, for a request that meets the end of its connection is lost."""
+
+log = logging.getLogger("weft.clients")
 
 
 class AppServer(asyncio.AbstractServer):
@@ -27,9 +49,14 @@ class AppServer(asyncio.AbstractServer):
     Args:
         runner: is set up.
         server: takes its connections.
+        turned_away: as the attribute.
+
+    Attributes:
+        turned_away: how many connections, by reason.
     """
 
-    def __init__(self, runner: web.BaseRunner, server: asyncio.AbstractServer) -> None:
+    def __init__(self, runner: web.BaseRunner, server: asyncio.AbstractServer, turned_away: Counter[str]) -> None:
+        self.turned_away = turned_away
         self._runner = runner
         self._server: Any = server
         self._loop = asyncio.get_running_loop()
@@ -101,6 +128,9 @@ async def serve_app(
     host: Any = None,
     *,
     ssl: ssl_module.SSLContext | None = None,
+    connections: int = CONNECTIONS,
+    per_address: int = PER_ADDRESS,
+    told: Told = log.warning,
 ) -> AppServer:
     """Start an application and take connections for it.
 
@@ -110,6 +140,9 @@ async def serve_app(
         port: TCP; 0 for a free one.
         host: where it listens; None for all addresses that this node has in the network.
         ssl: speak TLS with it.
+        connections: how many there may be at a time.
+        per_address: how many of those with one address.
+        told: is told in a line what is turned away, and not too often.
 
     Raises:
         OSError: the port can't be had.
@@ -119,13 +152,15 @@ async def serve_app(
     runner: web.BaseRunner
     timeout_s = PATIENCE_S / 2  # aiohttp waits for so long twice
     if isinstance(app, web.Application):
-        runner = web.AppRunner(app, shutdown_timeout=timeout_s)
+        runner = web.AppRunner(app, shutdown_timeout=timeout_s, keepalive_timeout=IDLE_S)
     else:
-        runner = AsgiRunner(app, shutdown_timeout=timeout_s)
+        runner = AsgiRunner(app, shutdown_timeout=timeout_s, keepalive_timeout=IDLE_S)
+    bounded = Bounded(network, Sparing(told), connections, per_address)
     try:
         await runner.setup()
         assert runner.server is not None
-        return AppServer(runner, await network.create_server(runner.server, host, port, ssl=ssl))
+        server = await bounded.create_server(runner.server, host, port, ssl=ssl)
+        return AppServer(runner, server, bounded.turned_away)
     except BaseException:
         await runner.cleanup()
         raise

@@ -198,6 +198,39 @@ class TestBound:
         second[1].close()
         server.close()
 
+    async def test_one_address_has_a_part_of_them(self, left: Node, right: Node) -> None:
+        told: list[str] = []
+        bounded = Bounded(right.streams, told.append, 4, 2)
+        server = await bounded.create_server(Echo, None, 80)
+        first, second = [await left.streams.open_connection(right.ipv6, 80) for _ in range(2)]
+        assert await is_reset(await left.streams.open_connection(right.ipv6, 80))
+        other = await left.streams.open_connection(right.ipv4, 80)
+        assert await said(other, b"in") == b"in"
+        assert await said(first, b"still there") == b"still there"
+        await first[1].wait_closed()
+        assert await said(await left.streams.open_connection(right.ipv6, 80), b"in") == b"in"
+        assert told == [f"2 connections of {left.ipv6} are open; one more is turned away"]
+        assert bounded.turned_away == {"connections of one address": 1}
+        second[1].close()
+        server.close()
+
+    async def test_this_machine_may_have_all_of_them(self) -> None:
+        server: Any = await Bounded(loop_network(), print, 3, 1).create_server(Echo, HERE, 0)
+        port = server.sockets[0].getsockname()[1]
+        three = [await asyncio.open_connection(HERE, port) for _ in range(3)]
+        for each in three:
+            assert await said(each, b"in") == b"in"
+        server.close()
+
+    async def test_tls_over_sockets_of_the_kernel(self, files: Files) -> None:
+        server: Any = await Bounded(loop_network(), print).create_server(Echo, HERE, 0, ssl=files.server())
+        port = server.sockets[0].getsockname()[1]
+        context = client_context(roots=files.roots)
+        for _ in range(3):
+            streams = await asyncio.open_connection(HERE, port, ssl=context, server_hostname="right")
+            assert await said(streams, DATA) == DATA
+        server.close()
+
     async def test_who_has_vanished_does_not_stay(self, left: Node, right: Node) -> None:
         asked: asyncio.Future[dict[str, int]] = asyncio.get_running_loop().create_future()
 

@@ -39,15 +39,17 @@ class AsgiRunner(web.BaseRunner):
     Args:
         app: a callable with the three arguments of ASGI 3.
         shutdown_timeout: s; as of aiohttp.
+        keepalive_timeout: s; as of aiohttp.
 
     Raises:
         UsageError: it can't be such an application.
     """
 
-    __slots__ = ("_app", "_conversations", "_lifespan", "_tasks")
+    __slots__ = ("_app", "_conversations", "_keepalive_timeout", "_lifespan", "_tasks")
 
-    def __init__(self, app: Application, *, shutdown_timeout: float) -> None:
+    def __init__(self, app: Application, *, shutdown_timeout: float, keepalive_timeout: float) -> None:
         super().__init__(shutdown_timeout=shutdown_timeout)
+        self._keepalive_timeout = keepalive_timeout
         try:
             inspect.signature(app).bind({}, None, None)
         except (TypeError, ValueError) as error:
@@ -63,7 +65,9 @@ class AsgiRunner(web.BaseRunner):
 
     async def _make_server(self) -> web.Server:
         await self._lifespan.start()
-        return web.Server(self._handle, handler_cancellation=True, auto_decompress=False)
+        return web.Server(
+            self._handle, handler_cancellation=True, auto_decompress=False, keepalive_timeout=self._keepalive_timeout
+        )
 
     async def _cleanup_server(self) -> None:
         for task in self._tasks:
