@@ -33,6 +33,7 @@ from weft.stack.tcp.timers import (
 
 if TYPE_CHECKING:
     from weft.stack.tcp.listener import Listener
+    from weft.stack.tcp.macroflow import Macroflow
     from weft.stack.tcp.tcp import Tcp
 
 HEADER_BYTES: Final = 20
@@ -79,6 +80,9 @@ class Connection(Socket):
         timers: those that run.
         listener: whose it is until it is accepted.
         twin: the connection at the other end, if that is in this host, from the handshake to the end.
+        macroflow: all connections to the same host.
+        counted_pipe: what of this one is on the way, as its macroflow knows.
+        counted_una: what of this one is acknowledged, as its macroflow knows.
         maximum: payload and options of the largest segment that the other side takes, bytes.
         shift: how far the windows of the other side are shifted.
         mtu: of the path.
@@ -107,6 +111,8 @@ class Connection(Socket):
         "armed_at",
         "awaits_room",
         "challenged_at",
+        "counted_pipe",
+        "counted_una",
         "failure",
         "give_up_retries",
         "has_released",
@@ -119,6 +125,7 @@ class Connection(Socket):
         "key",
         "listener",
         "local",
+        "macroflow",
         "maximum",
         "mtu",
         "offset",
@@ -154,6 +161,7 @@ class Connection(Socket):
         remote: Endpoint,
         initial_sequence: int,
         mtu: int,
+        macroflow: Macroflow,
     ) -> None:
         """A connection in the state CLOSED.
 
@@ -165,6 +173,7 @@ class Connection(Socket):
             remote: the other end.
             initial_sequence: of our side.
             mtu: of the path, bytes.
+            macroflow: all connections to the other host.
         """
         super().__init__(events)
         self.tcp = tcp
@@ -172,6 +181,8 @@ class Connection(Socket):
         self.local = local
         self.remote = remote
         self.mtu = mtu
+        self.macroflow = macroflow
+        self.counted_pipe, self.counted_una = 0, initial_sequence
         self.maximum = self.largest_segment(mtu)
         self.state = State.CLOSED
         self.failure: Failure | None = None
@@ -210,6 +221,11 @@ class Connection(Socket):
     def readable_bytes(self) -> int:
         """What has come in order and was not taken."""
         return self.receiver.ready_bytes
+
+    @property
+    def arrived(self) -> int:
+        """A number that grows with all that comes in order, the end included."""
+        return self.receiver.next
 
     @property
     def is_at_end(self) -> bool:

@@ -41,6 +41,11 @@ def next_packet(connection: Connection, now: int) -> Outgoing | None:
     sender = connection.sender
     if sender.is_done and not (connection.owes_ack or connection.owes_probe or connection.probe):
         return None
+    is_held = connection.state in SENDING and connection.macroflow.holds(connection)
+    if is_held:
+        connection.macroflow.wait(connection)
+        if not (connection.owes_ack or connection.owes_probe or connection.probe):
+            return None
     options = _options(connection, now)
     segment = sender.segment - len(options) + (0 if connection.offset is None else TIMESTAMPS_BYTES)
     if connection.probe is not None:
@@ -49,7 +54,7 @@ def next_packet(connection: Connection, now: int) -> Outgoing | None:
         start = max(start, sender.una)
         if start < end:
             return _data(connection, Run(start, end, is_resent=True), segment, options, now)
-    if connection.state in SENDING:
+    if connection.state in SENDING and not is_held:
         run = sender.next_run(now, segment)
         if run is not None:
             return _data(connection, run, segment, options, now)

@@ -131,6 +131,11 @@ class Sender:
         return self.nxt - self.una
 
     @property
+    def pipe(self) -> int:
+        """Bytes that are on the way: those in flight but for what is known to be lost or to have arrived."""
+        return self.recovery.pipe(self.una, self.nxt, self.segment)
+
+    @property
     def unsent(self) -> int:
         """Bytes that were never sent."""
         return max(0, self.buffer.end - max(self.nxt, self.buffer.start))
@@ -173,13 +178,17 @@ class Sender:
         recovery, nxt = self.recovery, self.nxt
         if nxt == self.una and self._sent_at and now - self._sent_at > self.round_trip.timeout_ns:
             self.cubic.handle_idle()
-        room = self.cubic.window - recovery.pipe(self.una, nxt, self.segment)
+        room = self.cubic.window - self.pipe
         if recovery.is_quiet(self.una):
             return self._next_new(now, room, segment)
         run = self._next_in_recovery(now, room, segment)
         if run is not None and self._reduction is not None:
             self._reduction.handle_sent(run.end - run.start)
         return run
+
+    def handle_admitted(self, now: int) -> None:
+        """It had to wait for others, which is no pause of its own."""
+        self._sent_at = now
 
     def _next_in_recovery(self, now: int, room: int, segment: int) -> Run | None:
         """What may leave while something is missing: the lost before the new, and that before what may be lost."""
@@ -381,8 +390,9 @@ class Sender:
     def _reduce(self, delivered: int, *, goes_well: bool) -> None:
         cubic = self.cubic
         if self._reduction is not None:
-            pipe = self.recovery.pipe(self.una, self.nxt, self.segment)
-            cubic.window = self._reduction.window(delivered, pipe, cubic.threshold, self.segment, goes_well=goes_well)
+            cubic.window = self._reduction.window(
+                delivered, self.pipe, cubic.threshold, self.segment, goes_well=goes_well
+            )
 
     def _measure(self, acknowledgment: int, now: int, echo_ns: int | None) -> None:
         """Measure the round trip, of the last run that is all acknowledged."""

@@ -33,6 +33,7 @@ from weft.stack.tcp import arrival, cookie, departure, expiry, time_wait
 from weft.stack.tcp.budget import Budget
 from weft.stack.tcp.connection import Connection
 from weft.stack.tcp.listener import Listener
+from weft.stack.tcp.macroflow import Macroflow
 from weft.stack.tcp.options import Options, encode_options, encode_timestamps
 from weft.stack.tcp.receiver import SHIFT, UNSCALED_MAX
 from weft.stack.tcp.segment import Segment, decode_segment
@@ -81,6 +82,8 @@ class Tcp:
         self._secret = random_bytes(SECRET_BYTES)
         self._events = events
         self._connections: dict[bytes, Connection | TimeWait] = {}
+        self._macroflows: dict[bytes, Macroflow] = {}
+        self._with_room: deque[Macroflow] = deque()
         self._waits: deque[TimeWait] = deque()
         self._listeners: dict[Endpoint, Listener] = {}
         self._timers: list[tuple[int, int, Connection]] = []
@@ -167,6 +170,7 @@ class Tcp:
         known = self._connections.get(key)
         if isinstance(known, Connection):
             arrival.receive(known, decoded, now)
+            known.macroflow.count(known, now)
             return
         remote = Endpoint(source, ports[0] << 8 | ports[1])
         local = Endpoint(destination, ports[2] << 8 | ports[3])
@@ -211,6 +215,7 @@ class Tcp:
             if connection.armed_at == at:
                 connection.armed_at = None
                 expiry.handle_timer(connection, now)
+                connection.macroflow.count(connection, now)
         while self._waits and self._waits[0].until <= now:
             self._forget_wait(self._waits.popleft())
 
@@ -227,14 +232,26 @@ class Tcp:
     def next_packet(self, now: int) -> Outgoing | None:
         """The next packet of the connection whose turn it is; None if none has anything to send now."""
         to_send = self.to_send
-        while to_send:
+        while to_send or self._admit(now):
             connection = to_send.popleft()
-            packet = None if connection.is_closed else departure.next_packet(connection, now)
+            packet = None
+            if not connection.is_closed:
+                packet = departure.next_packet(connection, now)
+                connection.macroflow.count(connection, now)
             if packet is not None:
                 to_send.append(connection)
                 return packet
             connection.is_queued_to_send = False
         return None
+
+    def _admit(self, now: int) -> bool:
+        """Let one of those that wait for others go; whether there was one."""
+        while self._with_room:
+            connection = self._with_room.popleft().admit(now)
+            if connection is not None:
+                connection.queue_to_send()
+                return True
+        return False
 
     # What connections and listeners call.
 
@@ -257,6 +274,9 @@ class Tcp:
         """A connection is over."""
         connection.armed_at = None
         connection.receiver.give_back(self.budget)
+        connection.macroflow.remove(connection)
+        if not connection.macroflow.connections:
+            del self._macroflows[connection.remote.address]
         if self._connections.get(connection.key) is connection:
             del self._connections[connection.key]
         if connection.listener is not None:
@@ -483,7 +503,11 @@ class Tcp:
         key = _key(local, remote)
         if initial_sequence is None:
             initial_sequence = (now // SEQUENCE_TICK_NS + self._keyed(key, b"sequence")) & MASK
-        connection = Connection(self, self._events, key, local, remote, initial_sequence, mtu)
+        macroflow = self._macroflows.get(remote.address)
+        if macroflow is None:
+            macroflow = self._macroflows[remote.address] = Macroflow(self._with_room)
+        macroflow.connections += 1
+        connection = Connection(self, self._events, key, local, remote, initial_sequence, mtu, macroflow)
         connection.offset = self._offset(key)
         self._connections[key] = connection
         return connection
