@@ -1,4 +1,8 @@
-"""weft nodes in hosts, run as a person runs them, and pairs of them that are connected."""
+"""weft nodes in hosts, and pairs of them that are connected.
+
+Daemons are processes, started as `weft up` starts them. What a test presumes is asked of their API, for a command takes
+as long to be loaded as many a test to run; commands are run where they are what is tested.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,12 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
-
-import msgspec
 
 from tests.system.lab import Host, Interface, Lab
 from tests.system.process import Outcome
@@ -25,11 +27,16 @@ from weft.api.unix_socket import FILE_NAME
 from weft.api.v0 import fc00 as fc00_api
 from weft.api.v0 import node as node_api
 from weft.api.v0 import peer as peer_api
-from weft.api.v0.fc00 import ChangePorts
+from weft.api.v0.fc00 import ChangePorts, StartInterface
+from weft.cli.up import START_S, stop_daemon
+from weft.engine.initial import ensure_initialised
 from weft.engine.status import Info, PeerStatus, Status
+from weft.errors import Broken
 
 PORT = 1312
 EVERYTHING = ("/tcp/0", "/udp/0", "/icmp")
+IN_BACKGROUND = 'cd / && exec setsid --fork "$@" < /dev/null >> "$0" 2>&1'
+"""Runs a program as `weft up` does; the first argument is the file for its output."""
 
 Family = Literal["IPv4", "IPv6"]
 T = TypeVar("T")
@@ -41,9 +48,11 @@ class Node:
 
     Attributes:
         info: who it is; known once it was up.
+        environment: what its daemon was given beside that of this process.
     """
 
     info: Info
+    environment: Mapping[str, str] = {}
 
     def __init__(self, host: Host, directory: Path, config: str = "") -> None:
         """Nothing runs yet; `config` is its weft.toml, if not the one that `weft up` writes."""
@@ -76,22 +85,28 @@ class Node:
         return self.host.outcome(*self.command(*arguments))
 
     def up(self, *allow: str, **environment: str) -> None:
-        """`weft up`, with variables for the daemon; the firewall lets in what is given."""
-        said = self.host.run(*self.command("up", "--json", **environment))
-        self.info = msgspec.json.decode(said, type=Info)
+        """What `weft up` does, with variables for the daemon; the firewall lets in what is given."""
+        ensure_initialised(self.directory)
+        log = self.directory / "daemon.log"
+        log.touch(mode=0o600)
+        self.environment = environment
+        self.host.run("sh", "-c", IN_BACKGROUND, str(log), *self.command("daemon", **environment))
+        until(self._answers, f"the daemon in {self.directory} answers", START_S)
+        self.client.call(fc00_api.START, StartInterface())
         if allow:
             self.allow(*allow)
 
     def run_daemon(self) -> None:
         """`weft daemon`, which makes no interface; returns when it answers."""
-        self.weft("init")
+        ensure_initialised(self.directory)
         self.host.daemon(self.directory)
         until(self._answers, f"the daemon in {self.directory} answers")
 
     def _answers(self) -> bool:
-        with suppress(NoDaemon):
+        with suppress(NoDaemon, Broken):
             self.info = self.client.call(node_api.INFO)
-        return hasattr(self, "info")
+            return True
+        return False
 
     def allow(self, *rules: str) -> None:
         self.client.call(fc00_api.ALLOW, ChangePorts(rules=list(rules)))
@@ -99,14 +114,15 @@ class Node:
     @contextmanager
     def allowing(self, *rules: str) -> Iterator[None]:
         """Let something in while the block runs."""
-        self.weft("fc00", "allow", *rules)
+        self.allow(*rules)
         try:
             yield
         finally:
-            self.weft("fc00", "deny", *rules)
+            self.client.call(fc00_api.DENY, ChangePorts(rules=list(rules)))
 
     def down(self) -> None:
-        self.weft("down")
+        """What `weft down` does."""
+        stop_daemon(self.client)
 
     def kill(self) -> None:
         """End the daemon as a power cut would."""
@@ -128,7 +144,11 @@ class Node:
 
     def connect(self, other: Node, end: Interface, family: Family = "IPv4") -> None:
         """Call another node by an interface of its host."""
-        self.weft("peer", "connect", other.multiaddr(end, family))
+        self.client.call(peer_api.CONNECT, peer_api.Connect(target=other.multiaddr(end, family)))
+
+    def name_peer(self, other: Node, name: str) -> None:
+        """Call another node by a name."""
+        self.client.call(peer_api.SET, peer_api.Set(peer=other.id, name=name))
 
     def peer(self, other: Node | None = None) -> PeerStatus:
         """What it says about a peer, by default its only one."""

@@ -114,7 +114,7 @@ def test_each_task_that_is_killed_starts_again(pair: Pair, victim: str) -> None:
     assert {"peers", "store", "housekeeping", "tun", "udp/0.0.0.0/1312", "udp/::/1312"} <= set(before)
     with flowing(pair.alice.host, pair.bob.host, pair.bob.address) as flows:
         for name in before:
-            node.weft("task", "restart", name)
+            node.client.call(task_api.RESTART, RestartTask(name=name))
             until(partial(was_restarted, node, name, before[name] + 1), f"{name} has started again")
             wait_until_all_go_on(flows)
     assert node.restarts() == {name: count + 1 for name, count in before.items()}

@@ -97,7 +97,7 @@ def test_daemon_under_load_holds_no_more_at_the_end(seconds: int) -> None:
     warm_up_s = seconds / 4
     with (
         connected_pair() as pair,
-        flowing(pair.alice.host, pair.bob.host, pair.bob.address) as flows,
+        flowing(pair.alice.host, pair.bob.host, pair.bob.address, pace=None) as flows,
         Echo(pair.bob.host, pair.bob.address) as echo,
         socket_of(pair.alice.host, pair.bob.address, socket.SOCK_DGRAM) as asker,
     ):

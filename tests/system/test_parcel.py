@@ -165,7 +165,7 @@ def small_disk(place: Path, size: str) -> Iterator[Path]:
 def test_full_disk_and_a_firewall_are_one_line_on_both_sides(tmp_path: Path) -> None:
     (tmp_path / "disk.img").write_bytes(DATA)
     with connected_pair() as pair, small_disk(tmp_path / "small", "8M") as small:
-        pair.alice.weft("peer", "set", pair.bob.id, "--name", "bob")
+        pair.alice.name_peer(pair.bob, "bob")
         receive = pair.bob.command("receive", "--from", pair.alice.id, str(small))
         receiving = pair.bob.host.start(*receive, name="weft receive")
         receiving.wait_for("receiving on port")

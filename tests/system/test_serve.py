@@ -49,7 +49,7 @@ class Ends:
         self.daemon = RootlessDaemon(lab, hosts[1], "carol")
         self.carol = self.daemon.node
         self.daemon.weft("peer", "connect", self.bob.multiaddr(cable.left), "--name", "bob")
-        self.bob.weft("peer", "set", self.carol.id, "--name", "carol")
+        self.bob.name_peer(self.carol, "carol")
         self.web = Web(hosts[0], lab.directory("web"), "bob", self.bob.address)
         (self.web.files / "disk.img").write_bytes(DATA)
         self.files = self.daemon.directory / "files"

@@ -74,8 +74,8 @@ def desk() -> Iterator[Desk]:
     with connected_pair() as pair:
         folder = pair.lab.directory("ssh")
         folder.chmod(0o755)
-        pair.alice.weft("peer", "set", pair.bob.id, "--name", "bob")
-        pair.bob.weft("peer", "set", pair.alice.id, "--name", "alice")
+        pair.alice.name_peer(pair.bob, "bob")
+        pair.bob.name_peer(pair.alice, "alice")
         yield Desk(pair, folder)
 
 

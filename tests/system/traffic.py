@@ -26,6 +26,8 @@ STALL_S = 60
 CHUNK_BYTES = 128 * 1024
 # Its length is prime to that of a chunk and there are many offsets: a chunk that is lost, doubled or moved is seen.
 PATTERN = memoryview(random.Random(1312).randbytes(1_048_573 + CHUNK_BYTES))
+PACE_BYTES_PER_S = 10 * MB
+"""Of traffic whose amount is of no interest: both cores would be busy with all that a tunnel carries."""
 SOL_UDP, UDP_SEGMENT = 17, 103
 
 Direction = Literal["up", "down", "both"]
@@ -86,9 +88,12 @@ class Flow:
         received: bytes that arrived.
     """
 
-    def __init__(self, source: socket.socket, sink: socket.socket, size: int | None = None) -> None:
-        """Begin to send; without a size, until `finish`."""
+    def __init__(
+        self, source: socket.socket, sink: socket.socket, size: int | None = None, *, pace: float | None = None
+    ) -> None:
+        """Begin to send; without a size, until `finish`; with a pace, at most so many bytes a second."""
         self.sent = self.received = 0
+        self._pause_s = CHUNK_BYTES / pace if pace else 0
         self._source, self._sink, self._size = source, sink, size
         self._enough = threading.Event()
         self._digests = [sha256(), sha256()]
@@ -129,6 +134,7 @@ class Flow:
             self._source.sendall(chunk)
             self._digests[0].update(chunk)
             self.sent += length
+            self._enough.wait(self._pause_s)
         self._source.shutdown(socket.SHUT_WR)
 
     def _receive(self) -> None:
@@ -139,7 +145,9 @@ class Flow:
 
 
 @contextmanager
-def flowing(client: Host, server: Host, address: str, stall_s: float = STALL_S) -> Iterator[tuple[Flow, Flow]]:
+def flowing(
+    client: Host, server: Host, address: str, stall_s: float = STALL_S, pace: float | None = PACE_BYTES_PER_S
+) -> Iterator[tuple[Flow, Flow]]:
     """Send both ways through one connection while the block runs, and then until the block's end is through.
 
     Args:
@@ -147,9 +155,10 @@ def flowing(client: Host, server: Host, address: str, stall_s: float = STALL_S) 
         server: who listens.
         address: of the server.
         stall_s: so long nothing may come through at a time.
+        pace: bytes per second each way; None for as much as goes through.
     """
     with connected(client, server, address, stall_s) as ends:
-        flows = Flow(ends.client, ends.server), Flow(ends.server, ends.client)
+        flows = Flow(ends.client, ends.server, pace=pace), Flow(ends.server, ends.client, pace=pace)
         yield flows
         for flow in flows:
             assert flow.finish() > 0
