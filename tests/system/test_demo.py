@@ -15,9 +15,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-DEMO = [sys.executable, str(ROOT / "examples" / "demo")]
-TEN_LINES = re.sub(r"\n+", "\n  ", (ROOT / "examples" / "ten_lines.py").read_text().partition("import weft\n")[2])
+EXAMPLES = Path(__file__).parents[2] / "examples"
+TEN_LINES = re.sub(r"\n+", "\n  ", (EXAMPLES / "ten_lines.py").read_text().partition("import weft\n")[2])
 """As the demo shows them, each behind two spaces."""
 TYPED_WITHOUT_RIGHTS = [
     "alice$ weft up",
@@ -39,12 +38,47 @@ PLAIN_USER = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
 pytestmark = [pytest.mark.system("unshare", "nsenter", "ss", "setpriv"), pytest.mark.timeout(180)]
 
 
+ONLY = {
+    "daemons": [
+        ("__main__.py", "        show_ten_lines()\n", ""),
+        ("__main__.py", "show_daemons() or show_machines(namespaces)", "show_daemons()"),
+        ("daemons.py", "    show_tls(alice, bob)\n    show_ssh(alice, bob)\n", ""),
+    ],
+    "machines": [
+        ("__main__.py", "        show_ten_lines()\n", ""),
+        ("__main__.py", "show_daemons() or show_machines(namespaces)", "show_machines(namespaces)"),
+        ("machines.py", "\nSECONDS = 5\n", "\nSECONDS = 2\n"),
+    ],
+}
+"""How the demo differs in which a part comes at once, and takes no longer than needed; file, text, text instead."""
+
+
+@pytest.fixture(scope="module")
+def only(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Demos that are one part each."""
+    demos = {}
+    for part, changes in ONLY.items():
+        examples = tmp_path_factory.mktemp(part) / "examples"
+        shutil.copytree(EXAMPLES, examples)
+        demos[part] = examples / "demo"
+        for name, old, new in changes:
+            text = (demos[part] / name).read_text()
+            assert text.count(old) == 1
+            (demos[part] / name).write_text(text.replace(old, new))
+    return demos
+
+
 def run(
-    tmp_path: Path, *, prefix: Sequence[str] = (), path: str = os.environ["PATH"]
+    tmp_path: Path, demo: Path = EXAMPLES / "demo", *, prefix: Sequence[str] = (), path: str = os.environ["PATH"]
 ) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"TMPDIR": str(tmp_path), "PATH": path}
     return subprocess.run(
-        [*prefix, *DEMO], env=environment, capture_output=True, text=True, timeout=150, check=False, cwd=tmp_path
+        [*prefix, sys.executable, str(demo)],
+        env=os.environ | {"TMPDIR": str(tmp_path), "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+        cwd=tmp_path,
     )
 
 
@@ -115,11 +149,12 @@ def test_demo_as_root_shows_every_step_and_leaves_nothing(tmp_path: Path) -> Non
     assert left(tmp_path) == []
 
 
-def test_demo_of_a_plain_user_without_curl_and_iperf3_uses_programs_of_its_own(tmp_path: Path) -> None:
+def test_demo_of_a_plain_user_without_curl_and_iperf3_uses_programs_of_its_own(
+    tmp_path: Path, only: dict[str, Path]
+) -> None:
     needed = ("unshare", "nsenter", "ip", "ss", "ping", "sleep", "tail")
-    demo = run(tmp_path, prefix=PLAIN_USER, path=str(programs(tmp_path, needed)))
+    demo = run(tmp_path, only["machines"], prefix=PLAIN_USER, path=str(programs(tmp_path, needed)))
     assert (demo.returncode, demo.stderr) == (0, ""), demo.stdout + demo.stderr
-    assert shows_ten_lines(demo.stdout)
     assert "curl" not in demo.stdout
     assert "iperf3" not in demo.stdout
     assert re.search(r"^  \d+\.\d\d Gbit/s through the tunnel$", demo.stdout, re.MULTILINE)
@@ -127,12 +162,12 @@ def test_demo_of_a_plain_user_without_curl_and_iperf3_uses_programs_of_its_own(t
     assert left(tmp_path) == []
 
 
-def test_demo_fails_when_a_shown_value_is_not_true(tmp_path: Path) -> None:
+def test_demo_fails_when_a_shown_value_is_not_true(tmp_path: Path, only: dict[str, Path]) -> None:
     liar = tmp_path / "bin" / "curl"
     liar.parent.mkdir()
     liar.write_text("#!/bin/sh\necho hello over the network, 0123456789abcdef\n")
     liar.chmod(0o755)
-    demo = run(tmp_path, path=f"{liar.parent}{os.pathsep}{os.environ['PATH']}")
+    demo = run(tmp_path, only["machines"], path=f"{liar.parent}{os.pathsep}{os.environ['PATH']}")
     assert demo.returncode == 1
     assert "  hello over the network, 0123456789abcdef\n" in demo.stdout
     assert re.fullmatch(r"demo: `curl .*` showed no line of the form .*\n", demo.stderr)
@@ -140,36 +175,38 @@ def test_demo_fails_when_a_shown_value_is_not_true(tmp_path: Path) -> None:
     assert left(tmp_path) == []
 
 
-def test_demo_fails_when_a_shown_line_is_not_checked(tmp_path: Path) -> None:
+def test_demo_fails_when_a_shown_line_is_not_checked(tmp_path: Path, only: dict[str, Path]) -> None:
     chatty = tmp_path / "bin" / "ping"
     chatty.parent.mkdir()
     chatty.write_text(f'#!/bin/sh\necho one more line\nexec {shutil.which("ping")} "$@"\n')
     chatty.chmod(0o755)
-    demo = run(tmp_path, path=f"{chatty.parent}{os.pathsep}{os.environ['PATH']}")
+    demo = run(tmp_path, only["machines"], path=f"{chatty.parent}{os.pathsep}{os.environ['PATH']}")
     assert demo.returncode == 1
     assert re.fullmatch(r"demo: nobody checked what `ping .*` showed: 'one more line'\n", demo.stderr)
     assert left(tmp_path) == []
 
 
 @pytest.mark.parametrize(
-    ("text", "number", "code"),
+    ("part", "text", "number", "code"),
     [
-        ("bob$ weft up", signal.SIGINT, 130),
-        ("bob$ weft receive", signal.SIGTERM, 143),
-        ("bob$ weft info", signal.SIGINT, 130),
+        ("daemons", "bob$ weft up", signal.SIGINT, 130),
+        ("daemons", "bob$ weft receive", signal.SIGTERM, 143),
+        ("machines", "bob$ weft info", signal.SIGINT, 130),
     ],
 )
-def test_demo_interrupted_leaves_nothing(tmp_path: Path, text: str, number: signal.Signals, code: int) -> None:
-    demo = start_until(tmp_path, text)
+def test_demo_interrupted_leaves_nothing(
+    tmp_path: Path, only: dict[str, Path], part: str, text: str, number: signal.Signals, code: int
+) -> None:
+    demo = start_until(tmp_path, only[part], text)
     demo.send_signal(number)
     assert demo.wait(20) == code
     demo.communicate()
     assert left(tmp_path) == []
 
 
-@pytest.mark.parametrize("text", ["bob$ weft receive", "bob$ weft info"])
-def test_demo_killed_leaves_no_process(tmp_path: Path, text: str) -> None:
-    demo = start_until(tmp_path, text)
+@pytest.mark.parametrize(("part", "text"), [("daemons", "bob$ weft receive"), ("machines", "bob$ weft info")])
+def test_demo_killed_leaves_no_process(tmp_path: Path, only: dict[str, Path], part: str, text: str) -> None:
+    demo = start_until(tmp_path, only[part], text)
     demo.kill()
     demo.communicate()
     deadline = time.monotonic() + 10
@@ -179,15 +216,20 @@ def test_demo_killed_leaves_no_process(tmp_path: Path, text: str) -> None:
     assert len(left(tmp_path)) == 1
 
 
-def start_until(tmp_path: Path, text: str) -> subprocess.Popen[str]:
-    """Start the demo, and return when it has shown a text."""
-    environment = os.environ | {"TMPDIR": str(tmp_path)}
-    demo = subprocess.Popen(DEMO, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert demo.stdout
-    for line in demo.stdout:
+def start_until(tmp_path: Path, demo: Path, text: str) -> subprocess.Popen[str]:
+    """Start a demo, and return when it has shown a text."""
+    started = subprocess.Popen(
+        [sys.executable, str(demo)],
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert started.stdout
+    for line in started.stdout:
         if line.startswith(text):
-            return demo
-    raise AssertionError(demo.communicate()[1])
+            return started
+    raise AssertionError(started.communicate()[1])
 
 
 def test_demo_without_any_right_shows_two_parts_and_says_what_it_leaves_out(tmp_path: Path) -> None:

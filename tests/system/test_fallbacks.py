@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.system.node import EVERYTHING, Node, Pair, at_once, connected_pair
+from tests.system.node import Node, Pair, at_once, connected_pair
 from tests.system.traffic import MB
 from tests.system.waiting import until
 
