@@ -22,7 +22,7 @@ static struct netd netd;
 static void check(int status, const char *what) {
     if (status == 0) return;
     if (status == NETD_LOST) fprintf(stderr, "%s: the daemon has gone\n", what);
-    else if (status == -301) fprintf(stderr, "%s: the daemon has a TUN; use the system's sockets\n", what);
+    else if (status == -302) fprintf(stderr, "%s: the daemon has no interface\n", what);
     else fprintf(stderr, "%s: status %d\n", what, status);
     exit(1);
 }

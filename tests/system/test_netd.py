@@ -1,4 +1,4 @@
-"""netd of a daemon with the stack against programs behind a TUN, and netd of daemons that have a TUN."""
+"""netd of a daemon with the stack against programs behind a TUN; names by netd of a daemon that has one."""
 
 from __future__ import annotations
 
@@ -106,12 +106,6 @@ def test_program_behind_a_tun_talks_to_a_server_in_c(ends: Ends) -> None:
     server.wait_for("listening on 81")
     assert ends.bob.host.run(sys.executable, "-c", SAY, ends.alice.address) == "True\n"
     assert server.popen.wait(10) == 0
-
-
-def test_daemon_with_a_tun_says_what_to_use_and_knows_names(ends: Ends) -> None:
-    seen = ends.client(ends.bob, "ping", ends.alice.address)
-    assert (seen.code, seen.err) == (1, "ping: the daemon has a TUN; use the system's sockets\n")
-    assert "create: the daemon has a TUN" in ends.client(ends.bob, "echo", ends.alice.id, 80, "x").err
 
 
 def connections(ends: Ends) -> int:

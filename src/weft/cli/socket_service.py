@@ -15,10 +15,10 @@ from typing import Final
 
 from weft.api.streams.resolver import SystemResolver
 from weft.api.unix_socket import ApiSocket
-from weft.engine.driver import Driver
 from weft.engine.engine import Engine
 from weft.engine.status import Interface
 from weft.errors import UsageError
+from weft.io.backend import Backend
 from weft.netd.server import Server
 from weft.stack.dns.names import Names
 
@@ -41,9 +41,9 @@ class EngineNetwork:
         self._resolver = _Resolver(Names(engine.peers.addresses_of))
 
     @property
-    def driver(self) -> Driver | None:
-        """Of the host inside it."""
-        return self._engine.driver
+    def backend(self) -> Backend | None:
+        """Where its sockets come from."""
+        return self._engine.backend
 
     def interface(self) -> Interface:
         """Its interface."""

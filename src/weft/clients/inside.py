@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from weft.clients.network import Network
 from weft.clients.relay import End, connect
+from weft.io.kernel.inside import is_of_machines
 
 Networks = Callable[[], Iterable[str]]
 """The addresses of the network and its prefixes, as they are now: the node's own, and all that its peers may use."""
@@ -86,10 +87,8 @@ class Inside:
         address = ip_address(text)
         if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
-        # These are of this machine or of one link, whatever prefix a peer has.
-        if address.is_loopback or address.is_unspecified or address.is_link_local or address.is_multicast:
-            return False
-        return any(_covers(each, address) for each in self._networks())
+        # What is of this machine or of one link is not, whatever prefix a peer has.
+        return is_of_machines(address) and any(_covers(each, address) for each in self._networks())
 
     async def _look_up(self, host: str, port: int, kind: socket.SocketKind) -> list[str]:
         """The addresses of a host that are inside, the best first; at least one."""

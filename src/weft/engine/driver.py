@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from weft.io.backend import Closable
     from weft.stack.host import Host
     from weft.stack.tcp.connection import Connection
 
@@ -25,13 +26,6 @@ PASSES_IN_A_TURN = 4
 LINGER_STEP_S: Final = 0.01
 LINGER_STEPS: Final = 200
 """How long what was written before its connection was closed may take to arrive, when the host goes: 2 s."""
-
-
-class Closable(Protocol):
-    """Who uses a host."""
-
-    def close(self) -> None:
-        """The host is driven no longer."""
 
 
 def rest() -> bool:

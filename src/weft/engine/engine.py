@@ -29,6 +29,7 @@ from weft.engine.verbs.settings import Settings
 from weft.engine.verbs.tasks import Tasks
 from weft.engine.verbs.wireguard import Wireguard
 from weft.identity import PeerId, encode_wireguard_key
+from weft.io.backend import Backend
 from weft.io.ephemeral import Ephemeral
 
 
@@ -101,6 +102,11 @@ class Engine:
     def driver(self) -> Driver | None:
         """Of the host inside this node; None while its interface is none, or a TUN."""
         return self._life.interface.driver if self._life.interface is not None else None
+
+    @property
+    def backend(self) -> Backend | None:
+        """Where sockets in the network come from; None while it has no interface."""
+        return self._life.interface.backend if self._life.interface is not None else None
 
     async def wait_stopped(self) -> None:
         """Return when the node was asked to end."""

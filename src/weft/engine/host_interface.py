@@ -21,6 +21,7 @@ from weft.engine.interface import INTERFACE_MTU, Routes, routed
 from weft.engine.peer import Network
 from weft.engine.readers import read_host
 from weft.engine.session import NODE_ITSELF, Session
+from weft.engine.stack_backend import StackBackend
 from weft.engine.status import Interface
 from weft.firewall.open import OpenFirewall
 from weft.io.device import Buffer, Read
@@ -105,6 +106,7 @@ class HostInterface:
         firewall: decides in place of the node's own: nothing, for the host refuses by itself.
         device: the host, as the datapath sees it.
         driver: of the host.
+        backend: its sockets.
         speaker: see `Session.join`; nobody but the host itself has its address.
         addresses: those that it has besides the node's own.
         mtu: of the interface, bytes.
@@ -118,6 +120,7 @@ class HostInterface:
         self.mtu = INTERFACE_MTU
         self.host = Host(random_bytes, mtu=self.mtu)
         self.driver = Driver(self.host, clock, rest)
+        self.backend = StackBackend(self.driver)
         self.device = HostDevice(self.driver)
         self.addresses: tuple[InterfaceAddress, ...] = ()
         self.routes: Routes = "peers"

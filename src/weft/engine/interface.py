@@ -12,16 +12,21 @@ import errno
 import logging
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
-from ipaddress import IPv6Address
-from typing import Final, Literal
+from ipaddress import IPv6Address, IPv6Interface
+from typing import TYPE_CHECKING, Final, Literal
 
 from weft.engine.peer import Network
 from weft.engine.readers import read_tun
 from weft.engine.session import Session
 from weft.engine.status import Interface
 from weft.errors import TransportError, UsageError, WeftError
+from weft.io.clock import monotonic_ns, random_bytes
 from weft.io.netlink import OVERLAY, InterfaceAddress, Netlink
 from weft.io.tun import Tun
+
+if TYPE_CHECKING:
+    from weft.io.backend import Backend
+    from weft.io.kernel.backend import KernelBackend
 
 log = logging.getLogger("weft.engine")
 
@@ -83,6 +88,7 @@ class OverlayInterface:
         self._left: set[Network] = set()
         """Not routed by us, since others have them, or we may not."""
         self._changing = asyncio.Lock()
+        self._backend: KernelBackend | None = None
 
     @classmethod
     async def open(cls, ifname: str, address: bytes, *, offloads: bool) -> OverlayInterface:
@@ -213,8 +219,24 @@ class OverlayInterface:
         self._routed.add(network)
         self._left.discard(network)
 
+    @property
+    def backend(self) -> Backend:
+        """The system's sockets in the network; made for whoever asks first."""
+        if self._backend is None:
+            # Few nodes with a TUN serve programs by it.
+            from weft.io.kernel.backend import KernelBackend
+
+            own, networks = self._own_addresses, lambda: self._networks
+            self._backend = KernelBackend(self.device.name, own, networks, monotonic_ns, random_bytes)
+        return self._backend
+
+    def _own_addresses(self) -> list[InterfaceAddress]:
+        return [IPv6Interface(self._address), *self.addresses]
+
     async def end(self) -> None:
-        """Nothing: what programs have open is the system's."""
+        """End what programs have open by the backend; their own sockets are theirs."""
+        if self._backend is not None:
+            await self._backend.end()
 
     async def close(self) -> None:
         """Remove what was made of it: routes, and the interface."""

@@ -1,6 +1,7 @@
 """What anybody may know of an interface of this machine, without netlink and without rights.
 
-Source: Linux, netdevice(7); Documentation/networking/ipv6 for the columns of /proc/net/if_inet6.
+Source: Linux, netdevice(7); Documentation/networking/ipv6 for the columns of /proc/net/if_inet6; proc_net(5) for those
+of /proc/net/dev.
 """
 
 from __future__ import annotations
@@ -42,6 +43,27 @@ def look_at(ifname: str) -> Link:
     except OSError as error:
         raise UsageError(f"there is no interface {ifname} in the network namespace of this daemon") from error
     return Link(bool(flags & _IFF_UP), mtu, [address for address, owner in _addresses() if owner == ifname])
+
+
+class Counters(NamedTuple):
+    """What has passed an interface, as the machine sees it."""
+
+    received_packets: int
+    received_bytes: int
+    sent_packets: int
+    sent_bytes: int
+    drops: int
+
+
+def counters(ifname: str) -> Counters:
+    """What has passed an interface; zeros if there is none of that name."""
+    for line in Path("/proc/net/dev").read_text().splitlines():
+        name, _, columns = line.partition(":")
+        if name.strip() == ifname:
+            numbers = [int(word) for word in columns.split()]
+            received, sent = numbers[:8], numbers[8:]
+            return Counters(received[1], received[0], sent[1], sent[0], received[3] + sent[3])
+    return Counters(0, 0, 0, 0, 0)
 
 
 def _addresses() -> list[tuple[IPv6Address, str]]:

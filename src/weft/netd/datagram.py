@@ -20,9 +20,8 @@ from weft.stack.endpoint import Endpoint
 from weft.stack.failure import StackError
 
 if TYPE_CHECKING:
-    from weft.engine.driver import Driver
+    from weft.io.backend import Backend, Datagrams
     from weft.netd.session import Session
-    from weft.stack.udp_socket import UdpSocket
 
 
 class Datagram(Receiving):
@@ -31,16 +30,16 @@ class Datagram(Receiving):
     Args:
         session: whose it is.
         number: by which the client knows it.
-        driver: of the host.
+        backend: where it comes from.
         family: of its addresses.
     """
 
     __slots__ = ("_came", "_family", "_socket")
 
-    def __init__(self, session: Session, number: int, driver: Driver, family: Family) -> None:
-        super().__init__(session, number, driver)
+    def __init__(self, session: Session, number: int, backend: Backend, family: Family) -> None:
+        super().__init__(session, number, backend)
         self._family = family
-        self._socket: UdpSocket | None = None
+        self._socket: Datagrams | None = None
         self._came = 0
 
     def flags(self) -> int:
@@ -98,7 +97,7 @@ class Datagram(Receiving):
             raise RefusedError(Status.NOT_CONNECTED)
         if socket is None:
             socket = self._open(self._family.local(NOWHERE))
-        socket.send(asked.data, to, self.driver.clock())
+        socket.send(asked.data, to, self.backend.clock())
         return messages.Sent(len(asked.data))
 
     def close(self, *, abort: bool = False) -> None:
@@ -108,8 +107,8 @@ class Datagram(Receiving):
             self._socket.close()
         self._fail_receiving(Status.ABORTED)
 
-    def _open(self, local: Endpoint | None, remote: Endpoint | None = None) -> UdpSocket:
-        socket = self._socket = self.driver.host.udp.open(local, remote)
+    def _open(self, local: Endpoint | None, remote: Endpoint | None = None) -> Datagrams:
+        socket = self._socket = self.backend.open_udp(local, remote)
         socket.user = self
         return socket
 

@@ -18,7 +18,7 @@ from weft.netd.status import RefusedError, Status
 from weft.stack.endpoint import Endpoint
 
 if TYPE_CHECKING:
-    from weft.engine.driver import Driver
+    from weft.io.backend import Backend
     from weft.netd.polling import Waiting
     from weft.netd.session import Session
 
@@ -35,12 +35,12 @@ class Handle:
     Args:
         session: whose it is.
         number: by which the client knows it.
-        driver: of the host that it is of.
+        backend: where it comes from.
 
     Attributes:
         session: whose it is.
         number: by which the client knows it.
-        driver: of the host that it is of.
+        backend: where it comes from.
         polls: those that wait for it.
         poll_edges: what the next POLL for edges tells.
         event_edges: what the next event tells.
@@ -51,14 +51,14 @@ class Handle:
     """
 
     __slots__ = (
-        "_last", "_mark", "driver", "event_edges", "interest", "is_watched", "mode", "number", "poll_edges", "polls",
+        "_last", "_mark", "backend", "event_edges", "interest", "is_watched", "mode", "number", "poll_edges", "polls",
         "session", "subscription",
     )  # fmt: skip
 
-    def __init__(self, session: Session, number: int, driver: Driver) -> None:
+    def __init__(self, session: Session, number: int, backend: Backend) -> None:
         self.session = session
         self.number = number
-        self.driver = driver
+        self.backend = backend
         self.polls: dict[Waiting, None] = {}
         self.poll_edges = self.event_edges = self.interest = 0
         self.mode = Mode.OFF
@@ -86,7 +86,7 @@ class Handle:
         """Answer what waits, as far as that can be done now."""
 
     def handle_event(self) -> None:
-        """Something happened to the socket of the stack."""
+        """Something happened to the socket of the backend."""
         self.go_on()
         self.note()
         self.session.told()

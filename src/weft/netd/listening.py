@@ -15,7 +15,7 @@ from weft.netd.messages import WAIT, Code
 from weft.netd.status import RefusedError, Status
 
 if TYPE_CHECKING:
-    from weft.stack.tcp.listener import Listener
+    from weft.io.backend import Listener
 
 
 class Listening(Handle):
@@ -24,13 +24,13 @@ class Listening(Handle):
     Args:
         stream: in whose place it comes.
         family: of its addresses.
-        listener: of the stack.
+        listener: of the backend.
     """
 
     __slots__ = ("_accepting", "_came", "_family", "_listener")
 
     def __init__(self, stream: Handle, family: Family, listener: Listener) -> None:
-        super().__init__(stream.session, stream.number, stream.driver)
+        super().__init__(stream.session, stream.number, stream.backend)
         self._family = family
         self._listener = listener
         self._accepting: deque[int] = deque()
@@ -70,7 +70,7 @@ class Listening(Handle):
     def close(self, *, abort: bool = False) -> None:
         """End it; who was not accepted is reset."""
         self._listener.user = None
-        self._listener.close(self.driver.clock())
+        self._listener.close(self.backend.clock())
         while self._accepting:
             self.session.fail(Code.ACCEPT, self._accepting.popleft(), Status.ABORTED)
 
@@ -86,5 +86,5 @@ class Listening(Handle):
         connection = self._listener.accept()
         if connection is None:
             return None
-        number = self.session.sockets.take_accepted(self.driver, self._family, connection)
+        number = self.session.sockets.take_accepted(self.backend, self._family, connection)
         return messages.Accepted(number, connection.remote, connection.local)

@@ -294,14 +294,16 @@ class Subscribe(NamedTuple):
 class Stats(NamedTuple):
     """The reply to STATS."""
 
-    tx_packets: Annotated[U64, "that the daemon's host has sent; a super-packet is one"]
-    rx_packets: Annotated[U64, "that came to it"]
+    tx_packets: Annotated[
+        U64, "that the daemon's host, or the machine, has sent into the network; a super-packet is one"
+    ]
+    rx_packets: Annotated[U64, "that came from there"]
     tx_bytes: Annotated[U64, "of these, headers included"]
     rx_bytes: Annotated[U64, "likewise"]
-    drops: Annotated[U64, "what it did not take"]
-    connections: Annotated[U32, "of TCP, of all programs"]
-    listeners: Annotated[U32, "of TCP, of all programs"]
-    datagram_sockets: Annotated[U32, "of all programs"]
+    drops: Annotated[U64, "what the host, or the interface, did not take"]
+    connections: Annotated[U32, "of TCP, of all programs; with a TUN, of all clients of netd"]
+    listeners: Annotated[U32, "likewise"]
+    datagram_sockets: Annotated[U32, "likewise"]
     own_sockets: Annotated[U32, "of this client, all kinds"]
     waiting: Annotated[U32, "requests of this client that wait for their reply"]
 

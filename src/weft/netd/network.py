@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from weft.engine.driver import Driver
 from weft.engine.status import Interface
+from weft.io.backend import Backend
 
 
 class Network(Protocol):
     """A node; its methods are called on the loop on which it runs."""
 
     @property
-    def driver(self) -> Driver | None:
-        """Of the host inside it; None while its interface is none, or a TUN."""
+    def backend(self) -> Backend | None:
+        """Where its sockets come from; None while it has no interface."""
 
     def interface(self) -> Interface:
         """Its interface."""

@@ -14,9 +14,9 @@ from weft.netd.status import OF_FAILURE, RefusedError, Status
 from weft.stack.endpoint import Endpoint
 
 if TYPE_CHECKING:
+    from weft.io.backend import Ping
     from weft.netd.network import Network
     from weft.netd.session import Session
-    from weft.stack.ping import Ping
 
 MAX_LOOKUPS: Final = 32
 MAX_PINGS: Final = 64
@@ -84,10 +84,10 @@ class Questions:
         address = asked.destination.address
         if not address or not 0 < asked.timeout_ms <= MAX_PING_MS:
             raise RefusedError(Status.INVALID)
-        driver = self._session.host_driver()
+        backend = self._session.backend()
         if len(self._pings) >= MAX_PINGS:
             raise RefusedError(Status.NO_RESOURCE)
-        ping = driver.host.icmp.ping(address, driver.clock(), timeout_s=asked.timeout_ms / 1000)
+        ping = backend.ping(address, asked.timeout_ms / 1000)
         self._pings.add(_Pinging(self._session, self._pings, request, ping))
 
     def info(self, request: int, asked: messages.Nothing) -> messages.Info:
@@ -106,16 +106,16 @@ class Questions:
 
     def stats(self, request: int, asked: messages.Nothing) -> messages.Stats:
         """What is counted."""
-        host = self._session.host_driver().host
+        counts = self._session.backend().counts()
         return messages.Stats(
-            tx_packets=host.sent_packets,
-            rx_packets=host.received_packets,
-            tx_bytes=host.sent_bytes,
-            rx_bytes=host.received_bytes,
-            drops=host.drops.total(),
-            connections=len(host.tcp.connections),
-            listeners=len(host.tcp.listeners),
-            datagram_sockets=len(host.udp.sockets),
+            tx_packets=counts.sent_packets,
+            rx_packets=counts.received_packets,
+            tx_bytes=counts.sent_bytes,
+            rx_bytes=counts.received_bytes,
+            drops=counts.drops,
+            connections=counts.connections,
+            listeners=counts.listeners,
+            datagram_sockets=counts.datagrams,
             own_sockets=len(self._session.sockets.handles),
             # This one does not wait.
             waiting=self._session.waiting - 1,

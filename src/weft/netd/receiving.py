@@ -14,7 +14,7 @@ from weft.netd.messages import MAX_DATA_BYTES, WAIT, Code
 from weft.netd.status import RefusedError, Status
 
 if TYPE_CHECKING:
-    from weft.engine.driver import Driver
+    from weft.io.backend import Backend
     from weft.netd.session import Session
 
 
@@ -23,8 +23,8 @@ class Receiving(Handle):
 
     __slots__ = ("_receiving",)
 
-    def __init__(self, session: Session, number: int, driver: Driver) -> None:
-        super().__init__(session, number, driver)
+    def __init__(self, session: Session, number: int, backend: Backend) -> None:
+        super().__init__(session, number, backend)
         self._receiving: deque[tuple[int, int]] = deque()
 
     def receive(self, request: int, asked: messages.Receive) -> messages.Received | None:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Final, cast
 
-from weft.engine.driver import Driver
+from weft.io.backend import Backend
 from weft.netd.frames import encode_reply
 from weft.netd.messages import Code, code_of_reply
 from weft.netd.network import Network
@@ -51,7 +51,7 @@ class Server:
         self.room = Room()
         self.clients: set[Conversation] = set()
         self._listening = listening
-        self._driver: Driver | None = None
+        self._backend: Backend | None = None
 
     async def run(self) -> None:
         """Serve, until cancelled."""
@@ -67,30 +67,30 @@ class Server:
             await asyncio.sleep(0)
 
     def follow(self) -> None:
-        """The host may be another than before."""
-        driver = self.network.driver
-        if driver is not self._driver:
-            self._driver = driver
-            if driver is not None:
-                driver.users.add(_Loss(self, driver))
+        """The backend may be another than before."""
+        backend = self.network.backend
+        if backend is not self._backend:
+            self._backend = backend
+            if backend is not None:
+                backend.users.add(_Loss(self, backend))
 
-    def lose(self, driver: Driver) -> None:
-        """A host has gone."""
+    def lose(self, backend: Backend) -> None:
+        """A backend has gone."""
         for client in list(self.clients):
-            client.session.lose(driver)
+            client.session.lose(backend)
 
 
 class _Loss:
-    """Hears that a host goes."""
+    """Hears that a backend goes."""
 
-    def __init__(self, server: Server, driver: Driver) -> None:
+    def __init__(self, server: Server, backend: Backend) -> None:
         self._server = server
-        self._driver = driver
+        self._backend = backend
 
     def close(self) -> None:
-        """The host is driven no longer."""
-        self._driver.users.discard(self)
-        self._server.lose(self._driver)
+        """It is there no longer."""
+        self._backend.users.discard(self)
+        self._server.lose(self._backend)
 
 
 class Conversation(asyncio.BufferedProtocol):

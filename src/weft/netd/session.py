@@ -33,7 +33,7 @@ from weft.netd.status import OF_FAILURE, RefusedError, Status
 from weft.stack.failure import StackError
 
 if TYPE_CHECKING:
-    from weft.engine.driver import Driver
+    from weft.io.backend import Backend
     from weft.netd.network import Network
     from weft.netd.room import Room
 
@@ -112,9 +112,9 @@ class Session:
             self.is_over = True
             return False
         finally:
-            driver = self._network.driver
-            if driver is not None:
-                driver.wake()
+            backend = self._network.backend
+            if backend is not None:
+                backend.wake()
         return True
 
     @property
@@ -144,9 +144,9 @@ class Session:
         """Do what is due."""
         self.polling.handle_timer(now)
 
-    def lose(self, driver: Driver) -> None:
-        """A host has gone: so have its sockets, and the client is told."""
-        self.sockets.lose(driver)
+    def lose(self, backend: Backend) -> None:
+        """A backend has gone: so have its sockets, and the client is told."""
+        self.sockets.lose(backend)
         self.questions.end_pings()
         self.told()
 
@@ -155,9 +155,9 @@ class Session:
         self.is_held = self.is_over = True
         self.sockets.close()
         self.questions.end_pings()
-        driver = self._network.driver
-        if driver is not None:
-            driver.wake()
+        backend = self._network.backend
+        if backend is not None:
+            backend.wake()
 
     # What its sockets do.
 
@@ -245,16 +245,16 @@ class Session:
         self.polling.subscribe(request, asked.socket, asked.interest, asked.mode)
         return messages.Nothing()
 
-    def host_driver(self) -> Driver:
-        """Of the host inside the node.
+    def backend(self) -> Backend:
+        """Where the sockets of the node come from.
 
         Raises:
-            RefusedError: USE_KERNEL, NO_INTERFACE.
+            RefusedError: NO_INTERFACE.
         """
-        driver = self._network.driver
-        if driver is None:
-            raise RefusedError(Status.USE_KERNEL if self._network.interface().up else Status.NO_INTERFACE)
-        return driver
+        backend = self._network.backend
+        if backend is None:
+            raise RefusedError(Status.NO_INTERFACE)
+        return backend
 
 
 _VERBS: Final[dict[int, Callable[[Handle, int, Any], Any]]] = {

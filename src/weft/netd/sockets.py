@@ -20,10 +20,9 @@ from weft.netd.status import RefusedError, Status
 from weft.netd.stream import Stream
 
 if TYPE_CHECKING:
-    from weft.engine.driver import Driver
+    from weft.io.backend import Backend, Connection
     from weft.netd.room import Room
     from weft.netd.session import Session
-    from weft.stack.tcp.connection import Connection
 
 MAX_SOCKETS: Final = 4096
 
@@ -66,19 +65,19 @@ class Sockets:
         """Make one.
 
         Raises:
-            RefusedError: NOT_SUPPORTED, USE_KERNEL, NO_INTERFACE, NO_RESOURCE.
+            RefusedError: NOT_SUPPORTED, NO_INTERFACE, NO_RESOURCE.
         """
         if asked.type not in {*Type} or asked.protocol not in _PROTOCOLS[Type(asked.type)]:
             raise RefusedError(Status.NOT_SUPPORTED)
         family = Family(asked.family)
-        driver = self._session.host_driver()
+        backend = self._session.backend()
         self.check_room()
         kind = Stream if asked.type == Type.STREAM else Datagram
-        return messages.Created(self._keep(kind(self._session, self._next_number(), driver, family)))
+        return messages.Created(self._keep(kind(self._session, self._next_number(), backend, family)))
 
-    def take_accepted(self, driver: Driver, family: Family, connection: Connection) -> int:
+    def take_accepted(self, backend: Backend, family: Family, connection: Connection) -> int:
         """Have one more, for a connection; returns its number."""
-        return self._keep(Stream(self._session, self._next_number(), driver, family, connection))
+        return self._keep(Stream(self._session, self._next_number(), backend, family, connection))
 
     def replace(self, old: Handle, new: Handle) -> None:
         """One becomes another kind."""
@@ -106,9 +105,9 @@ class Sockets:
         for each in list(self.handles.values()) if len(self.handles) == MAX_SOCKETS - 1 else ():
             each.go_on()
 
-    def lose(self, driver: Driver) -> None:
-        """A host has gone, and its sockets with it."""
-        for handle in [each for each in self.handles.values() if each.driver is driver]:
+    def lose(self, backend: Backend) -> None:
+        """A backend has gone, and its sockets with it."""
+        for handle in [each for each in self.handles.values() if each.backend is backend]:
             self.end(handle, abort=True)
 
     def close(self) -> None:

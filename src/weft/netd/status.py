@@ -18,7 +18,10 @@ class Status(IntEnum):
     NO_NAME = -2, "there is no such name"
     TRY_AGAIN = -11, "the name can't be looked up now"
     NO_RESOURCE = -12, "more than a client, or all of them, may have; close or wait for something first"
-    PROHIBITED = -13, "not allowed: by a firewall on the way, or a broadcast address"
+    PROHIBITED = (
+        -13,
+        "not allowed: by a firewall on the way, a broadcast address, or a port that the daemon may not have",
+    )
     INVALID = -22, "the message is malformed, or makes no sense in this state of the socket"
     CLOSED = -32, "the socket takes no more data: it was shut down"
     NOT_SUPPORTED = -38, "there is no such message, or not for this kind of socket"
@@ -27,14 +30,13 @@ class Status(IntEnum):
     NOT_OURS = -99, "the address is not one of this node"
     INVALID_HANDLE = -100, "this client has no such socket"
     NO_ROUTE = -101, "nobody in the network has that address"
-    ABORTED = -103, "the socket was closed while this waited, or the network inside the daemon has ended"
+    ABORTED = -103, "the socket was closed while this waited, or the interface of the daemon has ended"
     RESET = -104, "the other side has reset the connection"
     NOT_CONNECTED = -107, "the socket is not connected, and no destination was given"
     TIMED_OUT = -110, "no answer in time"
     REFUSED = -111, "the other side has refused the connection"
     UNREACHABLE = -113, "the host can't be reached"
     WOULD_BLOCK = -300, "nothing to be had now; ask again, poll, or say that you wait"
-    USE_KERNEL = -301, "this node has a TUN: the system's own sockets lead into the network"
     NO_INTERFACE = -302, "this node has no interface; `weft fc00 start` makes one"
 
     meaning: str
@@ -63,7 +65,7 @@ OF_FAILURE: Final = {
     Failure.NOT_CONNECTED: Status.NOT_CONNECTED,
     Failure.CLOSED: Status.CLOSED,
 }
-"""What clients are told of what the stack says."""
+"""What clients are told of what the backend says."""
 
 
 class RefusedError(Exception):

@@ -26,9 +26,8 @@ from weft.netd.status import OF_FAILURE, RefusedError, Status
 from weft.stack.endpoint import Endpoint
 
 if TYPE_CHECKING:
-    from weft.engine.driver import Driver
+    from weft.io.backend import Backend, Connection
     from weft.netd.session import Session
-    from weft.stack.tcp.connection import Connection
 
 HIGH_BYTES: Final = 512 * 1024
 """Of what was taken and has not left: then no more is taken."""
@@ -54,7 +53,7 @@ class Stream(Receiving):
     Args:
         session: whose it is.
         number: by which the client knows it.
-        driver: of the host.
+        backend: where it comes from.
         family: of its addresses.
         connection: that was accepted; None for a new one.
     """
@@ -62,9 +61,9 @@ class Stream(Receiving):
     __slots__ = ("_connecting", "_connection", "_family", "_is_full", "_is_shut", "_local", "_sending")
 
     def __init__(
-        self, session: Session, number: int, driver: Driver, family: Family, connection: Connection | None = None
+        self, session: Session, number: int, backend: Backend, family: Family, connection: Connection | None = None
     ) -> None:
-        super().__init__(session, number, driver)
+        super().__init__(session, number, backend)
         self._family = family
         self._local: Endpoint | None = None
         self._connection: Connection | None = None
@@ -92,8 +91,8 @@ class Stream(Receiving):
         return flags
 
     def mark(self) -> int:
-        """Up to where it was received."""
-        return self._connection.receiver.next if self._connection is not None else 0
+        """How much has come, and the end."""
+        return self._connection.arrived if self._connection is not None else 0
 
     def status(self) -> messages.SocketStatus:
         """What it is like."""
@@ -118,7 +117,7 @@ class Stream(Receiving):
         local = self._local if self._local is not None and any((any(self._local.address), self._local.port)) else None
         if local is not None and not any(local.address):
             local = Endpoint(bytes(len(remote.address)), local.port)
-        self._join(self.driver.host.tcp.connect(remote, self.driver.clock(), local=local))
+        self._join(self.backend.connect(remote, local))
         self._connecting = request
 
     def bind(self, request: int, asked: messages.Bind) -> messages.Bound:
@@ -126,7 +125,7 @@ class Stream(Receiving):
         if self._connection is not None or self._local is not None:
             raise RefusedError(Status.INVALID)
         local = self._family.local(asked.local)
-        if any(local.address) and not self.driver.host.addresses.is_local(local.address):
+        if any(local.address) and not self.backend.is_own(local.address):
             raise RefusedError(Status.NOT_OURS)
         self._local = local
         return messages.Bound(local)
@@ -137,7 +136,7 @@ class Stream(Receiving):
             raise RefusedError(Status.INVALID)
         local = self._local or self._family.local(NOWHERE)
         backlog = min(max(asked.backlog, 1), MAX_BACKLOG)
-        listener = self.driver.host.tcp.listen(local, backlog=backlog)
+        listener = self.backend.listen(local, backlog)
         self.session.sockets.replace(self, Listening(self, self._family, listener))
         return messages.Bound(listener.local)
 
@@ -174,7 +173,7 @@ class Stream(Receiving):
         connection = self._connected()
         if not connection.is_established or self._sending:
             raise RefusedError(Status.NOT_CONNECTED if not self._sending else Status.WOULD_BLOCK)
-        connection.shutdown(self.driver.clock())
+        connection.shutdown(self.backend.clock())
         self._is_shut = True
         return messages.Nothing()
 
@@ -184,9 +183,9 @@ class Stream(Receiving):
         if connection is not None:
             connection.user = None
             if abort:
-                connection.abort(self.driver.clock())
+                connection.abort(self.backend.clock())
             else:
-                connection.close(self.driver.clock())
+                connection.close(self.backend.clock())
         self._fail_all(Status.ABORTED)
 
     def go_on(self) -> None:
@@ -240,7 +239,7 @@ class Stream(Receiving):
             self._is_full = connection.awaits_room = True
 
     def _send_on(self) -> None:
-        """Give the stack what waits, as far as there is room."""
+        """Give the backend what waits, as far as there is room."""
         connection = self._connection
         if connection is None:
             return

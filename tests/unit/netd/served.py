@@ -1,4 +1,4 @@
-"""netd on one of two hosts that are joined, and a client that says what it likes."""
+"""netd on the left one of two ends that are joined, and a client that says what it likes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.unit.api.streams.joined import Node
-from weft.engine.driver import Driver
+from tests.unit.netd.kernel_end import KernelEnd
+from weft.engine.stack_backend import StackBackend
 from weft.engine.status import Interface
+from weft.io.backend import Backend
 from weft.netd.frames import Frames, decode_reply, encode_request
 from weft.netd.messages import MESSAGES, Code
 from weft.netd.server import Server
@@ -21,9 +25,9 @@ from weft.stack.dns.names import Names
 class FakeNetwork:
     """A node, as netd sees it."""
 
-    def __init__(self, node: Node) -> None:
-        self.node = node
-        self.driver: Driver | None = node.driver
+    def __init__(self, backend: Backend, names: Node) -> None:
+        self.names = names
+        self.backend: Backend | None = backend
         self.device: str | None = "stack"
         self.hang: asyncio.Event | None = None
 
@@ -35,20 +39,33 @@ class FakeNetwork:
         if self.hang is not None:
             await self.hang.wait()
         known = Names().look_up(name)
-        return known if known is not None else await self.node._resolve(name, family)
+        return known if known is not None else await self.names._resolve(name, family)
 
 
 class Served:
     """What tests get."""
 
-    def __init__(self, left: Node, right: Node, path: Path) -> None:
+    def __init__(self, left: Node | KernelEnd, right: Node, path: Path) -> None:
         self.left, self.right, self.path = left, right, path
-        self.network = FakeNetwork(left)
+        self.backend = left.backend if isinstance(left, KernelEnd) else StackBackend(left.driver)
+        self.network = FakeNetwork(self.backend, right)
         self.server: Server
+
+    async def end(self) -> None:
+        """The interface of the node goes."""
+        if isinstance(self.left, KernelEnd):
+            await self.left.end()
+        else:
+            self.left.driver.close()
+
+
+on_kernel = pytest.mark.parametrize("served", [pytest.param("kernel", marks=pytest.mark.system)], indirect=True)
+on_stack = pytest.mark.parametrize("served", ["stack"], indirect=True)
+"""For tests that look into the host."""
 
 
 @asynccontextmanager
-async def serving(left: Node, right: Node, directory: Path) -> AsyncIterator[Served]:
+async def serving(left: Node | KernelEnd, right: Node, directory: Path) -> AsyncIterator[Served]:
     served = Served(left, right, directory / "netd.sock")
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(served.path))

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tests.unit.api.streams.joined import Node, joined
 from tests.unit.netd.served import FakeNetwork, Served, raw
 from weft import netd
+from weft.engine.stack_backend import StackBackend
 from weft.netd import messages, questions, server, session, sockets
 from weft.netd.frames import Frames, decode_reply, encode_request
 from weft.netd.layout import NOWHERE
@@ -56,7 +57,7 @@ def test_any_bytes_are_answered_or_end_it(said: bytes, pieces: int) -> None:
     async def run() -> None:
         async with joined() as (left, _):
             room = Room()
-            one = Session(FakeNetwork(left), room, left.driver.clock, lambda: None)
+            one = Session(FakeNetwork(StackBackend(left.driver), left), room, left.driver.clock, lambda: None)
             frames, answered = Frames(), []
             for at in range(0, len(said), pieces):
                 one.receive(said[at : at + pieces])
@@ -117,8 +118,7 @@ async def test_slow_calls_hold_nothing_up(served: Served, client: netd.Client) -
 async def test_client_that_dies_leaves_nothing(served: Served) -> None:
     async with raw(served) as dying:
         await dying.ask(Code.SOCKET_CREATE, messages.Create(0, 1, 0))
-        await dying.ask(Code.LISTEN, messages.Listen(1, 8))
-        port = served.left.host.tcp.listeners[0].local.port
+        port = (await dying.ask(Code.LISTEN, messages.Listen(1, 8))).local.port
         reader, writer = await served.right.streams.open_connection(served.left.ipv6, port)
         accepted = await dying.ask(Code.ACCEPT, messages.Accept(1, WAIT))
         await dying.ask(Code.SOCKET_CREATE, messages.Create(0, 2, 0))
@@ -130,7 +130,7 @@ async def test_client_that_dies_leaves_nothing(served: Served) -> None:
         await asyncio.sleep(0.01)
         dying.writer.transport.abort()
     assert await reader.read() == b"last words"
-    assert served.left.host.tcp.listeners == served.left.host.udp.sockets == []
+    assert (served.backend.counts().listeners, served.backend.counts().datagrams) == (0, 0)
     assert not served.server.clients
     assert served.server.room.__dict__ == Room().__dict__
     writer.close()
@@ -330,7 +330,7 @@ async def test_fault_of_the_daemon_costs_one_client(
 def test_lookup_that_gives_only_the_other_family_is_no_name() -> None:
     async def run() -> None:
         async with joined() as (left, _):
-            one = Session(FakeNetwork(Node(7)), Room(), left.driver.clock, lambda: None)
+            one = Session(FakeNetwork(StackBackend(Node(7).driver), left), Room(), left.driver.clock, lambda: None)
             one.receive(encode_request(Code.DNS_RESOLVE, 4, struct.pack("<HH", 2, 0) + b"name"))
             assert one.questions.lookups == one.questions.lookups.__class__([Lookup(4, "name", 4)])
             one.questions.handle_resolved(one.questions.lookups.popleft(), [bytes(16)])

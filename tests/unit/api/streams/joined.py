@@ -83,7 +83,7 @@ async def joined() -> AsyncIterator[tuple[Node, Node]]:
     """Two hosts, until the block ends."""
     left, right = Node(1), Node(2)
     left.other, right.other = right, left
-    left.names["right"] = [right.ipv6, right.ipv4]
+    left.names["right"] = right.names["right"] = [right.ipv6, right.ipv4]
     try:
         yield left, right
     finally:
