@@ -78,32 +78,44 @@ class LossyLink:
                 self._note()
             self._owed += self.per_second * TICK_NS / SECOND
             while self._owed >= self.size.pieces:
-                self._owed -= self.size.pieces
                 self._send()
 
     def _send(self) -> None:
+        """Send one burst, or as many as fare alike."""
         pieces = self.size.pieces
-        counter = self._counter
-        self._counter += 1
-        self.size.datagrams_sent += pieces
+        count = self._alike(pieces)
         if pieces > 1:
-            self.size.handle_burst_sent(self.now)
+            if self.size.handle_burst_sent(self.now):
+                # The next one may be of another size.
+                count = 1
+            for _ in range(count - 1):
+                self.size.handle_burst_sent(self.now)
             self._note()
-        lost = self._lost_of(pieces)
+        self._owed -= count * pieces
+        self._counter += count
+        self.size.datagrams_sent += count * pieces
+        lost = self._lost_of(count * pieces)
         if lost == pieces:
             return
         meter = self._meter
         if lost:
             self._gaps.append((self.now + GIVEN_UP_NS, pieces - lost, lost))
             return
-        meter.seen += 1
-        meter.highest = counter
+        meter.seen += count
+        meter.highest = self._counter - 1
         if pieces > 1:
-            meter.opened += 1
-            meter.expected += pieces
-            meter.got += pieces
+            meter.opened += count
+            meter.expected += count * pieces
+            meter.got += count * pieces
         self._is_report_due = True
         self._report()
+
+    def _alike(self, pieces: int) -> int:
+        """How many of the bursts to send all arrive, and no report is made before the last; 1 if there is no such."""
+        if self.now >= self._report_at:
+            return 1
+        count = int(self._owed // pieces)
+        return max(1, min(count, self._until_loss // pieces) if self._loss else count)
 
     def _report(self) -> None:
         if self._is_report_due and self.now >= self._report_at:
