@@ -74,7 +74,7 @@ class Macroflow:
 
     def holds(self, connection: Connection) -> bool:
         """Whether one of them has to wait with new data."""
-        if connection is self._turn or (not self.waiting and self.has_room):
+        if connection is self._turn or (not self.waiting and self._turn is None and self.has_room):
             return False
         sender = connection.sender
         return sender.recovery.is_quiet(sender.una)
@@ -84,16 +84,20 @@ class Macroflow:
         self.waiting[connection] = None
         self._queue()
 
-    def admit(self, now: int) -> Connection | None:
-        """Take who may go next; None if nobody may."""
+    def admit(self, now: int) -> None:
+        """Let the first one go, if there is still room for it."""
         self._is_queued = False
-        if not self.waiting or not self.has_room:
-            return None
-        connection = next(iter(self.waiting))
-        del self.waiting[connection]
-        connection.sender.handle_admitted(now)
-        self._turn = connection
-        return connection
+        if self.waiting and self.has_room:
+            self._turn = connection = next(iter(self.waiting))
+            del self.waiting[connection]
+            connection.sender.handle_admitted(now)
+            connection.queue_to_send()
+
+    def end_turn(self, connection: Connection, now: int) -> None:
+        """One of them was asked for a packet, whether it had one or not; if it was its turn, that is over."""
+        if self._turn is connection:
+            self._turn = None
+        self.count(connection, now)
 
     def count(self, connection: Connection, now: int) -> None:
         """Something happened to one of them, which may be its end.
@@ -108,8 +112,6 @@ class Macroflow:
         pipe = sender.pipe
         self.on_the_way += pipe - connection.counted_pipe
         connection.counted_pipe = pipe
-        if self._turn is connection:
-            self._turn = None
         if sender.una > connection.counted_una:
             self._measure(sender.una - connection.counted_una, now)
             connection.counted_una = sender.una
@@ -131,7 +133,7 @@ class Macroflow:
         self._queue()
 
     def _queue(self) -> None:
-        if self.waiting and not self._is_queued and self.has_room:
+        if self.waiting and self._turn is None and not self._is_queued and self.has_room:
             self._is_queued = True
             self._with_room.append(self)
 

@@ -231,27 +231,22 @@ class Tcp:
 
     def next_packet(self, now: int) -> Outgoing | None:
         """The next packet of the connection whose turn it is; None if none has anything to send now."""
-        to_send = self.to_send
-        while to_send or self._admit(now):
+        to_send, with_room = self.to_send, self._with_room
+        while to_send or with_room:
+            if with_room:
+                # Who may go joins the others: these may never run out of data.
+                with_room.popleft().admit(now)
+                continue
             connection = to_send.popleft()
             packet = None
             if not connection.is_closed:
                 packet = departure.next_packet(connection, now)
-                connection.macroflow.count(connection, now)
+                connection.macroflow.end_turn(connection, now)
             if packet is not None:
                 to_send.append(connection)
                 return packet
             connection.is_queued_to_send = False
         return None
-
-    def _admit(self, now: int) -> bool:
-        """Let one of those that wait for others go; whether there was one."""
-        while self._with_room:
-            connection = self._with_room.popleft().admit(now)
-            if connection is not None:
-                connection.queue_to_send()
-                return True
-        return False
 
     # What connections and listeners call.
 
