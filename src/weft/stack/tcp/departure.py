@@ -43,7 +43,7 @@ def next_packet(connection: Connection, now: int) -> Outgoing | None:
         return None
     is_held = connection.state in SENDING and connection.macroflow.holds(connection)
     if is_held:
-        connection.macroflow.wait(connection)
+        connection.macroflow.wait(connection, now)
         if not (connection.owes_ack or connection.owes_probe or connection.probe):
             return None
     options = _options(connection, now)

@@ -79,9 +79,11 @@ class Macroflow:
         sender = connection.sender
         return sender.recovery.is_quiet(sender.una)
 
-    def wait(self, connection: Connection) -> None:
+    def wait(self, connection: Connection, now: int) -> None:
         """One of them has data, and waits; it keeps its place."""
-        self.waiting[connection] = None
+        if connection not in self.waiting:
+            self.waiting[connection] = None
+            connection.sender.handle_held(now)
         self._queue()
 
     def admit(self, now: int) -> None:

@@ -175,9 +175,8 @@ class Sender:
             now: monotonic ns.
             segment: payload bytes of a full segment with the options of now.
         """
-        recovery, nxt = self.recovery, self.nxt
-        if nxt == self.una and self._sent_at and now - self._sent_at > self.round_trip.timeout_ns:
-            self.cubic.handle_idle()
+        recovery = self.recovery
+        self._look_for_pause(now)
         room = self.cubic.window - self.pipe
         if recovery.is_quiet(self.una):
             return self._next_new(now, room, segment)
@@ -185,6 +184,16 @@ class Sender:
         if run is not None and self._reduction is not None:
             self._reduction.handle_sent(run.end - run.start)
         return run
+
+    def _look_for_pause(self, now: int) -> None:
+        if self.nxt == self.una and self._sent_at and now - self._sent_at > self.round_trip.timeout_ns:
+            self.cubic.handle_idle()
+
+    def handle_held(self, now: int) -> None:
+        """It begins to wait for others, because they have the room that its window leaves."""
+        self._look_for_pause(now)
+        # A window that is used for less than half says nothing of the path (RFC 7661 section 4.3).
+        self._is_limited = self._is_limited and 2 * self.pipe >= self.cubic.window
 
     def handle_admitted(self, now: int) -> None:
         """It had to wait for others, which is no pause of its own."""
