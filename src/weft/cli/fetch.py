@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import re
 import ssl
 import sys
 import time
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from weft.clients.http.partial import Sink
 
 STDOUT = "-"
+_SIZE = re.compile(r"(\d{1,15}) ?([kmgt]?)(?:i?b)?", re.IGNORECASE)
 
 
 class Fetched(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +64,21 @@ class Header(click.ParamType[tuple[str, str]]):
         return name.strip(), text.strip()
 
 
+class Size(click.ParamType[int]):
+    """A number of bytes, or of KiB, MiB, GiB or TiB by the first letter."""
+
+    name = "size"
+
+    def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Count them."""
+        if isinstance(value, int):
+            return value
+        found = _SIZE.fullmatch(value.strip())
+        if found is None:
+            self.fail(f"{value!r} is no size, such as 500M", param, ctx)
+        return int(found[1]) << 10 * " kmgt".index(found[2].lower() or " ")
+
+
 @click.command(
     cls=Command,
     result=Fetched,
@@ -77,11 +94,19 @@ class Header(click.ParamType[tuple[str, str]]):
 @click.option(
     "-H", "--header", "headers", type=Header(), multiple=True, metavar="'NAME: VALUE'", help="A header of the request."
 )
+@click.option("--max-size", type=Size(), metavar="SIZE", help="Take no more than this, such as 500M.")
 @tls_options
 @click.option("-k", "--insecure", is_flag=True, help="Take any certificate; inside the network the tunnel vouches.")
 @pass_settings
 def fetch(
-    settings: Settings, url: str, output: str, headers: tuple[tuple[str, str], ...], tls: TlsOptions, *, insecure: bool
+    settings: Settings,
+    url: str,
+    output: str,
+    headers: tuple[tuple[str, str], ...],
+    max_size: int | None,
+    tls: TlsOptions,
+    *,
+    insecure: bool,
 ) -> None:
     """Fetch URL with HTTP, and write it to FILE.
 
@@ -91,7 +116,9 @@ def fetch(
     FILE is there when it is whole; until then FILE.weft-part is, and what breaks off goes on from there: by itself, and
     with the same command later. A terminal gets text, and nothing that would move its cursor.
 
-    The exit code is 1 if the server has no such thing, or it can't be reached.
+    It ends before the disk is full, and takes no more than --max-size, whatever the server says of the size.
+
+    The exit code is 1 if the server has no such thing, or it can't be reached, or there is too much of it.
     """
     import asyncio
 
@@ -102,7 +129,7 @@ def fetch(
         raise UsageError(f"{url}: only http and https are spoken here")
     began = time.monotonic()
     with _sink(output, asked) as sink:
-        where = asyncio.run(_fetch(settings, asked, sink, headers, tls, verify=not insecure))
+        where = asyncio.run(_fetch(settings, asked, sink, headers, max_size, tls, verify=not insecure))
         if not isinstance(sink, Partial):
             return
         sink.finish()
@@ -120,11 +147,18 @@ def fetch(
 
 
 async def _fetch(
-    settings: Settings, url: str, sink: Sink, headers: Sequence[tuple[str, str]], tls: TlsOptions, *, verify: bool
+    settings: Settings,
+    url: str,
+    sink: Sink,
+    headers: Sequence[tuple[str, str]],
+    max_bytes: int | None,
+    tls: TlsOptions,
+    *,
+    verify: bool,
 ) -> str:
     with extra("http"):
         from weft.clients.http.client import http_client
-        from weft.clients.http.fetch import FetchError, fetch
+        from weft.clients.http.fetch import FetchError, TooLargeError, fetch
         from weft.clients.http.redirects import Fence, shown
 
     async with attached(settings) as network:
@@ -134,10 +168,16 @@ async def _fetch(
             what = None if isinstance(sink, _Terminal) else url.rstrip("/").rpartition("/")[2]
             with progress(what) as told:
                 try:
-                    return shown(await fetch(client, url, sink, headers=headers, told=told))
+                    return shown(await fetch(client, url, sink, headers=headers, max_bytes=max_bytes, told=told))
+                except TooLargeError:
+                    raise
                 except FetchError as error:
                     hint = _hint(error, sink)
                     raise FetchError(f"{error}; {hint}" if hint else str(error)) from error
+                except OSError as error:
+                    if (hint := _hint(error, sink)) and error.strerror:
+                        error.strerror += f"; {hint}"
+                    raise
 
 
 def _hint(error: BaseException, sink: Sink) -> str:

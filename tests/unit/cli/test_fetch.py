@@ -23,6 +23,7 @@ from tests.unit.clients.test_fetch import Server
 from weft.cli import main
 from weft.cli.schemas import schemas
 from weft.clients.http import fetch as fetch_module
+from weft.clients.http.partial import Partial
 
 DATA = Random("disk").randbytes(1_000_000)
 IN_LOOPBACK = (sys.executable, "-m", "tests.unit.cli.loopback")
@@ -82,6 +83,42 @@ class TestFile:
         assert again.code == 0
         assert "976.6 KiB, 293.0 KiB of it before in " in again.out
         assert target.read_bytes() == DATA
+
+    def test_disk_that_would_be_full_is_one_line_and_what_came_stays(
+        self, weft: Terminal, server: Server, target: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        server.breaks = [300_000, 0, 0, 0]
+        with serving(server.speak) as port:
+            words = "fetch", f"http://loom:{port}/disk.img", "-o", str(target)
+            weft(*words)
+            with monkeypatch.context() as patched:
+                patched.setattr(Partial, "_room", lambda _: 500_000)
+                full = weft(*words)
+            what = "700000 bytes are to come, and the disk has room for 500000"
+            assert (full.code, full.out) == (1, "")
+            assert full.err == f"weft: {target}: {what}; the same command goes on from there\n"
+            assert weft(*words).code == 0
+        assert target.read_bytes() == DATA
+
+    @pytest.mark.parametrize("size", ["976K", "976 KiB", "0", "999999"])
+    def test_more_than_is_taken_is_one_line(self, weft: Terminal, server: Server, target: Path, size: str) -> None:
+        with serving(server.speak) as port:
+            seen = weft("fetch", f"http://loom:{port}/disk.img", "-o", str(target), "--max-size", size)
+        assert (seen.code, seen.out) == (1, "")
+        assert re.fullmatch(r"weft: there are at least 1000000 bytes of it, and \d+ are taken at most\n", seen.err)
+        assert list(target.parent.iterdir()) == []
+
+    @pytest.mark.parametrize("size", ["1000000", "977K", "1m", "1 GiB", "3TB"])
+    def test_as_much_as_is_taken(self, weft: Terminal, server: Server, target: Path, size: str) -> None:
+        with serving(server.speak) as port:
+            assert weft("fetch", f"http://loom:{port}/disk.img", "-o", str(target), "--max-size", size).code == 0
+        assert target.read_bytes() == DATA
+
+    @pytest.mark.parametrize("size", ["much", "-1", "1.5G", "5X", ""])
+    def test_size_that_is_none(self, weft: Terminal, size: str) -> None:
+        seen = weft("fetch", "http://loom/disk.img", "--max-size", size)
+        assert (seen.code, seen.err.count("\n")) == (2, 1)
+        assert f"--max-size: {size!r} is no size, such as 500M" in seen.err
 
     def test_device_is_written_as_it_is(self, weft: Terminal, server: Server) -> None:
         with serving(server.speak) as port:

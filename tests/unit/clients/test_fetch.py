@@ -20,7 +20,7 @@ from tests.unit.api.streams.joined import Node
 from tests.unit.clients.certificates import Files
 from weft.clients.http import fetch as fetch_module
 from weft.clients.http.client import http_client
-from weft.clients.http.fetch import FetchError, fetch
+from weft.clients.http.fetch import FetchError, TooLargeError, fetch
 from weft.clients.http.partial import Origin, Partial, Pipe
 from weft.clients.http.redirects import Fence
 from weft.clients.tls.connect import client_context
@@ -251,6 +251,65 @@ class TestRedirects:
         server = await self.lead(left, right, target, "/there")
         assert server.asked == ["300000", "300000"]
         assert read(target) == DATA
+
+
+def chunked(data: bytes, *head: str) -> bytes:
+    """An answer that does not say how long it is."""
+    lines = "".join(f"{line}\r\n" for line in (*head, "Transfer-Encoding: chunked"))
+    return f"HTTP/1.1 {lines}\r\n{len(data):x}\r\n".encode() + data + b"\r\n0\r\n\r\n"
+
+
+class TestTooMuch:
+    async def test_said_before_it_comes(self, left: Node, right: Node, target: Path) -> None:
+        async with serving(right, Server()) as server:
+            with pytest.raises(TooLargeError, match="at least 1000000 bytes of it, and 999999 are taken at most"):
+                await got(left, target, max_bytes=SIZE - 1)
+            assert names(target) == []
+            assert await got(left, target, max_bytes=SIZE) == DATA
+        assert len(server.requests) == 2
+
+    async def test_body_without_a_length(self, left: Node, right: Node, target: Path) -> None:
+        server = Server()
+        server.answers = [chunked(DATA, "200 OK"), chunked(b"hello", "200 OK")]
+        async with serving(right, server):
+            with pytest.raises(TooLargeError, match=r"bytes of it, and 5 are taken at most"):
+                await got(left, target, max_bytes=5)
+            assert names(target) == []
+            assert await got(left, target, max_bytes=5) == b"hello"
+
+    async def test_with_what_was_there_before(self, left: Node, right: Node, target: Path) -> None:
+        leave(target, DATA[:300_000], size_bytes=None)
+        rest = DATA[300_000:]
+        server = Server()
+        server.answers = [chunked(rest, "206 Partial Content", f"Content-Range: bytes 300000-{SIZE - 1}/*")]
+        async with serving(right, server):
+            with pytest.raises(TooLargeError, match="300001 are taken at most"):
+                await got(left, target, max_bytes=300_001)
+
+    async def test_more_than_the_server_said_is_not_written(self, left: Node, right: Node, target: Path) -> None:
+        leave(target, DATA[:999_000])
+        server = Server()
+        server.answers = [
+            chunked(DATA[999_000:] + b"more", "206 Partial Content", f"Content-Range: bytes 999000-{SIZE - 1}/{SIZE}")
+        ]
+        async with serving(right, server):
+            with pytest.raises(TooLargeError, match="more of it comes than the 1000000 bytes"):
+                await got(left, target)
+        assert len(read(target.with_name("disk.img.weft-part"))) <= SIZE
+        async with serving(right, Server()):
+            assert await got(left, target) == DATA
+
+    async def test_file_for_which_there_is_no_room_is_not_begun(
+        self, left: Node, right: Node, target: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        leave(target, DATA[:300_000])
+        monkeypatch.setattr(Partial, "_room", lambda _: 699_999)
+        async with serving(right, Server()):
+            with pytest.raises(OSError, match="700000 bytes are to come, and the disk has room for 699999"):
+                await got(left, target)
+            assert read(target.with_name("disk.img.weft-part")) == DATA[:300_000]
+            monkeypatch.setattr(Partial, "_room", lambda _: 700_000)
+            assert await got(left, target) == DATA
 
 
 class TestBreaking:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import io
 import os
+import shutil
 import stat
 import sys
 from pathlib import Path
 
 import pytest
 
-from weft.clients.http.partial import Origin, Partial, Pipe
+from weft.clients.http.partial import LOOK_BYTES, SPARE_BYTES, Origin, Partial, Pipe
 from weft.errors import UsageError
 
 HERE = "http://loom/disk.img"
@@ -197,11 +198,94 @@ class TestOthers:
         assert raised.value.filename.endswith("disk.img.weft-part")
 
 
+class Disk:
+    """One that others fill too.
+
+    Attributes:
+        total: bytes; 0 for one that does not say.
+        free: as it is next.
+        looks: how often it was looked at.
+    """
+
+    def __init__(self, total: int, free: int) -> None:
+        self.total, self.free, self.looks = total, free, 0
+
+    def __call__(self, path: Path) -> Disk:
+        self.looks += 1
+        return self
+
+
+class TestRoom:
+    @pytest.fixture
+    def disk(self, monkeypatch: pytest.MonkeyPatch) -> Disk:
+        disk = Disk(total=1000 * SPARE_BYTES, free=SPARE_BYTES + 100)
+        monkeypatch.setattr(shutil, "disk_usage", disk)
+        return disk
+
+    def test_what_does_not_fit_is_not_begun(self, target: Path, disk: Disk) -> None:
+        with Partial(target, HERE) as partial:
+            partial.expect(100)
+            with pytest.raises(OSError, match="101 bytes are to come, and the disk has room for 100") as raised:
+                partial.expect(101)
+        assert (raised.value.errno, raised.value.filename) == (errno.ENOSPC, str(target))
+
+    def test_nothing_is_spared_of_what_is_full_already(self, target: Path, disk: Disk) -> None:
+        disk.free = 5
+        with Partial(target, HERE) as partial:
+            with pytest.raises(OSError, match="1 bytes are to come, and the disk has room for 0"):
+                partial.expect(1)
+            with pytest.raises(OSError, match="0 bytes have come, and the disk has no room for more"):
+                partial.write(b"x")
+
+    def test_without_a_size_it_ends_before_the_disk_is_full_and_what_came_is_kept(
+        self, target: Path, disk: Disk
+    ) -> None:
+        with Partial(target, HERE) as partial:
+            partial.begin(ORIGIN)
+            partial.write(b"x" * 60)
+            partial.write(b"x" * 40)
+            disk.free = SPARE_BYTES
+            with pytest.raises(OSError, match="100 bytes have come, and the disk has no room for more"):
+                partial.write(b"x")
+        assert target.with_name("disk.img.weft-part").stat().st_size == 100
+
+    def test_others_who_fill_it_are_seen_soon(self, target: Path, disk: Disk) -> None:
+        disk.free = 100 * SPARE_BYTES
+        piece = bytes(LOOK_BYTES // 4)
+        with Partial(target, HERE) as partial:
+            for _ in range(4):
+                partial.write(piece)
+            assert disk.looks == 1
+            disk.free = 0
+            with pytest.raises(OSError, match="no room for more"):
+                partial.write(piece)
+
+    def test_piece_that_is_longer_than_a_look_is_taken(self, target: Path, disk: Disk) -> None:
+        disk.free = 100 * SPARE_BYTES
+        with Partial(target, HERE) as partial:
+            partial.write(bytes(LOOK_BYTES + 1))
+            assert partial.size_bytes == LOOK_BYTES + 1
+
+    def test_of_a_small_disk_less_is_spared(self, target: Path, disk: Disk) -> None:
+        disk.total, disk.free = 1_000_000, 11_000
+        with Partial(target, HERE) as partial:
+            partial.expect(1000)
+            with pytest.raises(OSError, match="has room for 1000"):
+                partial.expect(1001)
+
+    def test_disk_that_does_not_say_how_large_it_is(self, target: Path, disk: Disk) -> None:
+        disk.total = disk.free = 0
+        with Partial(target, HERE) as partial:
+            partial.expect(1 << 40)
+            partial.write(b"x")
+
+
 class TestPipe:
     def test_passes_on_at_once(self) -> None:
         file = io.BytesIO()
         pipe = Pipe(file, HERE)
         pipe.begin(ORIGIN)
+        pipe.expect(1 << 60)
         pipe.write(b"01234")
         assert file.getvalue() == b"01234"
         assert pipe.size_bytes == 5

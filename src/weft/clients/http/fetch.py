@@ -52,6 +52,10 @@ class FetchError(PeerError):
     """It can't be had, or not now."""
 
 
+class TooLargeError(FetchError):
+    """It is larger than what is taken, or than its server said."""
+
+
 class _MismatchError(Exception):
     """What came is not the rest of the part that there is."""
 
@@ -62,6 +66,7 @@ async def fetch(
     sink: Sink,
     *,
     headers: Sequence[tuple[str, str]] = (),
+    max_bytes: int | None = None,
     told: Told = lambda size_bytes, of_bytes: None,
 ) -> httpx2.URL:
     """Fetch a file.
@@ -71,6 +76,7 @@ async def fetch(
         url: where it is.
         sink: where it goes, and what there may be of it already.
         headers: of the request.
+        max_bytes: of the file; None for as many as there are.
         told: is called at the beginning, and whenever something came.
 
     Returns:
@@ -78,14 +84,15 @@ async def fetch(
 
     Raises:
         FetchError: the server says no, or the connection broke again and again.
+        TooLargeError: there is more of it than is taken, or than the server said.
         PeerError: it leads to where it is not followed.
-        OSError: it can't be written.
+        OSError: it can't be written, or there is no room for it.
     """
     pauses = iter(PAUSES_S)
     most = sink.size_bytes
     while True:
         try:
-            return await _attempt(client, url, sink, headers, told)
+            return await _attempt(client, url, sink, headers, max_bytes, told)
         except _MismatchError:
             sink.begin(Origin(source=sink.origin.source))
             continue
@@ -99,7 +106,12 @@ async def fetch(
 
 
 async def _attempt(
-    client: httpx2.AsyncClient, url: str, sink: Sink, headers: Sequence[tuple[str, str]], told: Told
+    client: httpx2.AsyncClient,
+    url: str,
+    sink: Sink,
+    headers: Sequence[tuple[str, str]],
+    max_bytes: int | None,
+    told: Told,
 ) -> httpx2.URL:
     """Ask once, where it is and wherever that leads."""
     asked = here = parsed(url)
@@ -113,7 +125,7 @@ async def _attempt(
             async with client.stream("GET", here, headers=wanted, timeout=TIMEOUT, follow_redirects=False) as response:
                 there = redirect_of(response)
                 if there is None:
-                    await _take(response, sink, told, is_rest=bool(condition))
+                    await _take(response, sink, max_bytes, told, is_rest=bool(condition))
                     return here
         except httpx2.ConnectError as error:
             if here == asked:
@@ -123,12 +135,13 @@ async def _attempt(
     raise FetchError(f"{shown(asked)}: it has led to {REDIRECTS} redirects")
 
 
-async def _take(response: httpx2.Response, sink: Sink, told: Told, *, is_rest: bool) -> None:
+async def _take(response: httpx2.Response, sink: Sink, max_bytes: int | None, told: Told, *, is_rest: bool) -> None:
     """Write what an answer brings.
 
     Args:
         response: its head.
         sink: where it goes.
+        max_bytes: of the file.
         told: how far it is.
         is_rest: whether only what is missing was asked for.
     """
@@ -145,13 +158,29 @@ async def _take(response: httpx2.Response, sink: Sink, told: Told, *, is_rest: b
     else:
         sink.begin(_origin(response.headers, sink.origin.source))
     size_bytes = sink.origin.size_bytes
+    if size_bytes is not None:
+        _check_size(size_bytes, None, max_bytes)
+        sink.expect(size_bytes - sink.size_bytes)
     told(sink.size_bytes, size_bytes)
     async for part in response.aiter_raw():
+        _check_size(sink.size_bytes + len(part), size_bytes, max_bytes)
         sink.write(part)
         told(sink.size_bytes, size_bytes)
     if size_bytes is not None and sink.size_bytes != size_bytes:
         # h11 has counted what this answer said of itself; this is of the whole.
         raise httpx2.RemoteProtocolError(f"{sink.size_bytes} bytes came of {size_bytes}")
+
+
+def _check_size(size_bytes: int, said_bytes: int | None, max_bytes: int | None) -> None:
+    """Look whether there may be so much of it.
+
+    Raises:
+        TooLargeError: there may not.
+    """
+    if max_bytes is not None and size_bytes > max_bytes:
+        raise TooLargeError(f"there are at least {size_bytes} bytes of it, and {max_bytes} are taken at most")
+    if said_bytes is not None and size_bytes > said_bytes:
+        raise TooLargeError(f"more of it comes than the {said_bytes} bytes that there should be")
 
 
 def _check_rest(headers: Mapping[str, str], sink: Sink, *, is_asked: bool) -> None:

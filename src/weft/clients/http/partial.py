@@ -9,6 +9,8 @@ The next attempt goes on with them, be it in this run or a later one; both are g
 came. While one process has them, another is refused. What is written is in the file at once, so that an end of any kind
 leaves what had come.
 
+A disk is never filled to its last byte: `SPARE_BYTES` of it, or of a small one a hundredth, stay free for others.
+
 What is there and no file, such as a pipe, gets what comes at once, and nothing can be taken back.
 """
 
@@ -16,10 +18,12 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import sys
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Final, Protocol, Self
+from typing import BinaryIO, Final, NoReturn, Protocol, Self
 
 import msgspec
 
@@ -30,6 +34,10 @@ PART: Final = ".weft-part"
 NOTE: Final = ".weft-note"
 _NAME_BYTES: Final = 255 - len(PART)
 """What is kept of a name for those of its part and note."""
+SPARE_BYTES: Final = 64 * 1024 * 1024
+SPARE_PART: Final = 100
+LOOK_BYTES: Final = 8 * 1024 * 1024
+"""After how many the disk is looked at again, which others fill too; it may be far away."""
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +69,13 @@ class Sink(Protocol):
             OSError: it can't be forgotten any more, or written.
         """
 
+    def expect(self, more_bytes: int) -> None:
+        """Look whether there is room for what is to come.
+
+        Raises:
+            OSError: there is not.
+        """
+
     def write(self, data: bytes) -> None:
         """Take the next bytes."""
 
@@ -85,6 +100,7 @@ class Partial:
     def __init__(self, target: Path, source: str) -> None:
         # A link stays, and what it leads to is written.
         self._target = Path(os.path.realpath(target))
+        self._room_bytes = 0
         self._part, self._note = (_beside(self._target, suffix) for suffix in (PART, NOTE))
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
         self._descriptor = os.open(self._part, flags, 0o666)
@@ -126,8 +142,20 @@ class Partial:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(msgspec.json.encode(origin))
 
+    def expect(self, more_bytes: int) -> None:
+        """Look whether there is room for what is to come."""
+        room_bytes = self._room()
+        if more_bytes > room_bytes:
+            self._refuse(f"{more_bytes} bytes are to come, and the disk has room for {max(room_bytes, 0)}")
+
     def write(self, data: bytes) -> None:
         """Take the next bytes."""
+        if len(data) > self._room_bytes:
+            room_bytes = self._room()
+            if len(data) > room_bytes:
+                self._refuse(f"{self.size_bytes} bytes have come, and the disk has no room for more")
+            self._room_bytes = min(room_bytes, max(len(data), LOOK_BYTES))
+        self._room_bytes -= len(data)
         rest = memoryview(data)
         try:
             while rest:
@@ -161,6 +189,17 @@ class Partial:
                         path.unlink()
             self._close()
 
+    def _room(self) -> int:
+        """How much the disk may take yet."""
+        disk = shutil.disk_usage(self._part.parent)
+        if not disk.total:
+            # It does not say, as some that are elsewhere.
+            return sys.maxsize
+        return disk.free - min(SPARE_BYTES, disk.total // SPARE_PART)
+
+    def _refuse(self, why: str) -> NoReturn:
+        raise OSError(errno.ENOSPC, why, str(self._target))
+
     def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
         os.close(descriptor)
@@ -193,6 +232,9 @@ class Pipe:
         if self.size_bytes:
             raise OSError("it broke off and can't be gone on with, and what came has been handed on already")
         self.origin = origin
+
+    def expect(self, more_bytes: int) -> None:
+        """Nothing: nobody knows how much it takes."""
 
     def write(self, data: bytes) -> None:
         """Take the next bytes."""
