@@ -14,6 +14,7 @@ from weft.cli.attached import attached
 from weft.cli.command import Command
 from weft.cli.copied import Copied, show
 from weft.cli.names import PEER
+from weft.cli.opened import audience
 from weft.cli.outcome import report, say
 from weft.cli.progress import Told, progress
 from weft.cli.question import Questions, has_terminal
@@ -109,7 +110,7 @@ def receive(
                 progress=desk.progress,
             )
             async with inbox:
-                line = f"receiving on port {port}, into {folder}"
+                line = f"receiving on port {port}, into {folder}; the port is open for {audience(settings, port)}"
                 over = asyncio.ensure_future(until_over(network, lambda: say(line)))
                 try:
                     while True:

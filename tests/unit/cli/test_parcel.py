@@ -12,12 +12,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import jsonschema
 import pytest
 
+from tests.unit.api.fake_engine import FakeEngine
 from tests.unit.cli import loopback
 from tests.unit.cli.loopback import HERE, Loopback
 from tests.unit.cli.pseudo_terminal import PseudoTerminal
@@ -161,19 +162,25 @@ class TestSend:
 
 
 Receives = Callable[..., "subprocess.Popen[str]"]
+Asked = Callable[[], AbstractContextManager[PseudoTerminal]]
 
 
 @pytest.fixture
-def receives(there: Path, port: int) -> Iterator[Receives]:
+def words(weft: Terminal, node: FakeEngine) -> tuple[str, ...]:
+    """The command beside a daemon, in a network that is the loopback interface."""
+    return *IN_LOOPBACK, "--dir", str(weft.directory), "receive"
+
+
+@pytest.fixture
+def receives(words: tuple[str, ...], there: Path, port: int) -> Iterator[Receives]:
     """Starts `weft receive` without a terminal, and returns when it waits."""
     started: list[subprocess.Popen[str]] = []
     # The network of these tests ends with what is typed.
     terminal, inside = os.openpty()
 
     def start(*options: str) -> subprocess.Popen[str]:
-        words = [*IN_LOOPBACK, "receive", str(there), "-p", str(port), *options]
         process = subprocess.Popen(
-            words,
+            [*words, str(there), "-p", str(port), *options],
             stdin=inside,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -182,7 +189,11 @@ def receives(there: Path, port: int) -> Iterator[Receives]:
         )
         started.append(process)
         assert process.stderr is not None
-        assert process.stderr.readline() == f"weft: receiving on port {port}, into {there}\n"
+        audience = f"nobody yet: `weft fc00 allow /tcp/{port}` lets others in"
+        assert (
+            process.stderr.readline()
+            == f"weft: receiving on port {port}, into {there}; the port is open for {audience}\n"
+        )
         return process
 
     yield start
@@ -200,6 +211,15 @@ class TestReceive:
         out, err = process.communicate(timeout=20)
         assert (process.returncode, err) == (0, "")
         assert re.fullmatch(rf"{there}/notes.txt from loom: 1 file, 5 B in \d+\.\d s\n", out)
+
+    def test_for_whom_the_firewall_is_open_is_told(
+        self, words: tuple[str, ...], node: FakeEngine, there: Path, port: int
+    ) -> None:
+        node.fc00.rules, node.fc00.names = [f"/tcp/{port}/from/KEY="], {"KEY=": "loom"}
+        words = (*words, "--yes", str(there), "-p", str(port))
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=False)
+        line = f"weft: receiving on port {port}, into {there}; the port is open for loom"
+        assert (done.returncode, done.stderr.splitlines()[0]) == (1, line)
 
     def test_json_goes_on_with_loop_until_interrupted(
         self, receives: Receives, notes: Path, there: Path, port: int
@@ -231,8 +251,8 @@ class TestReceive:
         assert err.count("refused") == 1
         assert os.listdir(there) == []
 
-    def test_end_of_the_network_ends_it(self, there: Path, port: int) -> None:
-        words = [*IN_LOOPBACK, "receive", "--yes", str(there), "-p", str(port)]
+    def test_end_of_the_network_ends_it(self, words: tuple[str, ...], there: Path, port: int) -> None:
+        words = (*words, "--yes", str(there), "-p", str(port))
         done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=False)
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.splitlines()[1:] == ["weft: the network has ended: its daemon or its interface went down"]
@@ -270,16 +290,23 @@ class TestReceive:
         assert "in use" in seen.err
 
 
-class TestAtTerminal:
+@pytest.fixture
+def asked(words: tuple[str, ...], there: Path, port: int) -> Asked:
+    """Runs `weft receive` at a terminal, from when it waits."""
+
     @contextmanager
-    def asked(self, there: Path, port: int) -> Iterator[PseudoTerminal]:
-        with PseudoTerminal((*IN_LOOPBACK, "receive", str(there), "-p", str(port))) as terminal:
+    def asked() -> Iterator[PseudoTerminal]:
+        with PseudoTerminal((*words, str(there), "-p", str(port))) as terminal:
             terminal.wait_for("receiving on port")
             yield terminal
 
-    def test_yes_takes_it_and_shows_how_far_it_is(self, tmp_path: Path, there: Path, port: int) -> None:
+    return asked
+
+
+class TestAtTerminal:
+    def test_yes_takes_it_and_shows_how_far_it_is(self, asked: Asked, tmp_path: Path, there: Path, port: int) -> None:
         (tmp_path / "big").write_bytes(BIG)
-        with self.asked(there, port) as terminal:
+        with asked() as terminal:
             sending = threading.Thread(target=sent, args=(port, tmp_path / "big"))
             sending.start()
             terminal.wait_for(re.escape("loom wants to send big (1 file, 9.8 MiB); take it? [y/N] "))
@@ -290,7 +317,7 @@ class TestAtTerminal:
             sending.join()
         assert (there / "big").read_bytes() == BIG
 
-    def test_no_refuses_it_and_waits_for_another(self, notes: Path, there: Path, port: int) -> None:
+    def test_no_refuses_it_and_waits_for_another(self, asked: Asked, notes: Path, there: Path, port: int) -> None:
         refused: list[str] = []
 
         def try_it() -> None:
@@ -299,7 +326,7 @@ class TestAtTerminal:
             except SendError as error:
                 refused.append(str(error))
 
-        with self.asked(there, port) as terminal:
+        with asked() as terminal:
             for answer in ("n\n", "\n", "y\n"):
                 sending = threading.Thread(target=try_it)
                 sending.start()
@@ -310,8 +337,10 @@ class TestAtTerminal:
         assert refused == ["loom: it is not wanted there"] * 2
         assert os.listdir(there) == ["notes.txt"]
 
-    def test_sender_that_leaves_is_no_longer_asked_about(self, notes: Path, there: Path, port: int) -> None:
-        with self.asked(there, port) as terminal:
+    def test_sender_that_leaves_is_no_longer_asked_about(
+        self, asked: Asked, notes: Path, there: Path, port: int
+    ) -> None:
+        with asked() as terminal:
             words = (*IN_LOOPBACK, "send", str(notes), "loom", "-p", str(port))
             with subprocess.Popen(words, stderr=subprocess.DEVNULL) as leaves:
                 terminal.wait_for("take it")
@@ -324,7 +353,9 @@ class TestAtTerminal:
             sending.join()
         assert os.listdir(there) == ["notes.txt"]
 
-    def test_interrupt_ends_the_question_and_tells_the_sender(self, notes: Path, there: Path, port: int) -> None:
+    def test_interrupt_ends_the_question_and_tells_the_sender(
+        self, asked: Asked, notes: Path, there: Path, port: int
+    ) -> None:
         refused: list[str] = []
 
         def try_it() -> None:
@@ -332,7 +363,7 @@ class TestAtTerminal:
                 sent(port, notes)
             refused.append(str(caught.value))
 
-        with self.asked(there, port) as terminal:
+        with asked() as terminal:
             sending = threading.Thread(target=try_it)
             sending.start()
             terminal.wait_for("take it")
