@@ -10,14 +10,17 @@ Senders are on the left and never run out of data; receivers read at once.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
+from copy import deepcopy
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
-from tests.unit.stack.wire import MS, Faults, Wire, make_host, v6
+from tests.unit.stack.wire import MS, SENT_KEPT, Faults, Wire, make_host, v6
 from weft.stack.endpoint import Endpoint
 from weft.stack.tcp.connection import Connection
 from weft.stack.tcp.recovery import Phase
+from weft.testing import Trace
 
 MBIT: Final = 1_000_000
 PORT: Final = 80
@@ -110,6 +113,12 @@ class Road:
         while (connection := self._listener.accept()) is not None:
             flow = next(each for each in self.flows if each.connection.local == connection.remote)
             _Reader(connection, flow).handle_event()
+
+    def copy(self) -> Self:
+        """A road as this one is now, to go on by itself; its trace begins here."""
+        wire = self.wire
+        begun: dict[int, object] = {id(way.sent): deque(maxlen=SENT_KEPT) for way in (wire.to_left, wire.to_right)}
+        return deepcopy(self, {id(wire.trace): Trace(wire.trace.start), **begun})
 
     def run(self, span_ns: int) -> None:
         """Let time pass."""

@@ -16,10 +16,36 @@ def road(**changes: float) -> Road:
     return Road(**{"rate_bps": 50 * MBIT, "round_trip_ns": 40 * MS, "queue_bytes": BDP_BYTES, **changes})  # type: ignore[arg-type]
 
 
-def test_one_flow_uses_a_path_with_a_queue_of_one_bdp() -> None:
+@pytest.fixture(scope="module")
+def after_2_s() -> Road:
+    """One flow, which others go on with from a copy."""
     path = road()
-    flow = path.flow()
+    path.flow()
     path.run(2 * S)
+    return path
+
+
+@pytest.fixture(scope="module")
+def after_3_s(after_2_s: Road) -> Road:
+    path = after_2_s.copy()
+    path.run(1 * S)
+    return path
+
+
+def test_copy_of_a_road_goes_on_as_the_road_does() -> None:
+    path = road(loss=0.01)
+    path.flow()
+    path.run(500 * MS)
+    copy = path.copy()
+    for each in (path, copy):
+        each.run(500 * MS)
+    assert copy.flows[0].samples == path.flows[0].samples
+    assert copy.wire.to_left.in_flight == path.wire.to_left.in_flight != []
+
+
+def test_one_flow_uses_a_path_with_a_queue_of_one_bdp(after_2_s: Road) -> None:
+    path = after_2_s.copy()
+    (flow,) = path.flows
     assert path.share(1 * S) > 0.85
     path.run(8 * S)
     # Of 1352 bytes that pass, 1280 are payload.
@@ -63,10 +89,9 @@ def test_many_flows_share_fairly_and_use_the_path() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 10, 50, 100])
-def test_losses_in_one_window_are_made_good_without_a_time_out(count: int) -> None:
-    path = road()
-    flow = path.flow()
-    path.run(3 * S)
+def test_losses_in_one_window_are_made_good_without_a_time_out(after_3_s: Road, count: int) -> None:
+    path = after_3_s.copy()
+    (flow,) = path.flows
     before = flow.window_at(path.now)
     path.lose(count)
     path.run(1 * S)
@@ -76,10 +101,9 @@ def test_losses_in_one_window_are_made_good_without_a_time_out(count: int) -> No
     assert path.share(1 * S) > 0.7
 
 
-def test_loss_of_what_was_sent_again_is_made_good_without_a_time_out() -> None:
-    path = road()
-    flow = path.flow()
-    path.run(3 * S)
+def test_loss_of_what_was_sent_again_is_made_good_without_a_time_out(after_3_s: Road) -> None:
+    path = after_3_s.copy()
+    (flow,) = path.flows
     lost = 0
     sequence = None
 

@@ -83,22 +83,23 @@ class Side:
     def flush(self) -> bool:
         """Look after timers, events and packets until there is nothing to do now; returns whether there was any."""
         host, now = self.host, self._clock.now
-        for turn in range(TURNS):
-            is_quiet = True
-            at = host.next_timer()
+        was_busy = False
+        at = host.next_timer()
+        for _ in range(TURNS):
             if at is not None and at <= now:
-                is_quiet = False
+                was_busy = True
                 host.handle_timer(now)
             while (socket := host.next_event()) is not None:
-                is_quiet = False
+                was_busy = True
                 if socket.user is not None:
                     socket.user.handle_event()
             while (outgoing := host.next_packet(now)) is not None:
-                is_quiet = False
+                was_busy = True
                 self._send(Crossing.of(outgoing))
-            if is_quiet:
-                self._arm(host.next_timer())
-                return turn > 0
+            at = host.next_timer()
+            if not host.has_events and (at is None or at > now):
+                self._arm(at)
+                return was_busy
         raise Stuck(f"livelock: the host is busy for ever at {now} ns")
 
     def _arm(self, at: int | None) -> None:
@@ -164,19 +165,19 @@ class Wire:
         self._right = Side(right, self.clock, self.to_left.send)
 
     def _way(self, ends: tuple[str, str], faults: Faults, seed: int, *, whole: bool, answers_too_big: bool) -> Way:
-        def receive(crossings: list[Crossing], *, at: str) -> None:
-            (self._left if at == "left" else self._right).receive(crossings)
-
         source, destination = ends
         return Way(
             self.clock,
             self.trace,
             FaultInjector(faults, Random(f"{seed} {ends}")),
             ends,
-            partial(receive, at=destination),
+            partial(self._receive, destination),
             whole=whole,
-            answer=partial(receive, at=source) if answers_too_big else None,
+            answer=partial(self._receive, source) if answers_too_big else None,
         )
+
+    def _receive(self, at: str, crossings: list[Crossing]) -> None:
+        (self._left if at == "left" else self._right).receive(crossings)
 
     @property
     def now(self) -> int:
