@@ -116,11 +116,7 @@ class VirtualClock:
         at = self.next_at()
         if at is None:
             return False
-        self._move(at)
-        self._at_this_instant += 1
-        if self._at_this_instant > CALLBACKS_PER_INSTANT:
-            raise UsageError(f"livelock: {CALLBACKS_PER_INSTANT} callbacks ran and time stays at {self._now} ns")
-        heapq.heappop(self._heap)[2]._run()
+        self._run_first()
         return True
 
     def advance_to(self, at: int) -> None:
@@ -132,12 +128,20 @@ class VirtualClock:
         if at < self._now:
             raise UsageError(f"monotonic time can't go back from {self._now} ns to {at} ns")
         while (due := self.next_at()) is not None and due <= at:
-            self.run_next()
+            self._run_first()
         self._move(at)
 
     def advance(self, span_ns: int) -> None:
         """Let a span of time pass; see `advance_to`."""
         self.advance_to(self._now + span_ns)
+
+    def _run_first(self) -> None:
+        at, _, timer = heapq.heappop(self._heap)
+        self._move(at)
+        self._at_this_instant += 1
+        if self._at_this_instant > CALLBACKS_PER_INSTANT:
+            raise UsageError(f"livelock: {CALLBACKS_PER_INSTANT} callbacks ran and time stays at {self._now} ns")
+        timer._run()
 
     def _sweep(self) -> None:
         # A machine that sets its timer anew with each datagram leaves a cancelled one behind each time.
