@@ -21,6 +21,7 @@ from tests.system.process import Outcome, Process
 from tests.system.waiting import until
 from tests.unit.netd.c_client import compiled
 from weft import netd
+from weft.api.v0 import fc00 as fc00_api
 
 pytestmark = [pytest.mark.system("cc", "dnsmasq"), pytest.mark.timeout(120)]
 
@@ -49,6 +50,7 @@ print(heard == b"from the kernel" * 10_000)
 HOLD = """
 import asyncio, sys
 from weft import netd
+from weft.api.v0 import fc00 as fc00_api
 async def main():
     path, host, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
     async with netd.Client(path) as client:
@@ -226,3 +228,62 @@ def test_names_of_a_server_on_the_other_side_of_a_tunnel() -> None:
             assert isinstance(nobody, netd.NetdError)
             assert nobody.status == -2
             asks.down()
+
+
+ATTACH = """
+import asyncio, socket, sys, weft
+async def main():
+    async with weft.Node.attach(sys.argv[1]) as node:
+        for name in sys.argv[2:]:
+            try:
+                found = await node.getaddrinfo(name, 0, type=socket.SOCK_STREAM)
+                print(name, *(address[0] for *_, address in found))
+            except socket.gaierror as error:
+                print(name, "is unknown" if error.errno == socket.EAI_NONAME else error)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("device", ["stack", "tun"])
+def test_servers_of_names_that_the_configuration_names(device: str) -> None:
+    """They are asked by netd and for programs that are attached, and nothing is asked of the system any more."""
+    with Lab() as lab:
+        cable = lab.veth(lab.host("asks"), lab.host("knows"))
+        asks, knows = (Node(end.host, lab.directory(end.host.name)) for end in (cable.left, cable.right))
+        knows.up(*EVERYTHING)
+        serve_names(knows)
+        asks.run_daemon()
+        asks.weft("fc00", "start", *(("--stack",) if device == "stack" else ()))
+        asks.weft("peer", "connect", knows.multiaddr(cable.right), "--name", "knows")
+        names = (NAME, "alias.example", "knows", "knows.weft", "nobody.example", "nobody.weft")
+
+        async def resolve() -> list[object]:
+            async with netd.Client(asks.directory / "netd.sock") as client:
+                return await asyncio.gather(*map(client.resolve, names), return_exceptions=True)
+
+        def attached() -> list[str]:
+            path = str(asks.directory / "api.sock")
+            return asks.host.run(sys.executable, "-c", ATTACH, path, *names).splitlines()
+
+        # The system has no server here.
+        found = asyncio.run(resolve())
+        assert isinstance(found[0], netd.NetdError)
+        assert found[0].status == -11
+        asks.weft("config", "set", "fc00.dns", knows.address)
+        *found, nobody, nobody_weft = asyncio.run(resolve())
+        assert found == [[ip_address(NAME_ADDRESS)]] * 2 + [[ip_address(knows.address)]] * 2
+        for each in (nobody, nobody_weft):
+            assert isinstance(each, netd.NetdError)
+            assert each.status == -2
+        assert attached() == [
+            *(f"{name} {NAME_ADDRESS}" for name in names[:2]),
+            *(f"{name} {knows.address}" for name in names[2:4]),
+            *(f"{name} is unknown" for name in names[4:]),
+        ]
+        if device == "stack":
+            assert asks.client.call(fc00_api.STATUS).dns == [knows.address]
+            asks.weft("fc00", "stop")
+            found = asyncio.run(resolve())
+            assert found[2] == [ip_address(knows.address)]
+            assert isinstance(found[0], netd.NetdError)
+            assert found[0].status == -11

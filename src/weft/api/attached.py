@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from ipaddress import IPv6Address, ip_address, ip_interface
@@ -23,9 +24,9 @@ from weft.api.kernel import KernelSockets
 from weft.api.lent.borrower import BorrowedGround, Borrower
 from weft.api.overlay import Host, Overlay, Sockets, host_of
 from weft.api.streams import Streams
-from weft.api.streams.resolver import SystemResolver
 from weft.api.unix_socket import FILE_NAME
 from weft.api.v0 import fc00 as fc00_api
+from weft.api.v0 import name as name_api
 from weft.api.v0 import node as node_api
 from weft.api.v0 import observe
 from weft.api.v0 import peer as peer_api
@@ -33,6 +34,7 @@ from weft.api.v0.observe import Watch
 from weft.api.v0.route import Nothing
 from weft.api.v0.sockets import SOCKETS
 from weft.engine.directory import default_directory
+from weft.engine.resolver import ERRORS, SystemResolver
 from weft.engine.status import Event, EventKind, Info, Interface, PeerStatus, Pong, Ports, Status
 from weft.errors import UsageError, WeftError
 from weft.identity import PeerId
@@ -43,6 +45,10 @@ VARIABLE: Final = "WEFT_SOCKET"
 GRACE_S: Final = 5.0
 """More than the daemon waits for another node itself."""
 
+LOOKUP_S: Final = 20.0
+"""More than the daemon waits for servers of DNS."""
+
+_FAMILIES: Final = {number: name for name, number in name_api.FAMILIES.items()}
 _CHANGES: Final[list[EventKind]] = [
     "peer-added",
     "peer-up",
@@ -52,6 +58,7 @@ _CHANGES: Final[list[EventKind]] = [
     "peer-removed",
     "addresses-changed",
     "listeners-changed",
+    "config-changed",
     "session-rebuilt",
     "missed",
 ]
@@ -72,6 +79,7 @@ class AttachedNode(Overlay):
         self._asked: AsyncClient | None = None
         self._info: Info | None = None
         self._peers: list[PeerStatus] = []
+        self._has_servers = False
 
     def __repr__(self) -> str:
         return f"<weft.Node {self.identity} at {self._path}>" if self._info else "<weft.Node that is not attached>"
@@ -184,7 +192,7 @@ class AttachedNode(Overlay):
         return self._info
 
     async def _make_sockets(self, client: AsyncClient, interface: Interface, stack: AsyncExitStack) -> Sockets:
-        resolver = SystemResolver(Names(self._addresses_of))
+        resolver = _Resolver(self)
         if interface.device != "stack":
             own = [interface.address or "", *(str(ip_interface(each).ip) for each in interface.addresses)]
             return KernelSockets(resolver.resolve, lambda: own)
@@ -198,6 +206,7 @@ class AttachedNode(Overlay):
         """Ask the daemon who it is and whom it knows."""
         self._info = await self._client.call(node_api.INFO, Nothing())
         self._peers = (await self._client.call(peer_api.LIST, Nothing())).peers
+        self._has_servers = bool((await self._client.call(fc00_api.STATUS, Nothing())).dns)
 
     async def _changed(self, reply: peer_api.PeerReply) -> PeerStatus:
         # So that its name can be used at once.
@@ -217,6 +226,19 @@ class AttachedNode(Overlay):
                 return [ip_address(each).packed for each in peer.addresses if "/" not in each]
         return []
 
+    async def _ask(self, host: str, family: int) -> list[bytes] | None:
+        """The addresses of a host, by the servers in the network that the daemon has; None if it has none."""
+        if not self._has_servers:
+            return None
+        asked = name_api.Resolve(name=host, family=_FAMILIES[family])
+        try:
+            found = (await self._client.call(name_api.RESOLVE, asked, patience_s=LOOKUP_S)).addresses
+        except (WeftError, TimeoutError) as error:
+            raise socket.gaierror(*ERRORS["TIMEOUT"]) from error
+        if not found:
+            raise socket.gaierror(*ERRORS["NXDOMAIN"])
+        return [ip_address(each).packed for each in found]
+
     def _at(self, address: bytes) -> PeerStatus | None:
         """Who has an address."""
         text = str(ip_address(address))
@@ -224,6 +246,18 @@ class AttachedNode(Overlay):
 
     def _forget(self) -> None:
         self._asked = self._info = self._sockets = None
+
+
+class _Resolver(SystemResolver):
+    """Knows what the daemon and either its servers or the system know."""
+
+    def __init__(self, node: AttachedNode) -> None:
+        super().__init__(Names(node._addresses_of))
+        self._node = node
+
+    async def _ask(self, host: str, family: int) -> list[bytes]:
+        found = await self._node._ask(host, family)
+        return found if found is not None else await super()._ask(host, family)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

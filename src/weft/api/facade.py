@@ -115,6 +115,13 @@ class Fc00(Protocol):
         """What the firewall lets in."""
 
 
+class Names(Protocol):
+    """What names lead to."""
+
+    async def resolve(self, name: str, family: int) -> builtins.list[bytes]:
+        """The addresses of a host, 4 or 16 bytes each, at least one; raises `socket.gaierror`."""
+
+
 class Tasks(Protocol):
     """What runs inside the node."""
 
@@ -215,6 +222,10 @@ class Facade(Protocol):
     @property
     def fc00(self) -> Fc00:
         """Its interface and firewall."""
+
+    @property
+    def names(self) -> Names:
+        """What they lead to."""
 
     @property
     def packets(self) -> Packets:

@@ -31,11 +31,12 @@ from msgspec.structs import replace
 from weft.api.kernel import KernelSockets
 from weft.api.overlay import Host, Overlay, Sockets, host_of
 from weft.api.streams import Streams
-from weft.api.streams.resolver import ServerResolver, SystemResolver
 from weft.engine.config import FILE_NAME, Config, PeerSection, check_config, load_config
 from weft.engine.engine import Engine
 from weft.engine.initial import ensure_initialised
+from weft.engine.resolver import ServerResolver, SystemResolver
 from weft.engine.status import DeviceKind, Event, EventKind, Interface, PeerStatus, Pong, Ports, Status
+from weft.engine.verbs.names import DNS_PORT
 from weft.errors import UsageError
 from weft.identity import Identity, PeerId, generate
 from weft.io.ephemeral import Ephemeral
@@ -49,7 +50,6 @@ ANYWHERE: Final = ("/ip4/0.0.0.0/udp/0", "/ip6/::/udp/0")
 """Where a node without files listens that was told nothing: on a free port of each family."""
 ANY_TUN: Final = "weft%d"
 """What the TUN of a node without files is called; the kernel numbers it."""
-DNS_PORT: Final = 53
 
 
 class Node(Overlay):
@@ -66,7 +66,7 @@ class Node(Overlay):
         identity: of a node that keeps nothing, in place of a new one.
         network_secret: that a node which keeps nothing shares with the others of its network.
         dns: peers or addresses in the network whose servers of DNS know names that the node does not, in the order in
-            which they are asked; without any, the operating system is asked.
+            which they are asked; without any, those of weft.toml, else the operating system is asked.
 
     Raises:
         UsageError: one of these makes no sense.
@@ -88,8 +88,6 @@ class Node(Overlay):
             raise UsageError(f"device is 'stack' or 'tun', not {device!r}")
         if dir is not None and not (identity is None and network_secret is None):
             raise UsageError("a node with a directory has its key and its secret there; give neither of them")
-        if dns and device != "stack":
-            raise UsageError("servers of DNS are asked with the stack; with a TUN, tell the resolver of the system")
         self._dns = [str(host_of(server)) for server in dns]
         self._directory = Path(dir).expanduser() if dir is not None else None
         self._device: DeviceKind = device
@@ -262,16 +260,17 @@ class Node(Overlay):
         return config
 
     def _make_resolver(self, engine: Engine) -> SystemResolver:
-        names, driver = Names(engine.peers.addresses_of), engine.driver
-        if not self._dns or driver is None:
+        names, asked = Names(engine.peers.addresses_of), self._dns or engine.names.servers
+        if not asked:
             return SystemResolver(names)
-        servers = []
-        for server in self._dns:
+        backend, servers = engine.backend, []
+        assert backend is not None
+        for server in asked:
             found = names.look_up(server) or engine.peers.addresses_of(server)
             if not found:
                 raise UsageError(f"{server}: neither an address nor a peer that is known, so no server of DNS")
             servers.append(Endpoint(found[0], DNS_PORT))
-        return ServerResolver(names, servers, driver)
+        return ServerResolver(names, servers, backend)
 
     @staticmethod
     def _make_sockets(engine: Engine, resolver: SystemResolver) -> Sockets:

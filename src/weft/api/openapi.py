@@ -67,6 +67,7 @@ FIELDS: Final[dict[str, Any]] = {
 
 FIELDS_OF: Final[dict[str, dict[str, Any]]] = {
     "/v0/task/restart": {"name": "peers"},
+    "/v0/name/resolve": {"name": "loom.example"},
     "/v0/transport/enable": {"name": "ip4"},
     "/v0/transport/disable": {"name": "ip6"},
 }

@@ -77,6 +77,8 @@ class Fc00Section(Struct, frozen=True, kw_only=True):
     """Which addresses in fc00::/8 are routed to it: all, or those of peers."""
     addresses: tuple[str, ...] = ()
     """More addresses of this node, each with its prefix length."""
+    dns: tuple[str, ...] = ()
+    """Servers of DNS in the network, which know names that the node does not; none for those of the system."""
     refuse: Literal["reject", "drop"] = "reject"
     """Whether whoever sends what the firewall does not allow is told."""
 

@@ -23,6 +23,7 @@ from weft.engine.passed import Passed
 from weft.engine.status import Event, EventKind, Info, Status
 from weft.engine.verbs.fc00 import Fc00
 from weft.engine.verbs.listeners import Listeners, Transports
+from weft.engine.verbs.names import Names
 from weft.engine.verbs.packets import Packets
 from weft.engine.verbs.peers import Peers
 from weft.engine.verbs.settings import Settings
@@ -45,6 +46,7 @@ class Engine:
     Attributes:
         peers: whom it talks to.
         fc00: its interface and firewall.
+        names: what they lead to.
         packets: what passes, and what would.
         settings: its configuration.
         listeners: where it listens.
@@ -66,6 +68,7 @@ class Engine:
         self._stopping = asyncio.Event()
         self.peers = Peers(self._life)
         self.fc00 = Fc00(self._life)
+        self.names = Names(self._life, self.peers.addresses_of)
         self.packets = Packets(self._life)
         self.tasks = Tasks(self._life)
         self.settings = Settings(self._life)

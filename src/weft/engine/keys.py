@@ -13,11 +13,14 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from typing import Any, Literal
 
 from weft.errors import DecodeError
+from weft.io.kernel.inside import is_of_machines
 from weft.io.netlink import OVERLAY
 from weft.multiaddr import decode_multiaddr
 
 LISTENERS = 16
 ADDRESSES = 16
+MAX_SERVERS = 4
+"""As many as a resolver asks (stack/dns/resolver.py, which is imported when it is needed)."""
 
 Applies = Literal["at once", "when the interface is made", "when the daemon starts"]
 """When a change of a key counts, once the file was read again."""
@@ -120,6 +123,21 @@ def _address(text: str) -> str | None:
     return None
 
 
+def _dns(texts: tuple[str, ...]) -> str | None:
+    if len(texts) > MAX_SERVERS:
+        return f"expected at most {MAX_SERVERS} servers"
+    addresses = set()
+    for text in texts:
+        try:
+            address = ip_address(text)
+        except ValueError:
+            return f"expected addresses of servers in the network, such as fc12:3456::53, not {text!r}"
+        if not is_of_machines(address) or getattr(address, "scope_id", None) is not None:
+            return f"{text}: expected an address of a server in the network, such as fc12:3456::53"
+        addresses.add(address)
+    return None if len(addresses) == len(texts) else "expected each server once"
+
+
 def _api_listen(text: str | None) -> str | None:
     if text is None:
         return None
@@ -187,6 +205,13 @@ KEYS: tuple[Key, ...] = (
         'such as ["10.7.0.1/24", "2001:db8:7::1/64"]. Peers take packets from them if they are told so, by '
         "`weft peer set THIS-NODE --allowed-ips 10.7.0.1/32` there.",
         _addresses,
+    ),
+    Key(
+        "fc00.dns",
+        "Servers of DNS in the network, at most four, in the order in which they are asked: addresses, such as "
+        '["fc12:3456::53"]. They are asked for names that this node does not know by itself, for programs that use it '
+        "by `weft.Node` or netd; what ends in `.weft` is asked of nobody. Without any, the operating system is asked.",
+        _dns,
     ),
     Key(
         "fc00.refuse",

@@ -55,6 +55,8 @@ class Interface(Struct, frozen=True, kw_only=True):
     """This node's own, in fc00::/8."""
     addresses: list[str] = []
     """Those that `fc00.addresses` in weft.toml adds, each with its prefix length."""
+    dns: list[str] = []
+    """Servers in the network that programs ask for names, as `fc00.dns` in weft.toml says."""
     mtu: int | None = None
     offloads: list[str] = []
     """What the device takes: any of `vnet_hdr`, `csum`, `tso4`, `tso6`, `uso`."""

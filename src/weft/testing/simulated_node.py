@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 from weft.api.overlay import Overlay
 from weft.api.streams import Streams
-from weft.api.streams.resolver import ERRORS, SystemResolver
 from weft.engine.driver import Driver
+from weft.engine.resolver import ERRORS, SystemResolver
 from weft.errors import UsageError
 from weft.identity import PeerId, generate
 from weft.stack.dns.names import Names

@@ -291,6 +291,15 @@ A_PACKET = CapturedPacket(
 )
 
 
+class FakeNames:
+    def __init__(self, engine: FakeEngine) -> None:
+        self._engine = engine
+
+    async def resolve(self, name: str, family: int) -> list[bytes]:
+        self._engine.did("resolve", name, family)
+        return [bytes([192, 0, 2, 1]), bytes([0xFC, *bytes(14), 1])]
+
+
 class FakeTasks:
     def __init__(self, engine: FakeEngine) -> None:
         self._did = engine.did
@@ -401,6 +410,7 @@ class FakeEngine:
         self.peer_list = [a_peer()]
         self.peers, self.fc00, self.tasks = FakePeers(self), FakeFc00(self), FakeTasks(self)
         self.packets = FakePackets(self)
+        self.names = FakeNames(self)
         self.logs = FakeLogs()
         self.wireguard = FakeWireguard(self)
         self.happened = Events()

@@ -26,6 +26,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "fc00.ifname": st.sampled_from(["weft0", "mesh_1"]),
     "fc00.addresses": st.lists(st.sampled_from(["10.7.0.1/24", "2001:db8:7::1/64"]), unique=True),
     "fc00.routes": st.sampled_from(["all", "peers"]),
+    "fc00.dns": st.lists(st.sampled_from(["fc12:3456::53", "10.7.0.53"]), unique=True),
     "fc00.refuse": st.sampled_from(["reject", "drop"]),
     "api.listen": st.sampled_from(["127.0.0.1:1", "[::1]:65535"]),
     "api.token_file": st.just("x = 1"),

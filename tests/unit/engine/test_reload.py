@@ -73,6 +73,7 @@ OTHER_VALUES: dict[str, Any] = {
     "fc00.ifname": "weft9",
     "fc00.routes": "peers",
     "fc00.addresses": ["10.7.0.1/24"],
+    "fc00.dns": ["fc12:3456::53"],
     "fc00.refuse": "drop",
     "api.listen": "127.0.0.1:7777",
     "api.token_file": "other.token",

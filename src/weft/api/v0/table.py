@@ -7,13 +7,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from weft.api.v0 import config, fc00, listener, log, node, observe, packet, peer, sockets, task, transport, wireguard
+from weft.api.v0 import (
+    config,
+    fc00,
+    listener,
+    log,
+    name,
+    node,
+    observe,
+    packet,
+    peer,
+    sockets,
+    task,
+    transport,
+    wireguard,
+)
 from weft.api.v0.route import Channel, Document, Route, Stream
 
 ROUTES: tuple[Route[Any, Any], ...] = (
     *node.ROUTES,
     *peer.ROUTES,
     *fc00.ROUTES,
+    *name.ROUTES,
     *packet.ROUTES,
     *task.ROUTES,
     *config.ROUTES,

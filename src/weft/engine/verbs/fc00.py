@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from msgspec.structs import replace
+
 from weft.engine.contacts import decode_key
 from weft.engine.environment import allowed_offloads
 from weft.engine.lifetime import Lifetime
@@ -58,17 +60,17 @@ class Fc00:
         if device is None and not is_named and life.config.fc00.device == "stack":
             device = "stack"
         if device == "stack":
-            interface = await life.open_interface(None)
+            await life.open_interface(None)
         elif socket is not None:
             if ifname is not None or existing:
                 raise UsageError("an interface whose descriptor is passed has its name already; give socket alone")
-            interface = await life.open_interface(name, lambda: Tun.adopt(take(socket)))
+            await life.open_interface(name, lambda: Tun.adopt(take(socket)))
         elif existing:
             offloads = "tun" in allowed_offloads()
-            interface = await life.open_interface(name, lambda: Tun.attach(name, offloads=offloads))
+            await life.open_interface(name, lambda: Tun.attach(name, offloads=offloads))
         else:
-            interface = await life.open_interface(name)
-        return interface.status()
+            await life.open_interface(name)
+        return self.status()
 
     async def stop(self) -> None:
         """Remove the interface."""
@@ -76,7 +78,9 @@ class Fc00:
 
     def status(self) -> Interface:
         """The interface as it is."""
-        return self._life.interface.status() if self._life.interface is not None else Interface(up=False)
+        interface = self._life.interface
+        status = interface.status() if interface is not None else Interface(up=False)
+        return replace(status, dns=list(self._life.config.fc00.dns))
 
     async def allow(self, rules: list[str]) -> Ports:
         """Let these in from the overlay; returns when that is saved, or fails and has changed nothing.

@@ -3,7 +3,7 @@
 | resolver       | asks                                                          |
 |----------------|---------------------------------------------------------------|
 | SystemResolver | the operating system, in a thread of the loop; the default    |
-| ServerResolver | servers inside the network, over sockets of the node's stack  |
+| ServerResolver | servers inside the network, over sockets that lead there      |
 
 Both fail as `socket.getaddrinfo` does, with `socket.gaierror`.
 
@@ -23,7 +23,7 @@ from weft.stack.dns.names import Names
 from weft.stack.failure import StackError
 
 if TYPE_CHECKING:
-    from weft.engine.driver import Driver
+    from weft.io.backend import Backend
     from weft.stack.dns.cache import Answer
     from weft.stack.dns.message import Kind
     from weft.stack.dns.resolver import Exchange, Question
@@ -91,16 +91,16 @@ class ServerResolver(SystemResolver):
 
     Attributes:
         resolver: what is asked and remembered.
-        driver: of the host whose sockets are used.
+        backend: whose sockets are used.
     """
 
-    def __init__(self, names: Names, servers: Sequence[Endpoint], driver: Driver) -> None:
+    def __init__(self, names: Names, servers: Sequence[Endpoint], backend: Backend) -> None:
         """Begin.
 
         Args:
             names: of the node.
             servers: whom to ask, in this order.
-            driver: of the host whose sockets are used.
+            backend: whose sockets are used.
 
         Raises:
             UsageError: There is no server, or there are too many.
@@ -110,7 +110,7 @@ class ServerResolver(SystemResolver):
         from weft.stack.dns.resolver import Resolver
 
         self.resolver = Resolver(servers, os.urandom, names.look_up)
-        self.driver = driver
+        self.backend = backend
         self._loop = asyncio.get_running_loop()
         self._sockets: dict[Exchange, _Datagrams | _Stream] = {}
         self._waiting: dict[Question, asyncio.Future[Answer]] = {}
@@ -120,7 +120,7 @@ class ServerResolver(SystemResolver):
         """Close the sockets; whoever waits is told that nothing can be told now."""
         from weft.stack.dns.cache import Answer, Outcome
 
-        now = self.driver.clock()
+        now = self.backend.clock()
         if self._timer is not None:
             self._timer.cancel()
         while self._sockets:
@@ -129,7 +129,7 @@ class ServerResolver(SystemResolver):
             question, future = self._waiting.popitem()
             if not future.done():
                 future.set_result(Answer(Outcome.TIMEOUT, (question.name,), (), now))
-        self.driver.wake()
+        self.backend.wake()
 
     def pump(self, now: int) -> None:
         """Do what the resolver wants done, after anything was told to it."""
@@ -147,7 +147,7 @@ class ServerResolver(SystemResolver):
             future = self._waiting.pop(question, None)
             if future is not None and question.answer is not None:
                 future.set_result(question.answer)
-        self.driver.wake()
+        self.backend.wake()
         self._arm(now)
 
     async def _ask(self, host: str, family: int) -> list[bytes]:
@@ -162,7 +162,7 @@ class ServerResolver(SystemResolver):
         return addresses
 
     async def _answer_to(self, host: str, kind: Kind) -> Answer:
-        now = self.driver.clock()
+        now = self.backend.clock()
         question = self.resolver.query(host, kind, now)
         future = self._waiting.get(question)
         if future is None:
@@ -178,7 +178,7 @@ class ServerResolver(SystemResolver):
         self._timer = None if at is None else self._loop.call_later(max(0, at - now) / 1e9, self._handle_timer)
 
     def _handle_timer(self) -> None:
-        now = self.driver.clock()
+        now = self.backend.clock()
         self.resolver.handle_timer(now)
         self.pump(now)
 
@@ -191,7 +191,7 @@ class _Datagrams:
     def __init__(self, owner: ServerResolver, exchange: Exchange, now: int) -> None:
         self._owner = owner
         self._exchange = exchange
-        self._socket = owner.driver.host.udp.open(None, exchange.server)
+        self._socket = owner.backend.open_udp(None, exchange.server)
         self._socket.user = self
         try:
             self._socket.send(exchange.data, None, now)
@@ -201,7 +201,7 @@ class _Datagrams:
 
     def handle_event(self) -> None:
         """Something came."""
-        resolver, now = self._owner.resolver, self._owner.driver.clock()
+        resolver, now = self._owner.resolver, self._owner.backend.clock()
         while (received := self._socket.receive()) is not None:
             data, source = received
             resolver.receive(self._exchange, source, data, now)
@@ -223,13 +223,13 @@ class _Stream:
     def __init__(self, owner: ServerResolver, exchange: Exchange, now: int) -> None:
         self._owner = owner
         self._exchange = exchange
-        self._connection = owner.driver.host.tcp.connect(exchange.server, now)
+        self._connection = owner.backend.connect(exchange.server, None)
         self._connection.user = self
         self._connection.send(exchange.data)
 
     def handle_event(self) -> None:
         """Something came, or it ended."""
-        connection, resolver, now = self._connection, self._owner.resolver, self._owner.driver.clock()
+        connection, resolver, now = self._connection, self._owner.resolver, self._owner.backend.clock()
         for data in connection.receive():
             resolver.receive_stream(self._exchange, data, now)
         if connection.is_at_end or connection.is_closed:

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from tests.unit.stack.dns.server import Server
 from tests.unit.stack.wire import Wire, make_host, v4, v6
-from weft.api.streams.resolver import NO_DATA, ServerResolver, SystemResolver
+from weft.engine.resolver import NO_DATA, ServerResolver, SystemResolver
+from weft.engine.stack_backend import StackBackend
 from weft.packet.protocols import UDP
 from weft.stack.dns.names import Names
 from weft.stack.endpoint import Endpoint
@@ -118,10 +119,13 @@ class Net:
         async def main() -> None:
             loop = asyncio.get_running_loop()
             driver = SimpleNamespace(
-                host=self.wire.left, clock=lambda: self.wire.now, wake=lambda: loop.call_soon(self.wire.flush)
+                host=self.wire.left,
+                users=set(),
+                clock=lambda: self.wire.now,
+                wake=lambda: loop.call_soon(self.wire.flush),
             )
             names = Names(lambda name: (BOB,) if name == "bob" else ())
-            resolver = ServerResolver(names, self.servers, cast("Any", driver))
+            resolver = ServerResolver(names, self.servers, StackBackend(cast("Any", driver)))
             await work(resolver)
             resolver.close()
             assert not resolver._sockets
@@ -310,5 +314,5 @@ async def test_system_refuses_what_is_no_name(host: str) -> None:
 
 
 def test_dnspython_is_not_imported_unless_servers_are_asked() -> None:
-    program = "import sys, weft.api.streams.resolver; raise SystemExit('dns' in sys.modules)"
+    program = "import sys, weft.engine.resolver; raise SystemExit('dns' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 0
