@@ -234,9 +234,10 @@ class Field:
         self._killers: dict[str, Counter[str]] = {}
         shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copytree(ROOT / tests, folder / tests, ignore=shutil.ignore_patterns("__pycache__"))
-        for parent in tests.parents:
-            if parent != Path():
-                (folder / parent / "__init__.py").touch()
+        # What its tests share with those of other rooms; the profile is ours.
+        for shared in (path for parent in tests.parents[:-1] for path in (ROOT / parent).glob("*.py")):
+            if not shared.name.startswith(("test_", "conftest.")):
+                shutil.copy(shared, folder / shared.relative_to(ROOT))
         (folder / "pytest.ini").write_text(INI, encoding="utf-8")
         self._files = sorted(path for path in (folder / tests).glob("test_*.py") if path.name not in WITHOUT)
         self._texts = {path: path.read_text(encoding="utf-8") for path in self._files}
