@@ -8,7 +8,7 @@ import http.client
 import socket
 import ssl
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
@@ -273,6 +273,38 @@ class TestTls:
             await server.wait_closed()
 
         pair.bob._call(end)
+
+
+@pytest.fixture(scope="module")
+def site_of_stack(stacks: Pair) -> Iterator[int]:
+    """The port of the site on a node that others know by its id too."""
+    server = stacks.bob._call(stacks.bob._node.serve_app, Site().application, 0)
+
+    async def end() -> None:
+        server.close()
+        await server.wait_closed()
+
+    yield server.port
+    stacks.bob._call(end)
+
+
+class TestIds:
+    @pytest.mark.parametrize("spell", [str, str.upper])
+    @pytest.mark.parametrize("end", ["", ".weft"])
+    def test_host_is_an_id_in_the_spelling_without_capitals(
+        self, stacks: Pair, site_of_stack: int, spell: Callable[[str], str], end: str
+    ) -> None:
+        url = f"http://{spell(stacks.bob.identity.to_dns_label() + end)}:{site_of_stack}/"
+        with requests.Session() as session, weft.blocking.PoolManager(stacks.alice) as pools:
+            session.mount("http://", weft.blocking.HTTPAdapter(stacks.alice))
+            assert session.get(url, timeout=20).json()["scheme"] == "http"
+            assert pools.request("GET", url, timeout=20).json()["scheme"] == "http"
+
+    def test_id_with_capitals_is_lost_and_not_taken_for_another(self, stacks: Pair, site_of_stack: int) -> None:
+        with requests.Session() as session:
+            session.mount("http://", weft.blocking.HTTPAdapter(stacks.alice))
+            with pytest.raises(requests.ConnectionError, match="Failed to resolve"):
+                session.get(f"http://{stacks.bob.identity}:{site_of_stack}/", timeout=20)
 
 
 class TestUrllib3:
