@@ -1,7 +1,6 @@
 """weft nodes in hosts, and pairs of them that are connected.
 
-Daemons are processes, started as `weft up` starts them. What a test presumes is asked of their API, for a command takes
-as long to be loaded as many a test to run; commands are run where they are what is tested.
+What a test presumes is asked of the API; commands are run where they are what is tested.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from tests.system.lab import Host, Interface, Lab
+from tests.system.nursery import outcome_of, start_daemon
 from tests.system.process import Outcome
 from tests.system.traffic import Direction, transfer
 from tests.system.waiting import until
@@ -35,8 +35,6 @@ from weft.errors import Broken
 
 PORT = 1312
 EVERYTHING = ("/tcp/0", "/udp/0", "/icmp")
-IN_BACKGROUND = 'cd / && exec setsid --fork "$@" < /dev/null >> "$0" 2>&1'
-"""Runs a program as `weft up` does; the first argument is the file for its output."""
 
 Family = Literal["IPv4", "IPv6"]
 T = TypeVar("T")
@@ -78,19 +76,19 @@ class Node:
 
     def weft(self, *arguments: str) -> str:
         """What a command says, which must not fail."""
-        return self.host.run(*self.command(*arguments))
+        done = self.outcome(*arguments)
+        assert done.code == 0, done
+        return done.out
 
-    def outcome(self, *arguments: str) -> Outcome:
+    def outcome(self, *arguments: str, **environment: str) -> Outcome:
         """How a command ends."""
-        return self.host.outcome(*self.command(*arguments))
+        return outcome_of(self.host, ["--dir", str(self.directory), *arguments], environment)
 
     def up(self, *allow: str, **environment: str) -> None:
         """What `weft up` does, with variables for the daemon; the firewall lets in what is given."""
         ensure_initialised(self.directory)
-        log = self.directory / "daemon.log"
-        log.touch(mode=0o600)
         self.environment = environment
-        self.host.run("sh", "-c", IN_BACKGROUND, str(log), *self.command("daemon", **environment))
+        start_daemon(self.host, self.directory, environment)
         until(self._answers, f"the daemon in {self.directory} answers", START_S)
         self.client.call(fc00_api.START, StartInterface())
         if allow:
@@ -99,7 +97,7 @@ class Node:
     def run_daemon(self) -> None:
         """`weft daemon`, which makes no interface; returns when it answers."""
         ensure_initialised(self.directory)
-        self.host.daemon(self.directory)
+        start_daemon(self.host, self.directory, {})
         until(self._answers, f"the daemon in {self.directory} answers")
 
     def _answers(self) -> bool:

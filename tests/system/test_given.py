@@ -18,6 +18,7 @@ from tests.system.process import Outcome
 from tests.system.sandbox import STATE, USER
 from tests.system.waiting import until
 from weft.api.v0 import node as node_api
+from weft.engine.initial import ensure_initialised
 
 pytestmark = pytest.mark.system
 
@@ -29,10 +30,11 @@ class Weak:
     """A node whose daemon is nobody, and may do nothing."""
 
     def __init__(self, host: Host, directory: Path, end: Interface) -> None:
-        os.chown(directory, USER, USER)
+        ensure_initialised(directory)
+        for path in (directory, *directory.iterdir()):
+            os.chown(path, USER, USER)
         self.host, self.end = host, end
         self.node = Node(host, directory)
-        host.run(*self.words("init"))
 
     def words(self, *arguments: str, root: bool = False) -> list[str]:
         """A command of the daemon's user, or of root, with the daemon's view of the files."""

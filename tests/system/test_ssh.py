@@ -49,12 +49,19 @@ class Desk:
 
     def words(self, *arguments: str) -> list[str]:
         """A `weft` command of hers."""
-        return self.pair.alice.command(*arguments, HOME=str(self.home), SSH_AUTH_SOCK="")
+        return self.pair.alice.command(*arguments, **self.environment)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"HOME": str(self.home), "SSH_AUTH_SOCK": ""}
+
+    def outcome(self, *arguments: str) -> Outcome:
+        """How a command of hers ends."""
+        return self.pair.alice.outcome(*arguments, **self.environment)
 
     def weft(self, name: str, *arguments: str) -> Outcome:
         """How one ends that logs in with her key."""
-        command = self.words(name, "-p", str(PORT), "-i", str(self.key), "--accept-new", *arguments)
-        return self.pair.alice.host.outcome(*command)
+        return self.outcome(name, "-p", str(PORT), "-i", str(self.key), "--accept-new", *arguments)
 
     def at_terminal(self, *arguments: str) -> PseudoTerminal:
         inside = ("ip", "netns", "exec", self.pair.alice.host.namespace)
@@ -137,8 +144,7 @@ class TestOurSsh:
         usual.unlink()
 
     def test_nobody_there_and_no_such_name_are_one_line(self, desk: Desk) -> None:
-        command = desk.words("ssh", "-p", "9", "bob", "true")
-        assert desk.pair.alice.host.outcome(*command) == (255, "", "weft: bob: connection refused\n")
+        assert desk.outcome("ssh", "-p", "9", "bob", "true") == (255, "", "weft: bob: connection refused\n")
         done = desk.weft("ssh", "nobody.weft", "true")
         assert (done.code, done.err.count("\n")) == (255, 1)
 
@@ -153,7 +159,7 @@ class TestOurSsh:
         public = desk.key.with_suffix(".pub").read_text().split()[1]
         assert done.code == 0, done.err
         assert [public in part for part in done.out.split("and\n")] == [False, True]
-        nobody = desk.pair.alice.host.outcome(*desk.words("ssh", "-A", *words))
+        nobody = desk.outcome("ssh", "-A", *words)
         assert (nobody.code, nobody.err) == (255, "weft: there is no agent to lend: SSH_AUTH_SOCK is not set\n")
 
     def test_rsync_takes_it_for_ssh(self, desk: Desk, tmp_path: Path) -> None:
@@ -411,14 +417,13 @@ class TestOurServer:
         assert (tmp_path / "d").read_text() == (tmp_path / "batch").read_text()
 
     def test_our_own_client_logs_in_without_anything(self, desk: Desk) -> None:
-        words = desk.words("ssh", "-p", str(OURS), "--accept-new", "bob", "echo in")
-        assert desk.pair.alice.host.outcome(*words) == (0, "in\n", "")
+        assert desk.outcome("ssh", "-p", str(OURS), "--accept-new", "bob", "echo in") == (0, "in\n", "")
 
 
 def test_stranger_is_refused_in_one_line(desk: Desk) -> None:
     process = serve(desk.pair.bob, desk.pair.bob.id, port=OURS + 1)
     theirs = desk.openssh("ssh", desk.bob, "true", port=OURS + 1)
-    ours = desk.pair.alice.host.outcome(*desk.words("ssh", "-p", str(OURS + 1), "--accept-new", "bob", "true"))
+    ours = desk.outcome("ssh", "-p", str(OURS + 1), "--accept-new", "bob", "true")
     process.stop(signal.SIGINT)
     assert theirs.code == 255
     assert f"Peer {desk.pair.alice.address} is not allowed to log in here" in theirs.err
