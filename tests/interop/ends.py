@@ -58,6 +58,21 @@ class Ends:
             raise AssertionError(f"{answer['kind']}: {answer['error']}")
         return answer
 
+    def without_tun(self, kind: type[Node] = Node, name: str = "stack", port: int = 1313) -> Node:
+        """One more node on alice, which has the network inside its daemon and knows bob.
+
+        Args:
+            kind: of the node.
+            name: of its directory.
+            port: UDP, where it listens.
+        """
+        config = f'[fc00]\ndevice = "stack"\n[peer]\nlisten = ["/ip4/0.0.0.0/udp/{port}"]\n'
+        node = kind(self.alice.host, self.pair.lab.directory(name), config)
+        node.up()
+        node.connect(self.pair.bob, self.pair.right)
+        node.weft("peer", "set", self.pair.bob.address, "--name", "bob")
+        return node
+
     def certificate(self, *names: str, **options: Any) -> Path:
         """A file with a certificate for these names, and its key."""
         file = self.directory / f"{len(list(self.directory.iterdir()))}.pem"

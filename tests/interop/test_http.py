@@ -13,11 +13,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from random import Random
 
 import pytest
 
-from tests.interop.ends import Ends, connected_ends
+from tests.interop.conftest import DISK
+from tests.interop.ends import Ends
 from tests.interop.rootless import BIG
 from tests.system.node import Node
 from tests.system.process import Process
@@ -26,8 +26,6 @@ from tests.system.web import Web
 
 pytestmark = [pytest.mark.system, pytest.mark.interop("nginx", "curl", "setpriv"), pytest.mark.timeout(120)]
 
-SIZE = 3_000_000
-DATA = Random("disk").randbytes(SIZE)
 CURL_TIMED_OUT = 28
 SLOW = "http://bob/slow/disk.img"
 
@@ -44,21 +42,6 @@ asyncio.run(main(sys.argv[1]))
 """
 
 
-@pytest.fixture(scope="module")
-def ends() -> Iterator[Ends]:
-    with connected_ends() as ends:
-        yield ends
-
-
-@pytest.fixture(scope="module")
-def web(ends: Ends) -> Web:
-    """nginx on bob."""
-    web = Web(ends.bob, ends.pair.lab.directory("web"), "bob", "bob.weft", ends.pair.bob.address)
-    (web.files / "disk.img").write_bytes(DATA)
-    (web.files / "notes.txt").write_text("hello\n")
-    return web
-
-
 @pytest.fixture
 def nginx(web: Web) -> Iterator[Process]:
     process = web.start()
@@ -68,13 +51,7 @@ def nginx(web: Web) -> Iterator[Process]:
 
 @pytest.fixture(scope="module")
 def daemon(ends: Ends) -> Node:
-    """A node on alice that has no TUN."""
-    config = '[fc00]\ndevice = "stack"\n[peer]\nlisten = ["/ip4/0.0.0.0/udp/1313"]\n'
-    node = Node(ends.alice.host, ends.pair.lab.directory("stack"), config)
-    node.up()
-    node.connect(ends.pair.bob, ends.pair.right)
-    node.weft("peer", "set", ends.pair.bob.address, "--name", "bob")
-    return node
+    return ends.without_tun()
 
 
 @contextmanager
@@ -96,7 +73,7 @@ class TestNginx:
         hosts = ("bob", "bob.weft", f"[{ends.pair.bob.address}]")
         answers = ends.do("get", *(f"http://{host}/disk.img" for host in hosts))
         assert [answer["status"] for answer in answers] == [200] * 3
-        assert {answer["sha256"] for answer in answers} == {hashlib.sha256(DATA).hexdigest()}
+        assert {answer["sha256"] for answer in answers} == {hashlib.sha256(DISK).hexdigest()}
 
     @pytest.mark.parametrize("scheme", ["http", "https"])
     def test_one_connection_serves_all(self, ends: Ends, web: Web, nginx: Process, scheme: str) -> None:
@@ -107,7 +84,7 @@ class TestNginx:
     def test_http_2(self, ends: Ends, web: Web, nginx: Process) -> None:
         answers = ends.do("get", "https://bob/notes.txt", "https://bob/disk.img", roots=str(web.roots), http2=True)
         assert [answer["version"] for answer in answers] == ["HTTP/2"] * 2
-        assert answers[1]["sha256"] == hashlib.sha256(DATA).hexdigest()
+        assert answers[1]["sha256"] == hashlib.sha256(DISK).hexdigest()
 
     def test_certificate_for_another_name(self, ends: Ends, web: Web, nginx: Process) -> None:
         with pytest.raises(AssertionError, match="its certificate is not trusted: Hostname mismatch"):
@@ -137,7 +114,7 @@ class TestBreaking:
         until(lambda: len(ends.rootless.output()) > len(said), "it is over", timeout_s=20)
         server.stop()
         assert "error" not in ends.rootless.output()[len(said) :]
-        assert target.read_bytes() == DATA
+        assert target.read_bytes() == DISK
 
     def test_command_goes_on_where_it_broke_off(self, ends: Ends, web: Web) -> None:
         target = ends.directory / "command.img"
@@ -149,11 +126,11 @@ class TestBreaking:
         first.popen.kill()
         first.popen.wait()
         kept = part.stat().st_size
-        assert 0 < kept < SIZE
+        assert 0 < kept < len(DISK)
         told = json.loads(ends.alice.host.run(*words))
         server.stop()
-        assert (told["resumed_from_bytes"], told["size_bytes"]) == (kept, SIZE)
-        assert target.read_bytes() == DATA
+        assert (told["resumed_from_bytes"], told["size_bytes"]) == (kept, len(DISK))
+        assert target.read_bytes() == DISK
 
     @pytest.mark.long
     def test_command_says_so_when_the_server_does_not_come_back(self, ends: Ends, web: Web) -> None:
@@ -207,8 +184,8 @@ class TestWithoutTun:
     def test_fetch(self, ends: Ends, web: Web, nginx: Process, daemon: Node) -> None:
         target = ends.directory / "without.img"
         told = json.loads(daemon.weft("fetch", "http://bob/disk.img", "-o", str(target), "--json"))
-        assert told["size_bytes"] == SIZE
-        assert target.read_bytes() == DATA
+        assert told["size_bytes"] == len(DISK)
+        assert target.read_bytes() == DISK
         assert daemon.weft("fetch", "https://bob/notes.txt", "--ca", str(web.roots)) == "hello\n"
         assert daemon.outcome("fetch", "http://bob:81/").err == "weft: bob: connection refused\n"
 
@@ -238,13 +215,13 @@ class TestServed:
 
     def test_upload_that_waits_to_be_let(self, ends: Ends, kind: str) -> None:
         file = ends.directory / "upload"
-        file.write_bytes(DATA)
+        file.write_bytes(DISK)
         with serving(ends, kind) as url:
             said = curl(
                 ends, "--verbose", "--stderr", "-", "--expect100-timeout", "20", "-T", str(file), f"{url}/digest"
             )
         assert "HTTP/1.1 100 Continue" in said
-        assert hashlib.sha256(DATA).hexdigest() in said
+        assert hashlib.sha256(DISK).hexdigest() in said
 
     @pytest.mark.parametrize("words", [["--http1.0"], ["--http1.1"], ["--http2"], ["--head"]])
     def test_other_ways_to_ask(self, ends: Ends, kind: str, words: list[str]) -> None:

@@ -16,19 +16,13 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.interop.ends import Ends, connected_ends
+from tests.interop.ends import Ends
 from tests.system.process import Process
 
 pytestmark = [pytest.mark.system, pytest.mark.interop("openssl", "setpriv"), pytest.mark.timeout(120)]
 
 SUITES = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
 PORTS = count(7000)
-
-
-@pytest.fixture(scope="module")
-def ends() -> Iterator[Ends]:
-    with connected_ends() as ends:
-        yield ends
 
 
 @contextmanager

@@ -10,11 +10,11 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterator
-from random import Random
 
 import pytest
 
-from tests.interop.ends import WITHOUT_RIGHTS, Ends, connected_ends
+from tests.interop.conftest import DISK
+from tests.interop.ends import WITHOUT_RIGHTS, Ends
 from tests.interop.openssh import OpenSsh, start_sshd
 from tests.system.node import Node
 from tests.system.process import Outcome, Process
@@ -27,8 +27,7 @@ pytestmark = [
     pytest.mark.timeout(120),
 ]
 
-DATA = Random("disk").randbytes(3_000_000)
-SHA256 = hashlib.sha256(DATA).hexdigest()
+SHA256 = hashlib.sha256(DISK).hexdigest()
 PORT = 1080
 SOCKS_FAILED, HTTP_FAILED = 97, 22
 PARTIAL, RESET = 18, 56
@@ -64,19 +63,8 @@ class Rootless(Node):
 
 
 @pytest.fixture(scope="module")
-def ends() -> Iterator[Ends]:
-    with connected_ends() as ends:
-        yield ends
-
-
-@pytest.fixture(scope="module")
-def web(ends: Ends) -> Web:
-    """nginx on bob, at all his addresses."""
-    web = Web(ends.bob, ends.pair.lab.directory("web"), "bob", "bob.weft", ends.pair.bob.address)
-    (web.files / "disk.img").write_bytes(DATA)
-    (web.files / "notes.txt").write_text("hello\n")
-    web.start()
-    return web
+def nginx(web: Web) -> Process:
+    return web.start()
 
 
 @pytest.fixture(scope="module")
@@ -100,14 +88,7 @@ def sshd(ends: Ends) -> OpenSsh:
 @pytest.fixture(scope="module", params=["tun", "stack"])
 def node(ends: Ends, request: pytest.FixtureRequest) -> Node:
     """Of alice."""
-    if request.param == "tun":
-        return ends.alice
-    config = '[fc00]\ndevice = "stack"\n[peer]\nlisten = ["/ip4/0.0.0.0/udp/1313"]\n'
-    node = Rootless(ends.alice.host, ends.pair.lab.directory("stack"), config)
-    node.up()
-    node.connect(ends.pair.bob, ends.pair.right)
-    node.weft("peer", "set", ends.pair.bob.address, "--name", "bob")
-    return node
+    return ends.alice if request.param == "tun" else ends.without_tun(Rootless)
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +122,7 @@ HTTP = ["--proxy", f"http://127.0.0.1:{PORT}"]
 TUNNEL = [*HTTP, "--proxytunnel"]
 
 
-@pytest.mark.usefixtures("proxy", "web")
+@pytest.mark.usefixtures("proxy", "nginx")
 class TestCurl:
     @pytest.mark.parametrize("way", [SOCKS, HTTP, TUNNEL], ids=["socks", "http", "tunnel"])
     def test_file_by_each_name(self, ends: Ends, way: list[str]) -> None:
@@ -192,7 +173,7 @@ class TestCurl:
         web_config.write_text(
             config.replace("[::]:80 ", "[::]:82 ").replace("[::]:443", "[::]:444").replace("[::]:8443", "[::]:8444")
         )
-        (other.files / "disk.img").write_bytes(DATA)
+        (other.files / "disk.img").write_bytes(DISK)
         server = other.start()
         file = ends.directory / "broken"
         file.unlink(missing_ok=True)
@@ -201,10 +182,10 @@ class TestCurl:
         until(lambda: file.exists() and file.stat().st_size > 0, "something came")
         server.popen.kill()
         assert download.popen.wait(20) in {PARTIAL, RESET}
-        assert 0 < file.stat().st_size < len(DATA)
+        assert 0 < file.stat().st_size < len(DISK)
 
 
-@pytest.mark.usefixtures("proxy", "web", "dns")
+@pytest.mark.usefixtures("proxy", "nginx", "dns")
 class TestDante:
     def test_tcp(self, ends: Ends, under_socks: list[str]) -> None:
         said = ends.alice.host.run(*under_socks, "curl", "--silent", "--ipv4", "http://bob.weft/notes.txt")
@@ -233,9 +214,7 @@ def test_ssh_by_netcat(ends: Ends, sshd: OpenSsh, way: str) -> None:
 
 @pytest.mark.parametrize("end", [("down",), ("fc00", "stop")], ids=" ".join)
 def test_it_ends_with_the_network(ends: Ends, end: tuple[str, ...]) -> None:
-    config = '[fc00]\ndevice = "stack"\n[peer]\nlisten = ["/ip4/0.0.0.0/udp/1314"]\n'
-    node = Rootless(ends.alice.host, ends.pair.lab.directory(f"to-{end[0]}"), config)
-    node.up()
+    node = ends.without_tun(Rootless, f"to-{end[0]}", 1314)
     process = running(node, "--listen", "1090")
     node.weft(*end)
     assert process.popen.wait(10) == 1
