@@ -244,6 +244,17 @@ asyncio.run(main())
 """
 
 
+OWN_NODE = """
+import asyncio, sys, weft
+async def main():
+    device, server, where = sys.argv[1:]
+    async with weft.Node(device=device, listen=["/ip4/0.0.0.0/udp/0"], dns=[server]) as node:
+        await node.connect_peer(where)
+        print(*{address[0] for *_, address in await node.getaddrinfo("alias.example", 0)})
+asyncio.run(main())
+"""
+
+
 @pytest.mark.parametrize("device", ["stack", "tun"])
 def test_servers_of_names_that_the_configuration_names(device: str) -> None:
     """They are asked by netd and for programs that are attached, and nothing is asked of the system any more."""
@@ -280,10 +291,13 @@ def test_servers_of_names_that_the_configuration_names(device: str) -> None:
             *(f"{name} {knows.address}" for name in names[2:4]),
             *(f"{name} is unknown" for name in names[4:]),
         ]
-        if device == "stack":
-            assert asks.client.call(fc00_api.STATUS).dns == [knows.address]
-            asks.weft("fc00", "stop")
-            found = asyncio.run(resolve())
-            assert found[2] == [ip_address(knows.address)]
-            assert isinstance(found[0], netd.NetdError)
-            assert found[0].status == -11
+        assert asks.client.call(fc00_api.STATUS).dns == [knows.address]
+        asks.weft("fc00", "stop")
+        found = asyncio.run(resolve())
+        assert found[2] == [ip_address(knows.address)]
+        assert isinstance(found[0], netd.NetdError)
+        assert found[0].status == -11
+        # A node inside a program asks the same way.
+        where = knows.multiaddr(cable.right)
+        said = asks.host.run(sys.executable, "-c", OWN_NODE, device, knows.address, where)
+        assert said == f"{NAME_ADDRESS}\n"

@@ -34,10 +34,12 @@ def daemon(settings: Settings) -> None:
     from weft.engine.passed import sort_descriptors
     from weft.errors import ConfigError
     from weft.io.logs import start_logging
+    from weft.io.process import allow_descriptors
     from weft.io.secrecy import close_memory
     from weft.io.systemd import Manager, take_descriptors
 
     close_memory()
+    allow_descriptors()
     faulthandler.enable()
     manager, passed = Manager(), sort_descriptors(take_descriptors())
     try:

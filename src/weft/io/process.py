@@ -1,9 +1,10 @@
-"""What this process is and uses; None where the system does not tell."""
+"""What this process is, uses and may use; None where the system does not tell."""
 
 from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,15 @@ def resident_bytes() -> int | None:
         return int(Path(_PROC, "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return None
+
+
+def allow_descriptors() -> None:
+    """Let the process have as many descriptors as it may: what it has at first is for programs that call select(2)."""
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def descriptors() -> int | None:

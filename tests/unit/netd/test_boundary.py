@@ -15,6 +15,8 @@ from tests.unit.netd.kernel_end import IFNAME, KernelEnd
 from tests.unit.netd.served import Served, on_kernel
 from tests.unit.netd.test_sockets import refused
 from weft import netd
+from weft.io.kernel import listener as listener_module
+from weft.io.kernel import options
 from weft.io.kernel.inside import Inside
 from weft.io.link import Counters, counters
 from weft.netd.messages import Ready
@@ -254,3 +256,44 @@ async def test_counters_are_those_of_the_interface(served: Served, client: netd.
     assert (after.listeners, after.own_sockets, after.waiting) == (1, 1, 0)
     assert counters(IFNAME).sent_packets == after.tx_packets
     assert counters("none") == Counters(0, 0, 0, 0, 0)
+
+
+@on_kernel
+async def test_descriptors_of_the_rest_of_the_daemon_are_left_to_it(
+    served: Served, client: netd.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(listener_module, "RETRY_S", 0.05)
+    listener = await client.socket()
+    port = (await listener.listen()).port
+    accepting = asyncio.create_task(listener.accept())
+    with monkeypatch.context() as full:
+        full.setattr(options, "RESERVED_DESCRIPTORS", 1 << 40)
+        stream, datagrams = await client.socket(), await client.socket("datagram")
+        for asked in (
+            stream.connect(served.right.ipv6, 80),
+            stream.listen(),
+            datagrams.bind(),
+            datagrams.connect(served.right.ipv6, 80),
+            client.ping(served.right.ipv6),
+        ):
+            assert await refused(asked) is Status.NO_RESOURCE
+        _, turned_away = await served.right.streams.open_connection(served.left.ipv6, port)
+        while "no socket for who connects" not in caplog.text:  # noqa: ASYNC110 - a log tells nobody
+            await asyncio.sleep(0.01)
+    _, writer = await served.right.streams.open_connection(served.left.ipv6, port)
+    assert (await accepting).remote.port == writer.get_extra_info("sockname")[1]
+    writer.close()
+    turned_away.close()
+
+
+@on_kernel
+async def test_socket_of_one_family_is_bound_where_it_was_asked_for(served: Served, client: netd.Client) -> None:
+    server = await served.right.streams.start_server(lambda _, writer: writer.close(), None, 80)
+    socket = await client.socket()
+    local = await socket.bind(served.left.ipv4, 7777)
+    assert await socket.connect(served.right.ipv4, 80) == local
+    other = await client.socket()
+    await other.bind(served.left.ipv6)
+    with pytest.raises(netd.NetdError):
+        await other.connect(served.right.ipv4, 80)
+    server.close()

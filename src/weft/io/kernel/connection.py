@@ -79,8 +79,8 @@ class KernelConnection:
         self._unsent_bytes = self._taken = 0
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_UNSENT_BYTES)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
-        backend.connections.add(self)
         backend.poller.add(sock, self._handle_ready)
+        backend.connections.add(self)
 
     @property
     def readable_bytes(self) -> int:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from weft.io.kernel.connection import KernelConnection
-from weft.io.kernel.options import endpoint_of
+from weft.io.kernel.options import check_room, endpoint_of
 from weft.stack.endpoint import Endpoint
 
 if TYPE_CHECKING:
@@ -85,6 +85,8 @@ class KernelListener:
             sock = next(iter(self._ready))
             try:
                 accepted, address = sock.accept()
+                check_room(accepted)
+                self._take(accepted, endpoint_of(sock, address))
             except BlockingIOError:
                 del self._ready[sock]
             except ConnectionError:
@@ -93,13 +95,15 @@ class KernelListener:
                 log.warning("no socket for who connects to %s: %s", self.local, error.strerror)
                 del self._ready[sock]
                 self._backend.poller.loop.call_later(RETRY_S, self._handle_ready, sock)
-            else:
-                self._take(accepted, endpoint_of(sock, address))
 
     def _take(self, accepted: socket.socket, remote: Endpoint) -> None:
         accepted.setblocking(False)
         if not self._backend.inside.has(remote.address):
             accepted.close()
             return
-        local = endpoint_of(accepted, accepted.getsockname())
-        self._next = KernelConnection(self._backend, accepted, local, remote, is_established=True)
+        try:
+            local = endpoint_of(accepted, accepted.getsockname())
+            self._next = KernelConnection(self._backend, accepted, local, remote, is_established=True)
+        except OSError:
+            accepted.close()
+            raise

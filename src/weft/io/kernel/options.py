@@ -6,6 +6,8 @@ Source: socket(7), ip(7), ipv6(7), tcp(7); linux/in.h, linux/in6.h, linux/errque
 from __future__ import annotations
 
 import errno
+import os
+import resource
 import socket
 import struct
 from collections.abc import Iterator
@@ -47,6 +49,10 @@ _FAILURES: Final = {
 }
 
 
+RESERVED_DESCRIPTORS: Final = 256
+"""For the rest of the process, when its programs have all others."""
+
+
 def failure_of(number: int | None) -> Failure:
     """What an error of the system means."""
     return _FAILURES.get(number or 0, Failure.UNREACHABLE)
@@ -69,10 +75,24 @@ def opened(length: int, kind: int, protocol: int = 0) -> socket.socket:
         OSError: it can't be had.
     """
     sock = socket.socket(FAMILIES[length], kind | socket.SOCK_NONBLOCK, protocol)
+    check_room(sock)
     # Of ICMPv6 it is so anyway, and can't be said.
     if length == 16 and not protocol:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     return sock
+
+
+def check_room(sock: socket.socket) -> None:
+    """Close a new socket if it is one too many.
+
+    Raises:
+        OSError: it is.
+    """
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # The system gives the lowest number that is free.
+    if sock.fileno() >= most - RESERVED_DESCRIPTORS:
+        sock.close()
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 def hold_to(sock: socket.socket, ifname: str) -> None:

@@ -33,8 +33,8 @@ class Poller:
 
     def add(self, sock: socket.socket, told: Callable[[int], None]) -> None:
         """Tell what happens to a socket, as bits of epoll, and what is so already."""
-        self._told[sock.fileno()] = told
         self._epoll.register(sock, _EVENTS)
+        self._told[sock.fileno()] = told
 
     def remove(self, sock: socket.socket) -> None:
         """Tell that no more; before it is closed."""
