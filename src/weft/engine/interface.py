@@ -81,6 +81,7 @@ class OverlayInterface:
         self._netlink = netlink
         self._stack = stack
         self._address = address
+        self._own = IPv6Interface(address)
         self.addresses: tuple[InterfaceAddress, ...] = ()
         self.routes: Routes = "peers"
         self._networks: set[Network] = set()
@@ -230,8 +231,8 @@ class OverlayInterface:
             self._backend = KernelBackend(self.device.name, own, networks, monotonic_ns, random_bytes)
         return self._backend
 
-    def _own_addresses(self) -> list[InterfaceAddress]:
-        return [IPv6Interface(self._address), *self.addresses]
+    def _own_addresses(self) -> tuple[InterfaceAddress, ...]:
+        return (self._own, *self.addresses)
 
     async def end(self) -> None:
         """End what programs have open by the backend; their own sockets are theirs."""

@@ -223,7 +223,7 @@ class Backend(Protocol):
             local: our end; zeros are for this to choose.
 
         Raises:
-            StackError: NO_ROUTE, NOT_OURS, IN_USE, NO_PORTS, NO_ROOM.
+            StackError: NO_ROUTE, NOT_OURS, IN_USE, NO_PORTS, NO_ROOM, ABORTED.
         """
 
     def listen(self, local: Endpoint, backlog: int) -> Listener:

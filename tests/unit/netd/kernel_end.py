@@ -29,7 +29,7 @@ class KernelEnd:
     ipv4, ipv6 = "10.7.0.1", "fc00::1"
 
     def __init__(self, tun: Tun, right: Node) -> None:
-        own = [IPv6Interface(self.ipv6), IPv4Interface(f"{self.ipv4}/24")]
+        own = (IPv6Interface(self.ipv6), IPv4Interface(f"{self.ipv4}/24"))
         self.networks: frozenset[Network] = frozenset({ip_network(right.ipv4), ip_network("fc00::/64")})
         self.backend = KernelBackend(IFNAME, lambda: own, lambda: self.networks, time.monotonic_ns, os.urandom)
         self.is_cut = self.is_over = False

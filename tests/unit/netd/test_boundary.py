@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket as sockets
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -15,6 +16,7 @@ from tests.unit.netd.kernel_end import IFNAME, KernelEnd
 from tests.unit.netd.served import Served, on_kernel
 from tests.unit.netd.test_sockets import refused
 from weft import netd
+from weft.io.kernel import echo as echo_module
 from weft.io.kernel import listener as listener_module
 from weft.io.kernel import options
 from weft.io.kernel.inside import Inside
@@ -297,3 +299,39 @@ async def test_socket_of_one_family_is_bound_where_it_was_asked_for(served: Serv
     with pytest.raises(netd.NetdError):
         await other.connect(served.right.ipv4, 80)
     server.close()
+
+
+@on_kernel
+async def test_backend_that_is_over_makes_no_sockets(served: Served) -> None:
+    await served.end()
+    there, here = Endpoint(packed(served.right.ipv6), 80), Endpoint(bytes(16), 0)
+    backend = served.backend
+    for made in (
+        lambda: backend.connect(there, None),
+        lambda: backend.listen(here, 1),
+        lambda: backend.open_udp(None, there),
+        lambda: backend.ping(there.address, 1),
+    ):
+        with pytest.raises(StackError) as caught:
+            made()
+        assert caught.value.failure is Failure.ABORTED
+
+
+@on_kernel
+async def test_ping_without_the_right_to_a_raw_socket(
+    served: Served, client: netd.Client, lan: Cable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_raw_socket(length: int, kind: int, protocol: int = 0) -> sockets.socket:
+        if kind == sockets.SOCK_RAW:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        return options.opened(length, kind, protocol)
+
+    monkeypatch.setattr(echo_module, "opened", no_raw_socket)
+    # As the kernel has it, before systemd says otherwise.
+    lan.left.host.run("sysctl", "-qw", "net.ipv4.ping_group_range=1 0")
+    assert await refused(client.ping(served.right.ipv6)) is Status.PROHIBITED
+    lan.left.host.run("sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647")
+    for there in (served.right.ipv6, served.right.ipv4):
+        assert 0 < await client.ping(there) < 1
+    served.left.is_cut = True
+    assert await refused(client.ping(served.right.ipv6, timeout_s=0.02)) is Status.TIMED_OUT

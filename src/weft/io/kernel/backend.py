@@ -82,6 +82,7 @@ class KernelBackend:
         self.datagrams: set[KernelDatagrams] = set()
         self.pings: set[KernelPing] = set()
         self._leaving: dict[KernelConnection, asyncio.TimerHandle] = {}
+        self._is_over = False
 
     def wake(self) -> None:
         """Nothing: what was done is done."""
@@ -92,6 +93,7 @@ class KernelBackend:
 
     def connect(self, remote: Endpoint, local: Endpoint | None) -> KernelConnection:
         """Begin a connection."""
+        self._check_open()
         source = self.inside.source_for(remote.address)
         port = local.port if local is not None else 0
         if local is not None and any(local.address):
@@ -114,11 +116,13 @@ class KernelBackend:
 
     def listen(self, local: Endpoint, backlog: int) -> KernelListener:
         """Take connections."""
+        self._check_open()
         sockets, port = self._bound(local, socket.SOCK_STREAM, lambda sock: sock.listen(backlog))
         return KernelListener(self, list(sockets.values()), Endpoint(local.address, port))
 
     def open_udp(self, local: Endpoint | None, remote: Endpoint | None) -> KernelDatagrams:
         """Open a UDP socket."""
+        self._check_open()
         if remote is None:
             local = local or Endpoint(bytes(16), 0)
             sockets, port = self._bound(local, socket.SOCK_DGRAM, lambda sock: None)
@@ -138,6 +142,7 @@ class KernelBackend:
 
     def ping(self, destination: bytes, timeout_s: float) -> KernelPing:
         """Send an echo request."""
+        self._check_open()
         source = self.inside.source_for(destination)
         try:
             return KernelPing(self, source, destination, timeout_s)
@@ -190,8 +195,14 @@ class KernelBackend:
         for ping in list(self.pings):
             ping.end(Failure.ABORTED)
         self.poller.close()
+        self._is_over = True
         # What resets there are leave by the interface.
         await asyncio.sleep(LINGER_STEP_S)
+
+    def _check_open(self) -> None:
+        """Refuse what nobody would ever answer."""
+        if self._is_over:
+            raise StackError(Failure.ABORTED)
 
     def _hold(self, sock: socket.socket, remote: Endpoint) -> None:
         """Let a socket reach a peer by the interface alone; what is for this node itself does not leave the machine."""

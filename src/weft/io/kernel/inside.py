@@ -38,12 +38,14 @@ class Inside:
     def __init__(self, own: Own, networks: Networks) -> None:
         self._own = own
         self._networks = networks
+        self._seen: Sequence[IPv4Interface | IPv6Interface] = ()
+        self._here: dict[bytes, IPv4Interface | IPv6Interface] = {}
         self._indexed: Set[IPv4Network | IPv6Network] = frozenset()
         self._index = AllowedSources[bool]()
 
     def is_own(self, address: bytes) -> bool:
         """Whether an address, 4 or 16 bytes, is one of this node."""
-        return any(each.ip.packed == address for each in self._own())
+        return address in self._own_now()
 
     def has(self, address: bytes) -> bool:
         """Whether an address, 4 or 16 bytes, is inside."""
@@ -69,7 +71,7 @@ class Inside:
         Raises:
             StackError: NOT_OURS.
         """
-        own = [each.ip.packed for each in self._own()]
+        own = list(self._own_now())
         if any(local):
             own = [each for each in own if each == local]
         elif len(local) == 4:
@@ -84,11 +86,20 @@ class Inside:
         Raises:
             StackError: NO_ROUTE, it is not inside, or this node has no address of that family.
         """
-        if not self.has(remote):
+        own = self._own_now()
+        if remote in own:
+            return remote
+        sources = [address for address in own if len(address) == len(remote)]
+        if not sources or not self.has(remote):
             raise StackError(Failure.NO_ROUTE)
-        own = [each for each in self._own() if len(each.ip.packed) == len(remote)]
-        there = ip_address(remote)
-        around = [each for each in own if there == each.ip] or [each for each in own if there in each.network] or own
-        if not around:
-            raise StackError(Failure.NO_ROUTE)
-        return around[0].ip.packed
+        if len(sources) > 1:
+            there = ip_address(remote)
+            return next((address for address in sources if there in own[address].network), sources[0])
+        return sources[0]
+
+    def _own_now(self) -> dict[bytes, IPv4Interface | IPv6Interface]:
+        own = self._own()
+        if own != self._seen:
+            self._here = {each.ip.packed: each for each in own}
+            self._seen = own
+        return self._here
