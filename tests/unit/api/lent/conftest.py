@@ -7,18 +7,18 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest_asyncio
-import uvloop
 
 import weft
 from tests.unit.api.node.conftest import LISTEN
 from tests.unit.engine.pair import identity
+from tests.unit.loops import LOOPS
 from weft.api.attached import AttachedNode
 from weft.api.server import Server
 from weft.api.unix_socket import ApiSocket
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    return LOOPS
 
 
 @pytest_asyncio.fixture

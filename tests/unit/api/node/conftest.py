@@ -6,16 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import pytest_asyncio
-import uvloop
 
 import weft
 from tests.unit.engine.pair import identity
+from tests.unit.loops import LOOPS
 
 LISTEN = ("/ip4/127.0.0.1/udp/0",)
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    return LOOPS
 
 
 @pytest_asyncio.fixture
