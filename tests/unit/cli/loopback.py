@@ -78,6 +78,10 @@ def serving(speak: Any, context: ssl.SSLContext | None = None) -> Iterator[int]:
     server = asyncio.run_coroutine_threadsafe(asyncio.start_server(accept, HERE, 0, ssl=context), loop).result()
 
     async def end() -> None:
+        for listening in server.sockets:
+            loop.remove_reader(listening.fileno())
+        # A server that is closed before it knows of one that asyncio has let in leaves that one open.
+        await asyncio.sleep(0)
         server.close()
         for _ in range(TURNS):
             # Who was let in a moment ago, or still agrees on TLS, is known to the loop alone.
