@@ -19,7 +19,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -294,11 +294,14 @@ class Lab:
         host.interfaces.append(end)
         return end
 
-    def _start(self, name: str, arguments: list[str], env: dict[str, str] | None) -> Process:
-        output = self._directory / f"{len(self.processes)}.txt"
-        process = Process(name, arguments, output, env)
+    def keep(self, start: Callable[[Path], Process]) -> Process:
+        """Have a process that is stopped at the end of the lab, if not before; it is given the file for its output."""
+        process = start(self._directory / f"{len(self.processes)}.txt")
         self.processes.append(process)
         return process
+
+    def _start(self, name: str, arguments: list[str], env: dict[str, str] | None) -> Process:
+        return self.keep(lambda output: Process.of(name, arguments, output, env))
 
 
 def iperf3(client: Host, server: Host, address: str, *arguments: str, seconds: float = 2) -> dict[str, Any]:

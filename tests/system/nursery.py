@@ -2,14 +2,15 @@
 
     start_daemon(host, directory, environment)
     outcome_of(host, ["--dir", "/tmp/alice", "info"], environment)
+    begun(host, ["--dir", "/tmp/alice", "serve", "8080"], environment, output)
 
 To load what it needs takes four fifths of a daemon's start, and nearly all of a command's time. What is forked calls
 the same `main` with the same arguments, in a session of its own, and in the host as `ip netns exec` would put it there.
 What depends on the loading itself is for the tests that run the command from a shell: the examples, the pages, the
 demo.
 
-Each request is one message on a socket: JSON, and with it the descriptors of the standard streams and of a file that
-gets the exit code.
+Each request is one message on a socket: JSON, and with it the descriptors of the standard streams and of a pipe that
+gets the id of the process in a line, and its exit code when it has ended.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from select import select
-from typing import NoReturn
+from typing import IO, BinaryIO, NoReturn
 
 from tests.system.lab import Host
 from tests.system.process import COMMAND_S, Outcome
@@ -50,25 +51,49 @@ MS_BIND, MS_REC, MS_SLAVE, MNT_DETACH = 0x1000, 0x4000, 0x80000, 2
 making = threading.Lock()
 
 
+class Forked:
+    """A process of the nursery, as `subprocess.Popen` has it."""
+
+    stdin = None
+
+    def __init__(self, told: BinaryIO) -> None:
+        self._told = told
+        self.pid = int(told.readline())
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None:
+            if not select([self._told], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(f"process {self.pid} of the nursery", timeout or 0)
+            self.returncode = int(self._told.read())
+            self._told.close()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
 def start_daemon(host: Host, directory: Path, environment: Mapping[str, str]) -> None:
     """Start `weft daemon` as `weft up` does, with its output in daemon.log; whether it runs, its socket says."""
     log = directory / "daemon.log"
     log.touch(mode=0o600)
     with log.open("ab") as output, open(os.devnull, "ab") as nobody:
-        _ask(
-            host, ["--dir", str(directory), "daemon"], environment, (output.fileno(), output.fileno()), nobody.fileno()
-        )
+        _ask(host, ["--dir", str(directory), "daemon"], environment, [output, output], nobody)
 
 
 def outcome_of(host: Host, arguments: Sequence[str], environment: Mapping[str, str]) -> Outcome:
     """Run a command to its end, however that is."""
-    with ExitStack() as stack:
-        out, err = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(2))
-        ours, theirs = (stack.enter_context(os.fdopen(end, mode)) for end, mode in zip(os.pipe(), "rw", strict=True))
-        _ask(host, arguments, environment, [out.fileno(), err.fileno()], theirs.fileno())
-        theirs.close()
-        assert select([ours], [], [], COMMAND_S)[0], f"{arguments} takes longer than {COMMAND_S} s"
-        code = int(ours.read())
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        code = begun(host, arguments, environment, [out, err]).wait(COMMAND_S)
         said = []
         for file in (out, err):
             file.seek(0)
@@ -76,14 +101,22 @@ def outcome_of(host: Host, arguments: Sequence[str], environment: Mapping[str, s
     return Outcome(code, *said)
 
 
+def begun(host: Host, arguments: Sequence[str], environment: Mapping[str, str], output: Sequence[IO[bytes]]) -> Forked:
+    """Begin to run a command, with these files for its output and its errors."""
+    ours, theirs = os.pipe()
+    with os.fdopen(theirs, "wb") as tells:
+        _ask(host, arguments, environment, output, tells)
+    # Not buffered, or `select` would not see what was read with the line before.
+    return Forked(os.fdopen(ours, "rb", buffering=0))
+
+
 def _ask(
-    host: Host, arguments: Sequence[str], environment: Mapping[str, str], output: Sequence[int], ended: int
+    host: Host, arguments: Sequence[str], environment: Mapping[str, str], output: Sequence[IO[bytes]], tells: IO[bytes]
 ) -> None:
-    with open(os.devnull, "rb") as nothing:
-        request = json.dumps([host.namespace, list(arguments), dict(environment)]).encode()
-        with making:
-            way = nursery()
-        socket.send_fds(way, [request], [nothing.fileno(), *output, ended])
+    request = json.dumps([host.namespace, list(arguments), dict(environment)]).encode()
+    with open(os.devnull, "rb") as nothing, making:
+        files = (nothing, *output, tells)
+        socket.send_fds(nursery(), [request], [file.fileno() for file in files])
 
 
 @cache
@@ -136,9 +169,9 @@ def _ending(work: Callable[..., int], *arguments: object) -> NoReturn:
 
 
 def _run(request: tuple[str, list[str], dict[str, str]], descriptors: Sequence[int]) -> int:
-    """Run a command in one more process, whose exit code is written at its end."""
+    """Run a command in one more process, and tell of it."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    *streams, ended = descriptors
+    *streams, told = descriptors
     if (child := os.fork()) == 0:
         os.setsid()
         for number, descriptor in enumerate(streams):
@@ -148,8 +181,10 @@ def _run(request: tuple[str, list[str], dict[str, str]], descriptors: Sequence[i
         _ending(_command, *request)
     for descriptor in streams:
         os.close(descriptor)
-    _, status = os.waitpid(child, 0)
-    os.write(ended, str(os.waitstatus_to_exitcode(status)).encode())
+    with suppress(BrokenPipeError):
+        os.write(told, f"{child}\n".encode())
+        _, status = os.waitpid(child, 0)
+        os.write(told, str(os.waitstatus_to_exitcode(status)).encode())
     return 0
 
 

@@ -6,9 +6,10 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, Any, NamedTuple, Self
 
 COMMAND_S = 60
 STOP_S = 10
@@ -19,17 +20,27 @@ TAIL_BYTES = 8_192
 class Process:
     """A program that runs in a host, with everything that it says in a file."""
 
-    def __init__(self, name: str, arguments: list[str], output: Path, env: dict[str, str] | None) -> None:
+    def __init__(self, name: str, output: Path, begin: Callable[[IO[bytes]], Any]) -> None:
+        """Begin it, which gives a `Popen`, or what is like one."""
         self.name = name
         self._path = output
         with output.open("wb") as file:
-            self.popen = subprocess.Popen(
+            self.popen = begin(file)
+
+    @classmethod
+    def of(cls, name: str, arguments: list[str], output: Path, env: dict[str, str] | None) -> Self:
+        """One of a command line, whose standard input is open."""
+
+        def begin(file: IO[bytes]) -> subprocess.Popen[bytes]:
+            return subprocess.Popen(
                 arguments,
                 stdin=subprocess.PIPE,
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
             )
+
+        return cls(name, output, begin)
 
     @property
     def running(self) -> bool:

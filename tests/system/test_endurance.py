@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.lab import Lab
-from tests.system.node import Node, connected_pair
+from tests.system.node import Node, at_once, connected_pair
 from tests.system.traffic import Echo, flowing, socket_of
 from tests.system.waiting import until
 from weft.api.v0 import fc00 as fc00_api
@@ -84,17 +84,17 @@ def test_connects_and_disconnects_leave_nothing_behind(times: int) -> None:
                 assert reply.peer.state == "up"
 
         turn(50)
-        before = [settled_holdings(node) for node in (pair.alice, pair.bob)]
+        before = at_once(settled_holdings, pair.alice, pair.bob)
         turn(times)
-        for node, held in zip((pair.alice, pair.bob), before, strict=True):
-            check_no_growth(held, settled_holdings(node), memory=3 * MB)
+        for held, holds in zip(before, at_once(settled_holdings, pair.alice, pair.bob), strict=True):
+            check_no_growth(held, holds, memory=3 * MB)
         assert until(pair.crosses, "a packet crosses after all")
 
 
-@pytest.mark.parametrize("seconds", [12, pytest.param(3600, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seconds", [9, pytest.param(3600, marks=pytest.mark.long)])
 def test_daemon_under_load_holds_no_more_at_the_end(seconds: int) -> None:
     """Bulk both ways, small packets, changes, and somebody who looks at the metrics each second."""
-    warm_up_s = seconds / 4
+    warm_up_s = seconds / 3
     with (
         connected_pair() as pair,
         flowing(pair.alice.host, pair.bob.host, pair.bob.address, pace=None) as flows,

@@ -57,7 +57,28 @@ mount -t tmpfs tmpfs /srv && mkdir /srv/files
 ADD_LOOM = f"weft peer connect {MULTIADDR} --name loom"
 ADD_PHONE = "weft peer add-wireguard $(cat phone.pub) --name phone --allowed-ips 10.7.0.2/32"
 NO_NODE = "weft down; rm -rf /etc/weft/*"
-AS_AT_FIRST = f"{NO_NODE}; weft up && {ADD_LOOM} && {ADD_PHONE}"
+AS_AT_FIRST = f"""python -c '
+from contextlib import suppress
+from weft.api.client import NoDaemon
+from weft.api.v0 import fc00, peer
+from weft.cli.settings import Settings
+from weft.cli.up import start_daemon, stop_daemon
+from weft.engine.initial import ensure_initialised
+
+settings = Settings()
+client = settings.client
+with suppress(NoDaemon):
+    stop_daemon(client)
+for file in settings.directory.iterdir():
+    file.unlink()
+ensure_initialised(settings.directory)
+start_daemon(settings)
+client.call(fc00.START, fc00.StartInterface())
+client.call(peer.CONNECT, peer.Connect(target="{MULTIADDR}", name="loom"))
+key = open("phone.pub").read().strip()
+client.call(peer.ADD_WIREGUARD, peer.AddWireguard(public_key=key, name="phone", allowed_ips=["10.7.0.2/32"]))
+'"""
+"""A node that knows loom and phone, by a program that has to be loaded once only."""
 TRAFFIC = f"ping -i 0.005 -c 2400 {ADDRESS} > /dev/null 2>&1 &"
 TUN = """
 ip tuntap add weft0 mode tun vnet_hdr && ip link set weft0 mtu 1352 up

@@ -96,7 +96,7 @@ def test_persistent_interface_is_used_as_it_is_and_left_in_place(lab: Lab, weak:
     if kind == "":
         # The kernel makes larger super-packets for it than weft asks for.
         pair.transfer(8_000_000)
-        assert weak.outcome("fc00", "stop").code == 0
+        assert weak.node.outcome("fc00", "stop").code == 0
         assert weak.node.address in weak.host.ip("addr", "show", "weft0")
         assert not pair.crosses()
         assert weak.outcome("fc00", "start", "--existing", "weft0").code == 0
@@ -117,10 +117,10 @@ def test_interface_that_is_not_fit_is_one_line_that_says_what_to_do(weak: Weak) 
     assert "is up already, as weft0" in weak.refused("fc00", "start", "--existing", "tun9")
     weak.ip("tuntap add weft1 mode tun user 1")
     weak.ip("tuntap add weft2 mode tap user 65534")
-    assert weak.outcome("fc00", "stop").code == 0
+    assert weak.node.outcome("fc00", "stop").code == 0
     assert "to be its owner" in weak.refused("fc00", "start", "--existing", "weft1")
     assert "no TUN device" in weak.refused("fc00", "start", "--existing", "weft2")
-    assert weak.outcome("fc00", "status").out == "no interface\n"
+    assert weak.node.outcome("fc00", "status").out == "no interface\n"
 
 
 def user_name() -> str:
@@ -133,19 +133,19 @@ def test_routes_that_the_daemon_may_not_add_are_left_to_whoever_may(weak: Weak) 
     weak.make_tun()
     weak.ip("route add 10.8.0.0/24 dev weft0")
     weak.outcome("fc00", "start", "--existing", "weft0")
-    added = weak.outcome("peer", "add-wireguard", KEY, "--name", "hub", "--allowed-ips", "10.8.0.0/24,10.9.0.0/24")
+    added = weak.node.outcome("peer", "add-wireguard", KEY, "--name", "hub", "--allowed-ips", "10.8.0.0/24,10.9.0.0/24")
     assert added.code == 0, added
     log = weak.host.lab.processes[-1].output()
     assert "as root: ip route add 10.9.0.0/24 dev weft0" in log
     assert "10.8.0.0/24" not in log
-    assert weak.outcome("peer", "disconnect", "hub").code == 0
+    assert weak.node.outcome("peer", "disconnect", "hub").code == 0
     assert "10.8.0.0/24" in weak.host.ip("route")
 
 
 def test_root_makes_the_interface_and_passes_it_to_the_daemon(lab: Lab, weak: Weak) -> None:
-    weak.outcome("config", "set", "fc00.device", "tun")
+    weak.node.outcome("config", "set", "fc00.device", "tun")
     assert "needs root or CAP_NET_ADMIN" in weak.refused("fc00", "start")
-    weak.outcome("peer", "add-wireguard", KEY, "--name", "hub", "--allowed-ips", "10.9.0.0/24")
+    weak.node.outcome("peer", "add-wireguard", KEY, "--name", "hub", "--allowed-ips", "10.9.0.0/24")
     done = weak.outcome("fc00", "start", root=True)
     assert done == (0, f"weft0 is up: {weak.node.address}, MTU 1352, offloads vnet_hdr csum tso4 tso6 uso\n", "")
     assert "10.9.0.0/24 dev weft0" in weak.host.ip("route")
@@ -154,13 +154,13 @@ def test_root_makes_the_interface_and_passes_it_to_the_daemon(lab: Lab, weak: We
     pair.transfer(2_000_000)
     assert weak.outcome("fc00", "start", root=True).code == 0
     assert not list(weak.node.directory.glob(".pass-*"))
-    assert weak.outcome("fc00", "stop").code == 0
+    assert weak.node.outcome("fc00", "stop").code == 0
     until(lambda: "weft0" not in weak.host.ip("link"), "the interface is gone")
 
 
 def test_routes_of_peers_alone_are_those_that_root_makes_for_the_daemon(weak: Weak) -> None:
-    weak.outcome("config", "set", "fc00.routes", "peers")
-    weak.outcome("peer", "add-wireguard", KEY, "--name", "hub", "--allowed-ips", "fc12:3456::/64,10.9.0.0/24")
+    weak.node.outcome("config", "set", "fc00.routes", "peers")
+    weak.node.outcome("peer", "add-wireguard", KEY, "--name", "hub", "--allowed-ips", "fc12:3456::/64,10.9.0.0/24")
     assert weak.outcome("fc00", "start", root=True).code == 0
     routes = weak.host.ip("-6", "route")
     assert "fc12:3456::/64 dev weft0" in routes
@@ -168,7 +168,7 @@ def test_routes_of_peers_alone_are_those_that_root_makes_for_the_daemon(weak: We
     assert "10.9.0.0/24 dev weft0" in weak.host.ip("route")
     # That the daemon can't do so itself is told once, for a thousand more may come.
     for number in (1, 2):
-        assert weak.outcome("peer", "set", "hub", "--allowed-ips", f"fc12:3456::/64,fc78:{number}::/64").code == 0
+        assert weak.node.outcome("peer", "set", "hub", "--allowed-ips", f"fc12:3456::/64,fc78:{number}::/64").code == 0
     log = weak.host.lab.processes[-1].output()
     assert log.count("needs root or CAP_NET_ADMIN") == 1
 
@@ -198,7 +198,7 @@ def test_descriptor_that_a_caller_has_open_is_passed(weak: Weak) -> None:
     done = pass_one("1001", weak.node.address)
     assert (done.code, done.out) == (0, f"mine is up: {weak.node.address}, MTU 1500\n"), done
     assert "mine" in weak.host.ip("link")
-    status = json.loads(weak.outcome("fc00", "status", "--json").out)
+    status = json.loads(weak.node.outcome("fc00", "status", "--json").out)
     assert (status["ifname"], status["offloads"]) == ("mine", [])
 
 

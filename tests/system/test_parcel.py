@@ -166,8 +166,8 @@ def test_full_disk_and_a_firewall_are_one_line_on_both_sides(tmp_path: Path) -> 
     (tmp_path / "disk.img").write_bytes(DATA)
     with connected_pair() as pair, small_disk(tmp_path / "small", "8M") as small:
         pair.alice.name_peer(pair.bob, "bob")
-        receive = pair.bob.command("receive", "--from", pair.alice.id, str(small))
-        receiving = pair.bob.host.start(*receive, name="weft receive")
+        receive = ("receive", "--from", pair.alice.id, str(small))
+        receiving = pair.bob.start(*receive)
         receiving.wait_for("receiving on port")
         sent = pair.alice.outcome("send", str(tmp_path / "disk.img"), "bob")
         assert (sent.code, sent.out) == (1, "")
@@ -179,7 +179,7 @@ def test_full_disk_and_a_firewall_are_one_line_on_both_sides(tmp_path: Path) -> 
 
         # More room, and it goes on from there.
         subprocess.run(["mount", "-o", "remount,size=64M", str(small)], check=True)
-        receiving = pair.bob.host.start(*receive, name="weft receive")
+        receiving = pair.bob.start(*receive)
         receiving.wait_for("receiving on port")
         sent = pair.alice.outcome("send", str(tmp_path / "disk.img"), "bob", "--json")
         assert 0 < json.loads(sent.out)["resumed_from_bytes"] <= 8 << 20

@@ -66,8 +66,7 @@ class Ends:
     @contextmanager
     def goes_on(self, node: Node, *words: str) -> Iterator[Process]:
         """A command that goes on, once it has said what is open; at its end it is interrupted, and ends in order."""
-        command = node.command(*words) if node is self.bob else self.daemon._words(*words)
-        process = node.host.start(*command, name=f"weft {words[0]}")
+        process = node.start(*words) if node is self.bob else node.host.start(*self.daemon._words(*words))
         process.wait_for("is open for")
         try:
             yield process
@@ -339,7 +338,7 @@ class TestNc:
         assert ends.outcome(ends.carol, "nc", "bob", "81") == (1, "", "weft: bob port 81: connection refused\n")
 
     def test_who_breaks_off_is_told(self, ends: Ends) -> None:
-        listener = ends.bob.host.start(*ends.bob.command("nc", "-l", "9000"))
+        listener = ends.bob.start("nc", "-l", "9000")
         listener.wait_for("is open for")
         client = ends.carol.host.start(*ends.daemon._words("nc", "bob", "9000"))
         assert client.popen.stdin

@@ -106,8 +106,8 @@ class TestOurSsh:
     def test_signal_goes_there(self, desk: Desk) -> None:
         waits = "trap 'echo got it; exit 5' TERM; echo ready; while :; do sleep 0.05; done"
         # OpenSSH takes no signals for sessions of root.
-        words = desk.words("ssh", "-p", str(PORT), "-i", str(desk.key), "--accept-new", "weaver@bob", waits)
-        process = desk.pair.alice.host.start(*words, name="weft ssh")
+        words = ("ssh", "-p", str(PORT), "-i", str(desk.key), "--accept-new", "weaver@bob", waits)
+        process = desk.pair.alice.start(*words, **desk.environment)
         process.wait_for("ready")
         assert process.stop(signal.SIGTERM) == 5
         assert "got it" in process.output()
@@ -262,9 +262,9 @@ class TestFiles:
         sides = (f"bob:{tmp_path}/source", f"{tmp_path}/copy")
         if direction == "up":
             sides = (f"{tmp_path}/source", f"bob:{tmp_path}/copy")
-        words = desk.words("scp", "-p", str(PORT), "-i", str(desk.key), "--accept-new", *sides)
+        words = ("scp", "-p", str(PORT), "-i", str(desk.key), "--accept-new", *sides)
         with desk.pair.alice.host.losing(0.02):
-            process = desk.pair.alice.host.start(*words, name="weft scp")
+            process = desk.pair.alice.start(*words, **desk.environment)
             until(lambda: any(path.stat().st_size > SIZE // 4 for path in tmp_path.glob("copy*part")), "a part")
             for pid in desk.pair.bob.host.run("pgrep", "-f", "sftp-server|sshd: ").split():
                 os.kill(int(pid), signal.SIGKILL) if is_child_of(int(pid), desk.daemon.popen.pid) else None
@@ -363,7 +363,7 @@ def serving(desk: Desk) -> Iterator[Process]:
 
 def serve(node: Node, *arguments: str, port: int = OURS) -> Process:
     """`weft ssh-server`."""
-    process = node.host.start(*node.command("ssh-server", "-p", str(port), *arguments), name="weft ssh-server")
+    process = node.start("ssh-server", "-p", str(port), *arguments)
     process.wait_for("is open for")
     return process
 

@@ -70,7 +70,7 @@ def trace(node: Node, *words: str) -> Trace:
 
 def capturing(node: Node, file: Path, *words: str) -> Process:
     """A capture that listens already: what it writes first shows that."""
-    process = node.host.start(*node.command("capture", "-w", str(file), *words), name="capture")
+    process = node.start("capture", "-w", str(file), *words)
     until(lambda: file.exists() and file.stat().st_size >= FILE_HEADER_BYTES, "the capture listens")
     return process
 
@@ -154,7 +154,7 @@ def test_capture_can_be_piped_into_tcpdump(three: Three) -> None:
 
 def test_capture_shows_a_person_what_is_dropped_and_what_its_sender_hears(three: Three) -> None:
     alice, bob = three.alice, three.bob
-    capture = bob.host.start(*bob.command("capture", "--dropped", "--peer", alice.id), name="capture")
+    capture = bob.start("capture", "--dropped", "--peer", alice.id)
 
     def is_shown() -> bool:
         assert not connects(alice, bob)
