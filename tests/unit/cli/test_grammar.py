@@ -18,6 +18,7 @@ from tests.unit.cli.examples import typed
 from tests.unit.cli.terminal import Terminal
 from weft.cli import main, show
 from weft.cli.command import EVERYWHERE, every_command, variable
+from weft.cli.fetch import Size
 from weft.cli.outcome import report, run
 from weft.cli.root import weft as root
 
@@ -58,6 +59,8 @@ def sample(option: click.Option, tmp_path: Path) -> str:
             return "7"
         case click.types.IntParamType() | click.types.FloatParamType():
             return "7"
+        case Size():
+            return "7M"
         case click.Path():
             return str(tmp_path / "given") if option.type.file_okay else str(tmp_path)
         case _:
