@@ -1,6 +1,7 @@
 """Random histories of two hosts: whatever happens, what arrives is what was said, everything ends, nothing is left.
 
 1,000 of them in `make test`, 10,000 in `make long`; half with super-packets that cross whole, half with single packets.
+In a third of them, connections to one host may have so little on the way together that they wait for each other.
 The invariants are those of `world.py`.
 """
 
@@ -16,9 +17,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from tests.sim.stack.world import KEEPALIVE, MS, OWN_PORTS, S, User, World
 from tests.unit.stack.wire import Faults
+from weft.stack.tcp import macroflow
 
 STEPS = 16
 MOST_CONVERSATIONS = 4
+LITTLE_BYTES = 3000
+"""What connections to one host may have on the way together, of a path without delay, where they are to wait."""
 
 SPANS = st.sampled_from((0, 1 * MS, 15 * MS, 60 * MS, 300 * MS, 2 * S, 20 * S))
 SIZES = st.one_of(st.integers(1, 4000), st.sampled_from((1, 1280, 1292, 20_000, 64_000, 150_000)))
@@ -39,9 +43,18 @@ class Histories(RuleBasedStateMachine):
 
     whole: bool
 
-    @initialize(seed=st.integers(0, 9), answers_too_big=st.booleans())
-    def begin(self, seed: int, answers_too_big: bool) -> None:
+    @initialize(
+        seed=st.integers(0, 9), answers_too_big=st.booleans(), takes_turns=st.sampled_from((False, False, True))
+    )
+    def begin(self, seed: int, answers_too_big: bool, takes_turns: bool) -> None:
+        self.patch = pytest.MonkeyPatch()
         self.world = World(seed=seed, whole=self.whole, answers_too_big=answers_too_big)
+        if takes_turns:
+            self.patch.setattr(macroflow, "HELD_BYTES", LITTLE_BYTES)
+            for _ in range(MOST_CONVERSATIONS - 1):
+                mine = self.world.connect(ipv4=False, own_port=None)
+                assert mine is not None
+                mine.opened.say(4 * LITTLE_BYTES)
 
     @precondition(lambda self: len(self.world.conversations) < MOST_CONVERSATIONS)
     @rule(ipv4=st.booleans(), own_port=st.sampled_from((None, *OWN_PORTS)), size=SIZES, span=SPANS)
@@ -136,7 +149,10 @@ class Histories(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "world"):
-            self.world.finish()
+            try:
+                self.world.finish()
+            finally:
+                self.patch.undo()
 
 
 class SplitHistories(Histories):

@@ -81,7 +81,7 @@ class User:
         self._is_waiting = False
         self.said = self.heard = 0
         self.limit: int | None = None
-        self.has_shut = self.has_closed = self.has_left = self.has_aborted = False
+        self.has_shut = self.has_closed = self.has_left = self.has_given_up = self.has_aborted = False
         self._offset, self._other_offset = offset, other_offset
         connection.user = self
 
@@ -124,8 +124,9 @@ class User:
         self.connection.close(now)
 
     def leave(self, now: int) -> None:
-        """Close when there is nothing more to hear: that takes nothing from the other one."""
+        """Close when there is nothing more to hear, or the other one has failed: that takes nothing from it."""
         self.has_left = True
+        self.has_given_up = not self.connection.is_at_end
         self.connection.close(now)
 
     def abort(self, now: int) -> None:
@@ -177,8 +178,9 @@ class Conversation:
                 assert had_outage or other.connection.failure is not None, self
             else:
                 assert failure is None, (failure, self)
-                # Who leaves before there is a connection, because the other one has failed, can't have heard anything.
-                if not user.has_closed and (user.connection.is_established or not user.has_left):
+                if user.has_given_up:
+                    assert user.has_closed or other.connection.failure is not None, self
+                elif not user.has_closed:
                     assert user.heard == other.said, f"the end came after {user.heard} of {other.said} bytes: {self}"
 
     def __repr__(self) -> str:
@@ -291,6 +293,8 @@ class World:
         else:
             raise Stuck(f"they talk for ever\n{self.wire.trace}")
         clock.advance_to(until)
+        for host in (self.wire.left, self.wire.right):
+            assert not list(unfair(host)), list(unfair(host))
 
     def outage(self, span_ns: int) -> None:
         """Nothing passes for a while."""
@@ -341,6 +345,20 @@ class World:
         return all(each.is_over for each in self.conversations)
 
 
+def unfair(host: Host) -> Iterator[str]:
+    """What is wrong with how connections share what they may have on the way, when nobody has anything to send now."""
+    for address, flow in host.tcp._macroflows.items():
+        members = [each for each in host.tcp.connections if each.macroflow is flow]
+        if flow.connections != len(members) or any(each.remote.address != address for each in members):
+            yield f"not all connections, or others: {members}"
+        if flow.on_the_way != sum(each.sender.pipe for each in members):
+            yield f"{flow.on_the_way} bytes on the way of {members}"
+        if flow.waiting and (flow.has_room or set(flow.waiting) - set(members)):
+            yield f"they wait for nothing: {list(flow.waiting)}"
+    if host.tcp._with_room:
+        yield "somebody may go and does not"
+
+
 def leaks(host: Host) -> Iterator[str]:
     """What a host still holds, or waits for, when all its connections should be over."""
     tcp = host.tcp
@@ -355,6 +373,7 @@ def leaks(host: Host) -> Iterator[str]:
     yield from (f"listener {each.local}" for each in tcp.listeners)
     yield from (f"armed {each}" for each in tcp._timers)
     yield from (f"to send {each}" for each in tcp.to_send)
+    yield from (f"macroflow to {address!r}" for address in tcp._macroflows)
     yield from (f"looped {each}" for each in host._looped)
     if host.ip._queued_bytes or host._looped_bytes:
         yield "bytes in a queue"
@@ -371,3 +390,6 @@ def leftovers(connection: Connection) -> Iterator[str]:
         yield "data behind a hole"
     if connection.listener is not None:
         yield "listener"
+    flow = connection.macroflow
+    if flow.connections or flow.on_the_way or flow.waiting:
+        yield f"{flow.on_the_way} bytes on the way, and {len(flow.waiting)} that wait"
