@@ -165,8 +165,9 @@ class Lifetime:
             self._keeper.cancel()
             await asyncio.wait({self._keeper})
         await self.memory.save_if_possible()
-        await self._drop_session()
+        # What programs have closed can only arrive while there is a session.
         await self.close_interface()
+        await self._drop_session()
         self.underlay.close()
         self.memory.close()
 
