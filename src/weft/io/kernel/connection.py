@@ -12,16 +12,14 @@ there too, `KERNEL_UNSENT_BYTES` of it at most, and the rest here.
 | HUP              | both directions have ended                                    |
 | OUT, later       | there is room for what waits                                  |
 
-Source: tcp(7), epoll(7).
+Source: tcp(7), epoll(7); linux/sockios.h, asm-generic/ioctls.h for numbers that Python does not have everywhere.
 """
 
 from __future__ import annotations
 
-import fcntl
 import select
 import socket
 import struct
-import termios
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -39,7 +37,7 @@ KERNEL_UNSENT_BYTES: Final = 128 * 1024
 READ_BYTES: Final = 256 * 1024
 """In one call."""
 
-_SIOCOUTQNSD: Final = 0x894B
+_FIONREAD, _SIOCOUTQNSD = 0x541B, 0x894B
 _NUMBER: Final = struct.Struct("=i")
 _RESET: Final = struct.pack("=ii", 1, 0)
 """SO_LINGER: the end is a reset."""
@@ -87,7 +85,7 @@ class KernelConnection:
         """What has come and was not taken."""
         if self._socket is None or not self._may_read:
             return 0
-        count = _count(self._socket, termios.FIONREAD)
+        count = _count(self._socket, _FIONREAD)
         # What comes then is told.
         self._may_read = count > 0
         return count
@@ -235,4 +233,6 @@ class KernelConnection:
 
 
 def _count(sock: socket.socket, question: int) -> int:
+    import fcntl
+
     return int(_NUMBER.unpack(fcntl.ioctl(sock, question, bytes(_NUMBER.size)))[0])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import socket
 import struct
 from collections.abc import Iterator
@@ -88,6 +87,8 @@ def check_room(sock: socket.socket) -> None:
     Raises:
         OSError: it is.
     """
+    import resource
+
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     # The system gives the lowest number that is free.
     if sock.fileno() >= most - RESERVED_DESCRIPTORS:

@@ -19,7 +19,6 @@ log = logging.getLogger("weft.io")
 
 EVENTS_IN_A_TURN: Final = 256
 """Before others get their turn."""
-_EVENTS: Final = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 
 
 class Poller:
@@ -33,7 +32,7 @@ class Poller:
 
     def add(self, sock: socket.socket, told: Callable[[int], None]) -> None:
         """Tell what happens to a socket, as bits of epoll, and what is so already."""
-        self._epoll.register(sock, _EVENTS)
+        self._epoll.register(sock, select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET)
         self._told[sock.fileno()] = told
 
     def remove(self, sock: socket.socket) -> None:
