@@ -368,6 +368,22 @@ def serve(node: Node, *arguments: str, port: int = OURS) -> Process:
     return process
 
 
+def test_server_says_for_whom_its_port_is_open(desk: Desk) -> None:
+    port = 2299
+    rule = f"/tcp/{port}"
+    server = serve(desk.pair.bob, "alice", port=port)
+    try:
+        server.wait_for(f"port {port} is open for nobody yet: `weft fc00 allow {rule}` lets others in; alice may log in")
+    finally:
+        server.stop(signal.SIGINT)
+    with desk.pair.bob.allowing(rule):
+        server = serve(desk.pair.bob, "alice", port=port)
+        try:
+            server.wait_for(f"port {port} is open for everybody; alice may log in")
+        finally:
+            server.stop(signal.SIGINT)
+
+
 @pytest.mark.usefixtures("serving")
 class TestOurServer:
     """`weft ssh-server` and OpenSSH's commands."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from weft.cli.command import Command
-from weft.cli.opened import opening, tell
+from weft.cli.opened import audience, opening, tell
 from weft.cli.settings import Settings, pass_settings
 from weft.clients.extras import extra
 from weft.errors import UsageError
@@ -62,7 +62,8 @@ def ssh_server(settings: Settings, peers: tuple[str, ...], port: int, root: Path
         async with attached(settings) as network:
             with opening(f"port {port}"):
                 server = await serve_ssh(network, allowed, key=key, port=port, root=root, told=tell)
-            line = f"port {server.port} is open for {', '.join(peers)}; the host key is {key.get_fingerprint()}"
+            opened = f"port {server.port} is open for {audience(settings, server.port)}"
+            line = f"{opened}; {', '.join(peers)} may log in; the host key is {key.get_fingerprint()}"
             try:
                 await until_over(network, lambda: tell(line))
             finally:
