@@ -369,19 +369,15 @@ def serve(node: Node, *arguments: str, port: int = OURS) -> Process:
 
 
 def test_server_says_for_whom_its_port_is_open(desk: Desk) -> None:
-    port = 2299
-    rule = f"/tcp/{port}"
-    server = serve(desk.pair.bob, "alice", port=port)
+    bob = desk.pair.bob
+    bob.weft("fc00", "deny", "/tcp/0")
     try:
-        server.wait_for(f"port {port} is open for nobody yet: `weft fc00 allow {rule}` lets others in; alice may log in")
-    finally:
+        server = serve(bob, "alice", port=2299)
+        said = server.wait_for("may log in")
         server.stop(signal.SIGINT)
-    with desk.pair.bob.allowing(rule):
-        server = serve(desk.pair.bob, "alice", port=port)
-        try:
-            server.wait_for(f"port {port} is open for everybody; alice may log in")
-        finally:
-            server.stop(signal.SIGINT)
+    finally:
+        bob.allow("/tcp/0")
+    assert "port 2299 is open for nobody yet: `weft fc00 allow /tcp/2299` lets others in; alice may log in" in said
 
 
 @pytest.mark.usefixtures("serving")
