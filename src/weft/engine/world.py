@@ -203,7 +203,7 @@ class World:
         Args:
             lost_s: how much.
         """
-        log.warning("%.1f s have passed in which this machine slept, or this process stood still", lost_s)
+        log.info("%.1f s have passed in which this machine slept, or this process stood still", lost_s)
         self._events.publish("resumed", f"after {lost_s:.1f} s without running")
         self._session.handle_resumed()
         await self.handle_change(Change.UNDERLAY, is_resumed=True)
