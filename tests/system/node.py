@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from tests.system.lab import Host, Interface, Lab
-from tests.system.nursery import begun, outcome_of, start_daemon
+from tests.system.nursery import outcome_of, start_daemon, started
 from tests.system.process import Outcome, Process
 from tests.system.traffic import Direction, transfer
 from tests.system.waiting import until
@@ -86,13 +86,7 @@ class Node:
 
     def start(self, *arguments: str, **environment: str) -> Process:
         """Start a command that goes on until it is stopped."""
-        words = ["--dir", str(self.directory), *arguments]
-
-        def start(output: Path) -> Process:
-            name = f"{self.host.name}: weft {arguments[0]}"
-            return Process(name, output, lambda file: begun(self.host, words, environment, [file, file]))
-
-        return self.host.lab.keep(start)
+        return started(self.host, ["--dir", str(self.directory), *arguments], environment)
 
     def up(self, *allow: str, **environment: str) -> None:
         """What `weft up` does, with variables for the daemon; the firewall lets in what is given."""

@@ -2,12 +2,12 @@
 
     start_daemon(host, directory, environment)
     outcome_of(host, ["--dir", "/tmp/alice", "info"], environment)
-    begun(host, ["--dir", "/tmp/alice", "serve", "8080"], environment, output)
+    started(host, ["--dir", "/tmp/alice", "serve", "8080"], environment)
 
 To load what it needs takes four fifths of a daemon's start, and nearly all of a command's time. What is forked calls
 the same `main` with the same arguments, in a session of its own, and in the host as `ip netns exec` would put it there.
 What depends on the loading itself is for the tests that run the command from a shell: the examples, the pages, the
-demo.
+demo. With a directory of nobody, it is nobody who does it, in the sandbox of `sandbox.py`.
 
 Each request is one message on a socket: JSON, and with it the descriptors of the standard streams and of a pipe that
 gets the id of the process in a line, and its exit code when it has ended.
@@ -33,10 +33,11 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from select import select
-from typing import IO, BinaryIO, NoReturn
+from typing import IO, Any, BinaryIO, NoReturn
 
 from tests.system.lab import Host
-from tests.system.process import COMMAND_S, Outcome
+from tests.system.process import COMMAND_S, Outcome, Process
+from tests.system.sandbox import become_nobody
 from weft.testing.device import inside_namespace
 
 NEEDED = (
@@ -52,7 +53,7 @@ making = threading.Lock()
 
 
 class Forked:
-    """A process of the nursery, as `subprocess.Popen` has it."""
+    """A process of the nursery, with the face of `subprocess.Popen`."""
 
     stdin = None
 
@@ -87,13 +88,15 @@ def start_daemon(host: Host, directory: Path, environment: Mapping[str, str]) ->
     log = directory / "daemon.log"
     log.touch(mode=0o600)
     with log.open("ab") as output, open(os.devnull, "ab") as nobody:
-        _ask(host, ["--dir", str(directory), "daemon"], environment, [output, output], nobody)
+        _ask([host.namespace, ["--dir", str(directory), "daemon"], environment, None], [output, output], nobody)
 
 
-def outcome_of(host: Host, arguments: Sequence[str], environment: Mapping[str, str]) -> Outcome:
+def outcome_of(
+    host: Host, arguments: Sequence[str], environment: Mapping[str, str], of_nobody: Path | None = None
+) -> Outcome:
     """Run a command to its end, however that is."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        code = begun(host, arguments, environment, [out, err]).wait(COMMAND_S)
+        code = _begun(host, arguments, environment, of_nobody, [out, err]).wait(COMMAND_S)
         said = []
         for file in (out, err):
             file.seek(0)
@@ -101,22 +104,36 @@ def outcome_of(host: Host, arguments: Sequence[str], environment: Mapping[str, s
     return Outcome(code, *said)
 
 
-def begun(host: Host, arguments: Sequence[str], environment: Mapping[str, str], output: Sequence[IO[bytes]]) -> Forked:
-    """Begin to run a command, with these files for its output and its errors."""
+def started(
+    host: Host, arguments: Sequence[str], environment: Mapping[str, str], of_nobody: Path | None = None
+) -> Process:
+    """Start a command that goes on until it is stopped."""
+
+    def start(output: Path) -> Process:
+        name = f"{host.name}: weft {' '.join(arguments)}"
+        return Process(name, output, lambda file: _begun(host, arguments, environment, of_nobody, [file, file]))
+
+    return host.lab.keep(start)
+
+
+def _begun(
+    host: Host,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    of_nobody: Path | None,
+    output: Sequence[IO[bytes]],
+) -> Forked:
     ours, theirs = os.pipe()
     with os.fdopen(theirs, "wb") as tells:
-        _ask(host, arguments, environment, output, tells)
+        _ask([host.namespace, arguments, environment, of_nobody and str(of_nobody)], output, tells)
     # Not buffered, or `select` would not see what was read with the line before.
     return Forked(os.fdopen(ours, "rb", buffering=0))
 
 
-def _ask(
-    host: Host, arguments: Sequence[str], environment: Mapping[str, str], output: Sequence[IO[bytes]], tells: IO[bytes]
-) -> None:
-    request = json.dumps([host.namespace, list(arguments), dict(environment)]).encode()
+def _ask(request: Sequence[object], output: Sequence[IO[bytes]], tells: IO[bytes]) -> None:
     with open(os.devnull, "rb") as nothing, making:
         files = (nothing, *output, tells)
-        socket.send_fds(nursery(), [request], [file.fileno() for file in files])
+        socket.send_fds(nursery(), [json.dumps(request).encode()], [file.fileno() for file in files])
 
 
 @cache
@@ -168,7 +185,7 @@ def _ending(work: Callable[..., int], *arguments: object) -> NoReturn:
         os._exit(code)
 
 
-def _run(request: tuple[str, list[str], dict[str, str]], descriptors: Sequence[int]) -> int:
+def _run(request: Sequence[Any], descriptors: Sequence[int]) -> int:
     """Run a command in one more process, and tell of it."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     *streams, told = descriptors
@@ -188,12 +205,14 @@ def _run(request: tuple[str, list[str], dict[str, str]], descriptors: Sequence[i
     return 0
 
 
-def _command(namespace: str, arguments: list[str], environment: dict[str, str]) -> int:
+def _command(namespace: str, arguments: list[str], environment: dict[str, str], of_nobody: str | None) -> NoReturn:
     os.environ.update(environment)
     with inside_namespace(namespace):
         _see_files_of(namespace)
-        code: int = importlib.import_module("weft.cli").main(arguments)
-        return code
+        if of_nobody:
+            become_nobody(Path(of_nobody))
+        # The process ends in there, for nobody may not leave it.
+        _ending(importlib.import_module("weft.cli").main, arguments)
 
 
 def _see_files_of(namespace: str) -> None:

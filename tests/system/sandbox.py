@@ -25,6 +25,7 @@ USER = 65_534
 STATE = Path("/var/lib/weft")
 _CLONE_NEWNS = 0x00020000
 _PR_SET_MDWE, _PR_MDWE_REFUSE_EXEC_GAIN = 65, 1
+_PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 4, 24, 38
 _SCMP_ACT_ERRNO, _SCMP_ACT_ALLOW, _SCMP_CMP_EQ = 0x00050000, 0x7FFF0000, 4
 
 
@@ -67,6 +68,22 @@ def hide(directory: Path) -> None:
         mount("-o", "remount,bind,ro", path)
     mount("--bind", "/proc/sys", "/proc/sys")
     mount("-o", "remount,bind,ro", "/proc/sys")
+
+
+def become_nobody(directory: Path) -> None:
+    """Be in the sandbox, from now on, without any right."""
+    hide(directory)
+    libc = ctypes.CDLL(None, use_errno=True)
+    for number in range(int(Path("/proc/sys/kernel/cap_last_cap").read_text()) + 1):
+        assert libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0) == 0, os.strerror(ctypes.get_errno())
+    os.setgroups([])
+    os.setresgid(USER, USER, USER)
+    os.setresuid(USER, USER, USER)
+    # A program that is executed could be looked at by its user.
+    assert libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0) == 0, os.strerror(ctypes.get_errno())
+    assert libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0, os.strerror(ctypes.get_errno())
+    restrict()
+    os.umask(0o077)
 
 
 def mount(*words: str) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from tests.system.lab import Host, Interface, Lab
 from tests.system.node import EVERYTHING, Node, Pair
+from tests.system.nursery import outcome_of
 from tests.system.process import Outcome
 from tests.system.sandbox import STATE, USER
 from tests.system.waiting import until
@@ -47,7 +48,9 @@ class Weak:
         self.node.allow(*EVERYTHING)
 
     def outcome(self, *arguments: str, root: bool = False) -> Outcome:
-        return self.host.outcome(*self.words(*arguments, root=root))
+        if root:
+            return self.host.outcome(*self.words(*arguments, root=True))
+        return outcome_of(self.host, ["--dir", str(STATE), *arguments], {}, self.node.directory)
 
     def refused(self, *arguments: str, root: bool = False) -> str:
         """The one line with which a command fails."""

@@ -46,11 +46,10 @@ class Desk:
 
     def send(self, *names: str) -> Process:
         places = [str(STATE / name) for name in names]
-        return self.alice.host.start(*self.alice._words("send", *places, "bob", "--json"), name="weft send")
+        return self.alice.begin("send", *places, "bob", "--json")
 
     def receive(self, *options: str) -> Process:
-        words = self.bob._words("receive", "--from", "alice", str(STATE / "there"), "--json", *options)
-        process = self.bob.host.start(*words, name="weft receive")
+        process = self.bob.begin("receive", "--from", "alice", str(STATE / "there"), "--json", *options)
         process.wait_for("receiving on port 1313")
         return process
 

@@ -13,7 +13,8 @@ import pytest
 
 from tests.system.lab import Host, Lab
 from tests.system.node import EVERYTHING, Node
-from tests.system.process import Process
+from tests.system.nursery import outcome_of, started
+from tests.system.process import Outcome, Process
 from tests.system.sandbox import STATE, USER
 from tests.system.waiting import until
 from weft.api.v0 import node as node_api
@@ -65,11 +66,21 @@ class RootlessDaemon:
     def start(self) -> None:
         """Start it, for the first time or anew."""
         self.host.start(*self._words("daemon"), name="daemon").wait_for("ready;")
-        self.said = self.host.outcome(*self._words("up"))
+        self.said = self.outcome("up")
         self.node.info = self.node.client.call(node_api.INFO)
 
     def weft(self, *arguments: str) -> str:
-        return self.host.run(*self._words(*arguments))
+        done = self.outcome(*arguments)
+        assert done.code == 0, done
+        return done.out
+
+    def outcome(self, *arguments: str) -> Outcome:
+        """How a command of its user ends."""
+        return outcome_of(self.host, ["--dir", str(STATE), *arguments], {}, self.directory)
+
+    def begin(self, *arguments: str) -> Process:
+        """Start a command of its user that goes on until it is stopped."""
+        return started(self.host, ["--dir", str(STATE), *arguments], {}, self.directory)
 
     def program(self) -> Program:
         """One that uses it, of the same user."""

@@ -66,7 +66,7 @@ class Ends:
     @contextmanager
     def goes_on(self, node: Node, *words: str) -> Iterator[Process]:
         """A command that goes on, once it has said what is open; at its end it is interrupted, and ends in order."""
-        process = node.start(*words) if node is self.bob else node.host.start(*self.daemon._words(*words))
+        process = node.start(*words) if node is self.bob else self.daemon.begin(*words)
         process.wait_for("is open for")
         try:
             yield process
@@ -75,7 +75,7 @@ class Ends:
                 assert process.stop(signal.SIGINT) == 0, process.output()
 
     def outcome(self, node: Node, *words: str) -> Outcome:
-        return node.outcome(*words) if node is self.bob else node.host.outcome(*self.daemon._words(*words))
+        return node.outcome(*words) if node is self.bob else self.daemon.outcome(*words)
 
     def curl(self, node: Node, *words: str) -> Outcome:
         return node.host.outcome("curl", "--silent", "--show-error", "--max-time", "40", *words)
