@@ -9,16 +9,17 @@ import pytest
 from tests.system.lab import Lab, TwoHosts
 from tests.system.node import Pair, Trio, connected_trio
 
-LONG = {
-    *("test_demo", "test_disruptions", "test_endurance", "test_examples"),
-    *("test_fallbacks", "test_power", "test_ssh", "test_world"),
-}
-"""Files that take the longest."""
+LONG = (
+    *("test_examples", "test_demo", "test_transcripts", "test_serve", "test_ssh", "test_stack_kernel"),
+    *("test_disruptions", "test_world", "test_endurance", "test_fallbacks", "test_given", "test_parcel"),
+)
+"""Files that take long, the longest first."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the long files, so that workers which share the files end together."""
-    items.sort(key=lambda item: item.path.stem not in LONG)
+    place = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
 
 
 @pytest.fixture
