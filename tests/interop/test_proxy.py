@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from tests.interop.conftest import DISK
@@ -20,6 +21,7 @@ from tests.system.node import Node
 from tests.system.process import Outcome, Process
 from tests.system.waiting import until
 from tests.system.web import Web
+from weft.engine.status import Info
 
 pytestmark = [
     pytest.mark.system,
@@ -56,10 +58,19 @@ print(*(record.address for record in answer.answer[0]))
 
 
 class Rootless(Node):
-    """A node whose commands and whose daemon have no right at all."""
+    """A node whose commands and whose daemon have no right at all, and so are processes that begin without."""
 
     def command(self, *arguments: str, **environment: str) -> list[str]:
         return [*WITHOUT_RIGHTS, *super().command(*arguments, **environment)]
+
+    def outcome(self, *arguments: str, **environment: str) -> Outcome:
+        return self.host.outcome(*self.command(*arguments, **environment))
+
+    def up(self, *allow: str, **environment: str) -> None:
+        said = self.host.run(*self.command("up", "--json", **environment))
+        self.info = msgspec.json.decode(said, type=Info)
+        if allow:
+            self.allow(*allow)
 
 
 @pytest.fixture(scope="module")
