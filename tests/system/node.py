@@ -90,9 +90,13 @@ class Node:
 
     def up(self, *allow: str, **environment: str) -> None:
         """What `weft up` does, with variables for the daemon; the firewall lets in what is given."""
-        ensure_initialised(self.directory)
         self.environment = environment
-        start_daemon(self.host, self.directory, environment)
+        if "PYTHONPATH" in environment:
+            # It is obeyed before anything is loaded.
+            self.host.run(*self.command("up", **environment))
+        else:
+            ensure_initialised(self.directory)
+            start_daemon(self.host, self.directory, environment)
         until(self._answers, f"the daemon in {self.directory} answers", START_S)
         self.client.call(fc00_api.START, StartInterface())
         if allow:
