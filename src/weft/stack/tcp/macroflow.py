@@ -128,7 +128,6 @@ class Macroflow:
         """One of them is over."""
         self.connections -= 1
         self.on_the_way -= connection.counted_pipe
-        connection.counted_pipe = 0
         self.waiting.pop(connection, None)
         if self._turn is connection:
             self._turn = None

@@ -238,6 +238,18 @@ def test_who_has_gone_waits_behind_the_others(script: Script) -> None:
     expect(script, (5000, 20_001, 1000))
 
 
+def test_room_that_comes_in_two_parts_is_one_turn(script: Script) -> None:
+    first, second, third = opened(script, 3)
+    write(script, first, 20_000)
+    script.take_all()
+    write(script, second, 10_000)
+    write(script, third, 10_000)
+    for acknowledgment in (10_001, 20_001):
+        script.deliver(script.packet(".", seq=1, ack=acknowledgment, port=5000))
+    script.flush()
+    expect(script, (5001, 1, 10_000), (5002, 1, 10_000))
+
+
 def test_who_may_not_send_after_all_lets_the_next_one_go(script: Script) -> None:
     first, second, third = opened(script, 3)
     write(script, first, 20_000)
