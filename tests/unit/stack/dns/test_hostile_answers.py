@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import perf_counter
+from time import process_time
 
 import dns.flags
 import dns.message
@@ -217,9 +217,9 @@ def test_compression_bomb_takes_little_time() -> None:
     exchange = asking.one()
     asking.deliver(exchange, reply_to(exchange, flags=dns.flags.TC))
     stream = asking.one()
-    start = perf_counter()
+    start = process_time()
     asking.deliver(stream, bomb(message_of(stream), MAX_RECORDS))
-    assert perf_counter() - start < 1
+    assert process_time() - start < 1
     assert question.answer is not None
     assert question.answer.outcome is Outcome.NODATA
 
