@@ -16,6 +16,7 @@ from tests.unit.netd.kernel_end import IFNAME, KernelEnd
 from tests.unit.netd.served import Served, on_kernel
 from tests.unit.netd.test_sockets import refused
 from weft import netd
+from weft.io.kernel import backend as backend_module
 from weft.io.kernel import echo as echo_module
 from weft.io.kernel import listener as listener_module
 from weft.io.kernel import options
@@ -335,3 +336,19 @@ async def test_ping_without_the_right_to_a_raw_socket(
         assert 0 < await client.ping(there) < 1
     served.left.is_cut = True
     assert await refused(client.ping(served.right.ipv6, timeout_s=0.02)) is Status.TIMED_OUT
+
+
+@on_kernel
+async def test_pings_of_clients_that_went_have_a_bound(
+    served: Served, client: netd.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend_module, "MAX_PINGS", 3)
+    served.left.is_cut = True
+    async with netd.Client(served.path) as gone:
+        waiting = [asyncio.create_task(gone.ping(served.right.ipv6, timeout_s=0.5)) for _ in range(3)]
+        await gone.stats()
+    assert {type(each) for each in await asyncio.gather(*waiting, return_exceptions=True)} == {ConnectionResetError}
+    assert await refused(client.ping(served.right.ipv6)) is Status.NO_RESOURCE
+    await asyncio.sleep(0.6)
+    served.left.is_cut = False
+    assert 0 < await client.ping(served.right.ipv6) < 1

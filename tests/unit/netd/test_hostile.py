@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.api.streams.joined import Node, joined
-from tests.unit.netd.served import FakeNetwork, Served, raw
+from tests.unit.netd.served import FakeNetwork, Served, on_kernel, raw
 from weft import netd
 from weft.engine.stack_backend import StackBackend
 from weft.netd import messages, questions, server, session, sockets
@@ -76,6 +76,24 @@ def test_any_bytes_are_answered_or_end_it(said: bytes, pieces: int) -> None:
             assert left.host.udp.sockets == []
 
     asyncio.run(run())
+
+
+@on_kernel
+async def test_any_bytes_leave_no_socket_of_the_kernel(served: Served) -> None:
+    @given(said=SAID)
+    @settings(deadline=None)
+    def say(said: bytes) -> None:
+        room = Room()
+        one = Session(served.network, room, served.backend.clock, lambda: None)
+        one.receive(said)
+        frames = Frames()
+        frames.feed(b"".join(one.take_output()))
+        assert {decode_reply(rest)[0] for _, _, rest in frames} <= {*Status}
+        one.close()
+        assert room.__dict__ == Room().__dict__
+        assert served.backend.counts()[5:] == (0, 0, 0)
+
+    say()
 
 
 async def test_garbage_is_told_and_let_go(served: Served, client: netd.Client) -> None:

@@ -26,6 +26,7 @@ from weft.io.kernel.poller import Poller
 from weft.io.link import counters
 from weft.stack.endpoint import Endpoint
 from weft.stack.failure import Failure, StackError
+from weft.stack.ping import MAX_PINGS
 
 MAX_LEAVING_BYTES: Final = 64 << 20
 """What connections that were closed have yet to send, here; one more than that is reset."""
@@ -144,6 +145,8 @@ class KernelBackend:
         """Send an echo request."""
         self._check_open()
         source = self.inside.source_for(destination)
+        if len(self.pings) >= MAX_PINGS:
+            raise StackError(Failure.NO_ROOM)
         try:
             return KernelPing(self, source, destination, timeout_s)
         except OSError as error:
