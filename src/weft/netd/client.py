@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, cast
 
 from weft.errors import DecodeError, WeftError
 from weft.netd import messages
@@ -194,8 +194,8 @@ class Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It is connected."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # Those of uvloop are of no class of asyncio.
+        self._transport = cast(asyncio.Transport, transport)
         self._can_write.set()
 
     def data_received(self, data: bytes) -> None:

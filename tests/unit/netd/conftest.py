@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,15 @@ import pytest_asyncio
 
 from tests.system.lab import Cable, Lab
 from tests.unit.api.streams.joined import joined
+from tests.unit.loops import LOOPS
 from tests.unit.netd.kernel_end import kernel_end
 from tests.unit.netd.served import Served, serving
 from weft import netd
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """What sockets do is the same on both loops; what netd makes of messages has nothing to do with them."""
+    return LOOPS if item.path.name == "test_sockets.py" else {"asyncio": LOOPS["asyncio"]}
 
 
 @pytest.fixture(scope="session")
