@@ -158,9 +158,9 @@ GOES_ON = {
     "weft receive --from loom": "receiving on port 1313",
     "weft receive --from loom --loop --conflict overwrite /srv/files": "receiving on port 1313",
     "weft receive --yes --json downloads | jq -r '.paths[]'": "receiving on port 1313",
-    "weft ssh-server loom": "is open for loom",
-    "weft ssh-server -p 2222 loom 12D3KooW…": "is open for loom",
-    "weft ssh-server --sftp-root /srv/files loom": "is open for loom",
+    "weft ssh-server loom": "loom may log in",
+    "weft ssh-server -p 2222 loom 12D3KooW…": "; loom, 12D3KooW",
+    "weft ssh-server --sftp-root /srv/files loom": "loom may log in",
 }
 """What ends by an interrupt, and what it must have shown by then."""
 

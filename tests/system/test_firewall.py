@@ -188,6 +188,8 @@ def test_rejections_are_limited_and_counted(trio: Trio) -> None:
     alice, bob = trio.alice, trio.bob
     until_it_speaks(bob)
     before = bob.status().drops
+    # All shall reach Alice's daemon, however late it comes to read its interface.
+    alice.host.ip("link", "set", "weft0", "txqueuelen", "10000")
     with socket_of(alice.host, bob.address, socket.SOCK_DGRAM) as client:
         for port in range(2000):
             client.sendto(b"knock", (bob.address, 10_000 + port))
