@@ -11,7 +11,7 @@ import pytest
 from tests.unit.engine.nodes import LISTEN, Nodes, Test, ping
 from weft.burst.records import KIND_PACKET
 from weft.engine.config import Config, Fc00Section
-from weft.engine.driver import Driver
+from weft.engine.driver import Driver, rest
 from weft.engine.host_interface import HostDevice, HostInterface
 from weft.engine.lifetime import Lifetime
 from weft.engine.manual import toml_text
@@ -225,7 +225,8 @@ def test_what_is_open_when_the_stack_goes_is_aborted_on_both_sides(run: Callable
     run(test)
 
 
-def test_what_was_written_before_the_end_arrives(run: Callable[[Test], None]) -> None:
+@pytest.mark.parametrize("what", ["interface", "node"])
+def test_what_was_written_before_the_end_arrives(run: Callable[[Test], None], what: str) -> None:
     async def test(nodes: Nodes) -> None:
         alice, bob = await with_stacks(nodes, "alice", "bob")
         ours, theirs = await joined(alice, bob)
@@ -233,7 +234,11 @@ def test_what_was_written_before_the_end_arrives(run: Callable[[Test], None]) ->
         taking = asyncio.create_task(carry((alice, ours), (bob, theirs), data))
         await asyncio.sleep(0)
         ours.close(driver_of(alice).clock())
-        await Fc00(alice).stop()
+        if what == "node":
+            nodes.running.remove(alice)
+            await alice.stop()
+        else:
+            await Fc00(alice).stop()
         assert await asyncio.wait_for(taking, 5) == data
         await until(driver_of(bob), lambda: theirs.is_at_end)
         assert theirs.failure is None
@@ -245,6 +250,8 @@ def test_peer_that_does_not_answer_holds_up_the_end_for_two_seconds_at_most(run:
     async def test(nodes: Nodes) -> None:
         alice, bob = await with_stacks(nodes, "alice", "bob")
         ours, _ = await joined(alice, bob)
+        # It goes without a word.
+        driver_of(bob).transmit = rest
         await bob.stop()
         nodes.running.remove(bob)
         ours.send(b"is anybody there")
