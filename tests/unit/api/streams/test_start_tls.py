@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+import uvloop
 
 from tests.unit.api.streams.certificates import client_context, server_context
 from tests.unit.api.streams.joined import Node
@@ -18,7 +19,7 @@ Complaints = list[dict[str, Any]]
 
 
 def is_uvloop() -> bool:
-    return "uvloop" in type(asyncio.get_running_loop()).__module__
+    return isinstance(asyncio.get_running_loop(), uvloop.Loop)
 
 
 async def upgrade(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
