@@ -32,6 +32,12 @@ def _small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(macroflow, "HELD_BYTES", HELD)
 
 
+@pytest.fixture
+def limited(script: Script) -> Script:
+    """A script with the small limit, which those that are run elsewhere too do not have."""
+    return script
+
+
 def opened(script: Script, count: int, *, sack: bool = False, round_trip: float = 0) -> list[Connection]:
     """Connections of the peer's ports from 5000 on, whose own windows are larger than what is written here."""
     script.listen()
@@ -73,95 +79,95 @@ def macroflows(script: Script) -> list[Macroflow]:
 # The limit.
 
 
-def test_connections_to_one_host_are_one_macroflow(script: Script) -> None:
-    first, second = opened(script, 2)
+def test_connections_to_one_host_are_one_macroflow(limited: Script) -> None:
+    first, second = opened(limited, 2)
     assert first.macroflow is second.macroflow
     check(first, second)
 
 
-def test_what_all_have_on_the_way_is_limited(script: Script) -> None:
-    first, second, third = opened(script, 3)
-    write(script, first, 10_000)
-    write(script, second, 10_000)
-    expect(script, (5000, 1, 10_000), (5001, 1, 10_000))
-    write(script, third, 10_000)
-    script.expect_nothing()
+def test_what_all_have_on_the_way_is_limited(limited: Script) -> None:
+    first, second, third = opened(limited, 3)
+    write(limited, first, 10_000)
+    write(limited, second, 10_000)
+    expect(limited, (5000, 1, 10_000), (5001, 1, 10_000))
+    write(limited, third, 10_000)
+    limited.expect_nothing()
     check(first, second, third)
     # At the limit is not below it.
-    script.inject(".", seq=1, ack=5001, port=5000)
-    script.expect_nothing()
-    script.inject(".", seq=1, ack=6001, port=5000)
-    expect(script, (5002, 1, 10_000))
+    limited.inject(".", seq=1, ack=5001, port=5000)
+    limited.expect_nothing()
+    limited.inject(".", seq=1, ack=6001, port=5000)
+    expect(limited, (5002, 1, 10_000))
     check(first, second, third)
 
 
-def test_connection_that_is_alone_has_no_limit(script: Script) -> None:
-    (connection,) = opened(script, 1)
-    write(script, connection, 90_000)
-    assert sum(sent.length for sent in script.take_all()) == 90_000
+def test_connection_that_is_alone_has_no_limit(limited: Script) -> None:
+    (connection,) = opened(limited, 1)
+    write(limited, connection, 90_000)
+    assert sum(sent.length for sent in limited.take_all()) == 90_000
     check(connection)
 
 
-def test_limit_is_4_mib(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limit_is_4_mib(limited: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    first, second = opened(script, 2)
+    first, second = opened(limited, 2)
     first.sender.cubic.window = 1 << 23
-    write(script, first, 4 * 1024 * 1024 - 1)
-    assert sum(sent.length for sent in script.take_all()) == 4 * 1024 * 1024 - 1
-    write(script, second, 1)
-    expect(script, (5001, 1, 1))
-    write(script, second, 1)
-    script.expect_nothing()
+    write(limited, first, 4 * 1024 * 1024 - 1)
+    assert sum(sent.length for sent in limited.take_all()) == 4 * 1024 * 1024 - 1
+    write(limited, second, 1)
+    expect(limited, (5001, 1, 1))
+    write(limited, second, 1)
+    limited.expect_nothing()
 
 
-def test_limit_grows_with_the_rate_times_the_shortest_round_trip(script: Script) -> None:
-    first, second = opened(script, 2, round_trip=50)
+def test_limit_grows_with_the_rate_times_the_shortest_round_trip(limited: Script) -> None:
+    first, second = opened(limited, 2, round_trip=50)
     for each in (first, second, first, second):
         # 16,000 bytes each 50 ms.
-        send_and_acknowledge(script, each, 16_000, after=50)
-    write(script, second, HELD + 15_999)
-    assert sum(sent.length for sent in script.take_all()) == HELD + 15_999
-    write(script, first, 1)
-    expect(script, (5000, 32_001, 1))
-    write(script, first, 1)
-    script.expect_nothing()
+        send_and_acknowledge(limited, each, 16_000, after=50)
+    write(limited, second, HELD + 15_999)
+    assert sum(sent.length for sent in limited.take_all()) == HELD + 15_999
+    write(limited, first, 1)
+    expect(limited, (5000, 32_001, 1))
+    write(limited, first, 1)
+    limited.expect_nothing()
 
 
-def test_rate_is_that_of_100_ms(script: Script) -> None:
-    first, second = opened(script, 2, round_trip=50)
-    send_and_acknowledge(script, first, 1000, after=100)
+def test_rate_is_that_of_100_ms(limited: Script) -> None:
+    first, second = opened(limited, 2, round_trip=50)
+    send_and_acknowledge(limited, first, 1000, after=100)
     before = limit(first.macroflow)
-    write(script, first, 10_000)
-    script.take_all()
-    script.advance_quietly(99)
-    script.inject(".", seq=1, ack=10_001, port=5000)
+    write(limited, first, 10_000)
+    limited.take_all()
+    limited.advance_quietly(99)
+    limited.inject(".", seq=1, ack=10_001, port=5000)
     assert limit(first.macroflow) == before
-    script.advance_quietly(1)
-    script.inject(".", seq=1, ack=11_001, port=5000)
+    limited.advance_quietly(1)
+    limited.inject(".", seq=1, ack=11_001, port=5000)
     assert limit(first.macroflow) == HELD + 100 * 50
     # The next sample begins with nothing.
-    send_and_acknowledge(script, second, 9000, after=100)
+    send_and_acknowledge(limited, second, 9000, after=100)
     assert limit(first.macroflow) == HELD + 90 * 50
 
 
-def test_higher_rate_of_before_loses_an_eighth_with_each_sample(script: Script) -> None:
-    first, _ = opened(script, 2, round_trip=50)
-    send_and_acknowledge(script, first, 1000, after=100)
-    send_and_acknowledge(script, first, 16_000, after=100)
+def test_higher_rate_of_before_loses_an_eighth_with_each_sample(limited: Script) -> None:
+    first, _ = opened(limited, 2, round_trip=50)
+    send_and_acknowledge(limited, first, 1000, after=100)
+    send_and_acknowledge(limited, first, 16_000, after=100)
     assert limit(first.macroflow) == HELD + 160 * 50
-    send_and_acknowledge(script, first, 100, after=100)
+    send_and_acknowledge(limited, first, 100, after=100)
     assert limit(first.macroflow) == HELD + 140 * 50
-    send_and_acknowledge(script, first, 100, after=100)
+    send_and_acknowledge(limited, first, 100, after=100)
     assert limit(first.macroflow) == HELD + 122.5 * 50
 
 
-def test_shortest_round_trip_of_one_is_that_of_all(script: Script) -> None:
-    first, second = opened(script, 2, round_trip=50)
-    send_and_acknowledge(script, first, 1000, after=20)
+def test_shortest_round_trip_of_one_is_that_of_all(limited: Script) -> None:
+    first, second = opened(limited, 2, round_trip=50)
+    send_and_acknowledge(limited, first, 1000, after=20)
     assert second.sender.round_trip.least_ns == 50 * MS
-    send_and_acknowledge(script, second, 1000, after=40)
+    send_and_acknowledge(limited, second, 1000, after=40)
     assert second.sender.round_trip.least_ns == 20 * MS
-    send_and_acknowledge(script, first, 1000, after=30)
+    send_and_acknowledge(limited, first, 1000, after=30)
     assert first.sender.round_trip.least_ns == 20 * MS
 
 
@@ -190,115 +196,115 @@ def limit(flow: Macroflow) -> int:
 # Turns.
 
 
-def test_those_that_wait_go_one_run_each_in_turn(script: Script) -> None:
-    connections = opened(script, 4)
-    write(script, connections[0], 60_000)
-    expect(script, (5000, 1, 60_000))
+def test_those_that_wait_go_one_run_each_in_turn(limited: Script) -> None:
+    connections = opened(limited, 4)
+    write(limited, connections[0], 60_000)
+    expect(limited, (5000, 1, 60_000))
     for each in connections[1:]:
-        write(script, each, 70_000)
-    write(script, connections[0], 10_000)
-    script.expect_nothing()
-    script.inject(".", seq=1, ack=60_001, port=5000)
-    expect(script, (5001, 1, 63_000))
-    script.inject(".", seq=1, ack=63_001, port=5001)
-    expect(script, (5002, 1, 63_000))
-    script.inject(".", seq=1, ack=63_001, port=5002)
-    expect(script, (5003, 1, 63_000))
-    script.inject(".", seq=1, ack=63_001, port=5003)
+        write(limited, each, 70_000)
+    write(limited, connections[0], 10_000)
+    limited.expect_nothing()
+    limited.inject(".", seq=1, ack=60_001, port=5000)
+    expect(limited, (5001, 1, 63_000))
+    limited.inject(".", seq=1, ack=63_001, port=5001)
+    expect(limited, (5002, 1, 63_000))
+    limited.inject(".", seq=1, ack=63_001, port=5002)
+    expect(limited, (5003, 1, 63_000))
+    limited.inject(".", seq=1, ack=63_001, port=5003)
     # What is left of each is short, and leaves room for the next.
-    expect(script, (5000, 60_001, 10_000), (5001, 63_001, 7000))
+    expect(limited, (5000, 60_001, 10_000), (5001, 63_001, 7000))
     check(*connections)
-    script.inject(".", seq=1, ack=70_001, port=5000)
-    expect(script, (5002, 63_001, 7000), (5003, 63_001, 7000))
+    limited.inject(".", seq=1, ack=70_001, port=5000)
+    expect(limited, (5002, 63_001, 7000), (5003, 63_001, 7000))
     assert not connections[0].macroflow.waiting
 
 
-def test_who_waits_keeps_its_place(script: Script) -> None:
-    first, second, third = opened(script, 3)
-    write(script, first, 20_000)
-    script.take_all()
-    write(script, second, 20_000)
-    write(script, third, 20_000)
-    write(script, second, 20_000)
-    script.inject(".", seq=1, ack=20_001, port=5000)
-    expect(script, (5001, 1, 40_000))
+def test_who_waits_keeps_its_place(limited: Script) -> None:
+    first, second, third = opened(limited, 3)
+    write(limited, first, 20_000)
+    limited.take_all()
+    write(limited, second, 20_000)
+    write(limited, third, 20_000)
+    write(limited, second, 20_000)
+    limited.inject(".", seq=1, ack=20_001, port=5000)
+    expect(limited, (5001, 1, 40_000))
 
 
-def test_who_has_gone_waits_behind_the_others(script: Script) -> None:
-    first, second, third = opened(script, 3)
-    write(script, first, 20_000)
-    script.take_all()
-    write(script, second, 10_000)
-    write(script, third, 10_000)
-    write(script, first, 1000)
-    script.inject(".", seq=1, ack=20_001, port=5000)
+def test_who_has_gone_waits_behind_the_others(limited: Script) -> None:
+    first, second, third = opened(limited, 3)
+    write(limited, first, 20_000)
+    limited.take_all()
+    write(limited, second, 10_000)
+    write(limited, third, 10_000)
+    write(limited, first, 1000)
+    limited.inject(".", seq=1, ack=20_001, port=5000)
     # Nobody goes while others wait, though there is room.
-    expect(script, (5001, 1, 10_000), (5002, 1, 10_000))
-    script.inject(".", seq=1, ack=10_001, port=5001)
-    expect(script, (5000, 20_001, 1000))
+    expect(limited, (5001, 1, 10_000), (5002, 1, 10_000))
+    limited.inject(".", seq=1, ack=10_001, port=5001)
+    expect(limited, (5000, 20_001, 1000))
 
 
-def test_room_that_comes_in_two_parts_is_one_turn(script: Script) -> None:
-    first, second, third = opened(script, 3)
-    write(script, first, 20_000)
-    script.take_all()
-    write(script, second, 10_000)
-    write(script, third, 10_000)
+def test_room_that_comes_in_two_parts_is_one_turn(limited: Script) -> None:
+    first, second, third = opened(limited, 3)
+    write(limited, first, 20_000)
+    limited.take_all()
+    write(limited, second, 10_000)
+    write(limited, third, 10_000)
     for acknowledgment in (10_001, 20_001):
-        script.deliver(script.packet(".", seq=1, ack=acknowledgment, port=5000))
-    script.flush()
-    expect(script, (5001, 1, 10_000), (5002, 1, 10_000))
+        limited.deliver(limited.packet(".", seq=1, ack=acknowledgment, port=5000))
+    limited.flush()
+    expect(limited, (5001, 1, 10_000), (5002, 1, 10_000))
 
 
-def test_who_may_not_send_after_all_lets_the_next_one_go(script: Script) -> None:
-    first, second, third = opened(script, 3)
-    write(script, first, 20_000)
-    script.take_all()
-    write(script, second, 10_000)
-    write(script, third, 10_000)
+def test_who_may_not_send_after_all_lets_the_next_one_go(limited: Script) -> None:
+    first, second, third = opened(limited, 3)
+    write(limited, first, 20_000)
+    limited.take_all()
+    write(limited, second, 10_000)
+    write(limited, third, 10_000)
     # The peer shuts the window of the one whose turn comes first.
-    script.inject(".", seq=1, ack=1, window=0, port=5001)
-    script.inject(".", seq=1, ack=20_001, port=5000)
-    expect(script, (5002, 1, 10_000))
+    limited.inject(".", seq=1, ack=1, window=0, port=5001)
+    limited.inject(".", seq=1, ack=20_001, port=5000)
+    expect(limited, (5002, 1, 10_000))
     assert not first.macroflow.waiting
     # It is probed as any closed window is.
-    script.inject(".", seq=1, ack=10_001, port=5002)
-    script.expect(".", seq=1, length=1, ack=1, port=5001, after=200)
-    script.inject(".", seq=1, ack=1, window=65535, port=5001)
-    expect(script, (5001, 1, 10_000))
+    limited.inject(".", seq=1, ack=10_001, port=5002)
+    limited.expect(".", seq=1, length=1, ack=1, port=5001, after=200)
+    limited.inject(".", seq=1, ack=1, window=65535, port=5001)
+    expect(limited, (5001, 1, 10_000))
 
 
-def test_closed_window_is_probed_while_others_have_all_the_room(script: Script) -> None:
-    first, second = opened(script, 2)
-    script.inject(".", seq=1, ack=1, window=0, port=5001)
-    write(script, second, 10_000)
-    write(script, first, 20_000)
-    expect(script, (5000, 1, 20_000))
-    script.advance(200)
-    assert (5001, 1, 1) in [(sent.port, sent.seq, sent.length) for sent in script.take_all()]
+def test_closed_window_is_probed_while_others_have_all_the_room(limited: Script) -> None:
+    first, second = opened(limited, 2)
+    limited.inject(".", seq=1, ack=1, window=0, port=5001)
+    write(limited, second, 10_000)
+    write(limited, first, 20_000)
+    expect(limited, (5000, 1, 20_000))
+    limited.advance(200)
+    assert (5001, 1, 1) in [(sent.port, sent.seq, sent.length) for sent in limited.take_all()]
 
 
-def test_acknowledgments_do_not_wait(script: Script) -> None:
-    first, second = opened(script, 2)
-    write(script, first, 20_000)
-    script.take_all()
-    write(script, second, 10_000)
+def test_acknowledgments_do_not_wait(limited: Script) -> None:
+    first, second = opened(limited, 2)
+    write(limited, first, 20_000)
+    limited.take_all()
+    write(limited, second, 10_000)
     for seq in (1, 1001):
-        script.inject(".", seq=seq, ack=1, data=1000, port=5001)
-    script.expect(".", seq=1, ack=2001, port=5001)
+        limited.inject(".", seq=seq, ack=1, data=1000, port=5001)
+    limited.expect(".", seq=1, ack=2001, port=5001)
     assert second in first.macroflow.waiting
 
 
-def test_end_waits_behind_the_data(script: Script) -> None:
-    first, second = opened(script, 2)
-    write(script, first, 20_000)
-    script.take_all()
-    write(script, second, 1000)
-    second.shutdown(script.now)
-    script.flush()
-    script.expect_nothing()
-    script.inject(".", seq=1, ack=20_001, port=5000)
-    script.expect("FP.", seq=1, length=1000, ack=1, port=5001)
+def test_end_waits_behind_the_data(limited: Script) -> None:
+    first, second = opened(limited, 2)
+    write(limited, first, 20_000)
+    limited.take_all()
+    write(limited, second, 1000)
+    second.shutdown(limited.now)
+    limited.flush()
+    limited.expect_nothing()
+    limited.inject(".", seq=1, ack=20_001, port=5000)
+    limited.expect("FP.", seq=1, length=1000, ack=1, port=5001)
 
 
 def test_other_hosts_do_not_wait() -> None:
@@ -345,83 +351,83 @@ def ports(wire: Wire) -> Iterator[int]:
 # Losses and ends.
 
 
-def test_what_is_sent_again_does_not_wait(script: Script) -> None:
-    first, second, third = opened(script, 3, sack=True)
-    write(script, first, 10_000)
-    write(script, second, 20_000)
-    script.take_all()
-    write(script, third, 1000)
-    script.inject(".", seq=1, ack=1, blocks=((2001, 10_001),), port=5000)
-    expect(script, (5000, 1, 2000))
+def test_what_is_sent_again_does_not_wait(limited: Script) -> None:
+    first, second, third = opened(limited, 3, sack=True)
+    write(limited, first, 10_000)
+    write(limited, second, 20_000)
+    limited.take_all()
+    write(limited, third, 1000)
+    limited.inject(".", seq=1, ack=1, blocks=((2001, 10_001),), port=5000)
+    expect(limited, (5000, 1, 2000))
     check(first, second, third)
 
 
-def test_what_is_known_to_be_lost_or_to_have_arrived_is_not_on_the_way(script: Script) -> None:
-    first, second = opened(script, 2, sack=True)
-    write(script, first, 20_000)
-    script.take_all()
-    write(script, second, 1000)
-    script.inject(".", seq=1, ack=1, blocks=((6001, 20_001),), port=5000)
-    expect(script, (5000, 1, 6000), (5001, 1, 1000))
+def test_what_is_known_to_be_lost_or_to_have_arrived_is_not_on_the_way(limited: Script) -> None:
+    first, second = opened(limited, 2, sack=True)
+    write(limited, first, 20_000)
+    limited.take_all()
+    write(limited, second, 1000)
+    limited.inject(".", seq=1, ack=1, blocks=((6001, 20_001),), port=5000)
+    expect(limited, (5000, 1, 6000), (5001, 1, 1000))
     check(first, second)
 
 
-def test_others_go_when_all_that_was_on_the_way_is_lost(script: Script) -> None:
-    first, second = opened(script, 2)
-    write(script, first, 20_000)
-    script.take_all()
-    write(script, second, 5000)
-    script.advance(200)
-    expect(script, (5000, 1, 1000), (5001, 1, 5000))
+def test_others_go_when_all_that_was_on_the_way_is_lost(limited: Script) -> None:
+    first, second = opened(limited, 2)
+    write(limited, first, 20_000)
+    limited.take_all()
+    write(limited, second, 5000)
+    limited.advance(200)
+    expect(limited, (5000, 1, 1000), (5001, 1, 5000))
     check(first, second)
 
 
-def test_who_loses_everything_again_and_again_does_not_keep_others_waiting(script: Script) -> None:
-    first, second, third = opened(script, 3)
+def test_who_loses_everything_again_and_again_does_not_keep_others_waiting(limited: Script) -> None:
+    first, second, third = opened(limited, 3)
     for each in (first, second):
-        write(script, each, 10_000)
-    script.take_all()
-    write(script, third, 30_000)
-    script.advance(10_000)
-    assert [sent for sent in script.take_all() if sent.port == 5002]
+        write(limited, each, 10_000)
+    limited.take_all()
+    write(limited, third, 30_000)
+    limited.advance(10_000)
+    assert [sent for sent in limited.take_all() if sent.port == 5002]
     check(first, second, third)
 
 
-def test_what_a_connection_had_on_the_way_has_gone_with_it(script: Script) -> None:
-    first, second, third = opened(script, 3)
-    write(script, first, 20_000)
-    script.take_all()
-    write(script, second, 5000)
-    first.abort(script.now)
-    script.flush()
-    script.expect("R.", seq=20_001, ack=1, port=5000)
-    expect(script, (5001, 1, 5000))
+def test_what_a_connection_had_on_the_way_has_gone_with_it(limited: Script) -> None:
+    first, second, third = opened(limited, 3)
+    write(limited, first, 20_000)
+    limited.take_all()
+    write(limited, second, 5000)
+    first.abort(limited.now)
+    limited.flush()
+    limited.expect("R.", seq=20_001, ack=1, port=5000)
+    expect(limited, (5001, 1, 5000))
     check(second, third)
 
 
-def test_reset_of_one_lets_the_next_one_go(script: Script) -> None:
-    first, second, third = opened(script, 3)
-    write(script, first, 20_000)
-    script.take_all()
-    write(script, second, 5000)
-    script.inject("R", seq=1, port=5000)
+def test_reset_of_one_lets_the_next_one_go(limited: Script) -> None:
+    first, second, third = opened(limited, 3)
+    write(limited, first, 20_000)
+    limited.take_all()
+    write(limited, second, 5000)
+    limited.inject("R", seq=1, port=5000)
     assert first.failure is Failure.RESET
-    expect(script, (5001, 1, 5000))
+    expect(limited, (5001, 1, 5000))
     check(second, third)
 
 
-def test_one_that_ends_while_it_waits_waits_no_longer(script: Script) -> None:
-    first, second, third = opened(script, 3)
-    write(script, first, 20_000)
-    script.take_all()
-    write(script, second, 5000)
-    write(script, third, 5000)
-    second.abort(script.now)
-    script.flush()
-    script.expect("R.", seq=1, ack=1, port=5001)
+def test_one_that_ends_while_it_waits_waits_no_longer(limited: Script) -> None:
+    first, second, third = opened(limited, 3)
+    write(limited, first, 20_000)
+    limited.take_all()
+    write(limited, second, 5000)
+    write(limited, third, 5000)
+    second.abort(limited.now)
+    limited.flush()
+    limited.expect("R.", seq=1, ack=1, port=5001)
     assert list(first.macroflow.waiting) == [third]
-    script.inject(".", seq=1, ack=20_001, port=5000)
-    expect(script, (5002, 1, 5000))
+    limited.inject(".", seq=1, ack=20_001, port=5000)
+    expect(limited, (5002, 1, 5000))
     check(first, third)
 
 
@@ -465,140 +471,140 @@ def test_turn_is_not_lost_by_an_acknowledgment_that_comes_before_it() -> None:
     assert rest.index(second.local.port) < rest.index(third.local.port)
 
 
-def test_last_one_has_no_limit(script: Script) -> None:
-    first, second = opened(script, 2)
-    write(script, first, 20_000)
-    script.take_all()
-    write(script, first, 5000)
-    script.expect_nothing()
-    second.abort(script.now)
-    script.flush()
-    script.expect("R.", seq=1, ack=1, port=5001)
-    expect(script, (5000, 20_001, 5000))
+def test_last_one_has_no_limit(limited: Script) -> None:
+    first, second = opened(limited, 2)
+    write(limited, first, 20_000)
+    limited.take_all()
+    write(limited, first, 5000)
+    limited.expect_nothing()
+    second.abort(limited.now)
+    limited.flush()
+    limited.expect("R.", seq=1, ack=1, port=5001)
+    expect(limited, (5000, 20_001, 5000))
     check(first)
 
 
-def test_nothing_is_left_when_all_are_over(script: Script) -> None:
-    first, second, third = opened(script, 3)
+def test_nothing_is_left_when_all_are_over(limited: Script) -> None:
+    first, second, third = opened(limited, 3)
     flow = first.macroflow
-    write(script, first, 20_000)
-    script.take_all()
-    write(script, second, 1000)
-    write(script, third, 1000)
-    first.close(script.now)
-    script.flush()
-    third.abort(script.now)
-    script.flush()
-    script.expect("R.", seq=1, ack=1, port=5002)
-    script.inject("F.", seq=1, ack=20_001, port=5000)
-    script.expect(".", seq=20_001, ack=2, port=5000)
-    script.expect("P.", seq=1, ack=1, length=1000, port=5001)
+    write(limited, first, 20_000)
+    limited.take_all()
+    write(limited, second, 1000)
+    write(limited, third, 1000)
+    first.close(limited.now)
+    limited.flush()
+    third.abort(limited.now)
+    limited.flush()
+    limited.expect("R.", seq=1, ack=1, port=5002)
+    limited.inject("F.", seq=1, ack=20_001, port=5000)
+    limited.expect(".", seq=20_001, ack=2, port=5000)
+    limited.expect("P.", seq=1, ack=1, length=1000, port=5001)
     # The end waited for its turn.
-    script.expect("F.", seq=20_001, ack=2, port=5000)
-    script.inject(".", seq=2, ack=20_002, port=5000)
-    assert macroflows(script) == [flow]
-    second.close(script.now)
-    script.flush()
-    script.expect("F.", seq=1001, ack=1, port=5001)
-    script.inject("F.", seq=1, ack=1002, port=5001)
-    script.expect(".", seq=1002, ack=2, port=5001)
+    limited.expect("F.", seq=20_001, ack=2, port=5000)
+    limited.inject(".", seq=2, ack=20_002, port=5000)
+    assert macroflows(limited) == [flow]
+    second.close(limited.now)
+    limited.flush()
+    limited.expect("F.", seq=1001, ack=1, port=5001)
+    limited.inject("F.", seq=1, ack=1002, port=5001)
+    limited.expect(".", seq=1002, ack=2, port=5001)
     # TIME-WAIT has nothing to send.
     assert (first.state, second.state) == (State.TIME_WAIT, State.TIME_WAIT)
-    assert macroflows(script) == []
+    assert macroflows(limited) == []
     assert (flow.on_the_way, flow.connections, flow.waiting) == (0, 0, {})
 
 
-def test_refused_connections_leave_nothing(script: Script) -> None:
-    connection = script.connect()
-    script.sent.popleft()
+def test_refused_connections_leave_nothing(limited: Script) -> None:
+    connection = limited.connect()
+    limited.sent.popleft()
     assert connection.macroflow.on_the_way == 1
-    script.inject("R.", seq=0, ack=1)
-    assert macroflows(script) == []
+    limited.inject("R.", seq=0, ack=1)
+    assert macroflows(limited) == []
 
 
-def test_smaller_mtu_gives_back_what_did_not_arrive(script: Script) -> None:
-    first, second = opened(script, 2)
-    write(script, first, 20_000)
-    script.take_all()
-    write(script, second, 3000)
-    script.advance(10_000)
+def test_smaller_mtu_gives_back_what_did_not_arrive(limited: Script) -> None:
+    first, second = opened(limited, 2)
+    write(limited, first, 20_000)
+    limited.take_all()
+    write(limited, second, 3000)
+    limited.advance(10_000)
     # After two time-outs in a row large segments are suspected: what is on the way is counted in smaller ones.
-    script.take_all()
+    limited.take_all()
     assert first.sender.segment < 1000
     check(first, second)
 
 
-def test_connection_of_a_cookie_is_one_of_them(script: Script) -> None:
-    script.listen(backlog=1)
-    script.inject("S", seq=0, mss=1000, port=5001)
-    script.sent.popleft()
-    script.inject("S", seq=0, mss=1000, port=5002)
-    script.sent.popleft()
-    script.inject(".", seq=1, ack=1, port=5002)
-    made = script.accept()
+def test_connection_of_a_cookie_is_one_of_them(limited: Script) -> None:
+    limited.listen(backlog=1)
+    limited.inject("S", seq=0, mss=1000, port=5001)
+    limited.sent.popleft()
+    limited.inject("S", seq=0, mss=1000, port=5002)
+    limited.sent.popleft()
+    limited.inject(".", seq=1, ack=1, port=5002)
+    made = limited.accept()
     assert made.macroflow.connections == 2
     assert made.macroflow.on_the_way == 1, "the answer to the first one's SYN"
-    made.abort(script.now)
-    script.flush()
-    script.expect("R.", seq=1, ack=1, port=5002)
+    made.abort(limited.now)
+    limited.flush()
+    limited.expect("R.", seq=1, ack=1, port=5002)
     assert made.macroflow.connections == 1
 
 
 # What the window of one learns from it.
 
 
-def test_window_of_which_less_than_half_is_used_does_not_grow(script: Script) -> None:
-    first, second = opened(script, 2)
+def test_window_of_which_less_than_half_is_used_does_not_grow(limited: Script) -> None:
+    first, second = opened(limited, 2)
     first.sender.cubic.window = 130_000
-    write(script, second, 10_000)
-    script.take_all()
-    write(script, first, 300_000)
-    expect(script, (5000, 1, 63_000))
-    script.inject(".", seq=1, ack=63_001, port=5000)
-    script.take_all()
+    write(limited, second, 10_000)
+    limited.take_all()
+    write(limited, first, 300_000)
+    expect(limited, (5000, 1, 63_000))
+    limited.inject(".", seq=1, ack=63_001, port=5000)
+    limited.take_all()
     assert first.sender.cubic.window == 130_000
 
 
-def test_window_of_which_half_is_used_grows(script: Script) -> None:
-    first, second = opened(script, 2)
+def test_window_of_which_half_is_used_grows(limited: Script) -> None:
+    first, second = opened(limited, 2)
     first.sender.cubic.window = 126_000
-    write(script, second, 10_000)
-    script.take_all()
-    write(script, first, 300_000)
-    expect(script, (5000, 1, 63_000))
-    script.inject(".", seq=1, ack=63_001, port=5000)
-    script.take_all()
+    write(limited, second, 10_000)
+    limited.take_all()
+    write(limited, first, 300_000)
+    expect(limited, (5000, 1, 63_000))
+    limited.inject(".", seq=1, ack=63_001, port=5000)
+    limited.take_all()
     assert first.sender.cubic.window == 126_000 + 63_000
 
 
-def test_pause_before_it_had_to_wait_makes_what_is_known_of_the_path_old(script: Script) -> None:
-    first, second = opened(script, 2)
-    write(script, first, 1000)
-    script.take_all()
-    script.inject(".", seq=1, ack=1001, port=5000)
-    script.advance_quietly(10_000)
+def test_pause_before_it_had_to_wait_makes_what_is_known_of_the_path_old(limited: Script) -> None:
+    first, second = opened(limited, 2)
+    write(limited, first, 1000)
+    limited.take_all()
+    limited.inject(".", seq=1, ack=1001, port=5000)
+    limited.advance_quietly(10_000)
     # The other one has had none.
-    send_and_acknowledge(script, second, 1000, after=0)
+    send_and_acknowledge(limited, second, 1000, after=0)
     second.sender.cubic.window = WINDOW
-    write(script, second, 20_000)
-    script.take_all()
-    write(script, first, 50_000)
-    script.inject(".", seq=1, ack=21_001, port=5001)
-    expect(script, (5000, 1001, 10_000))
+    write(limited, second, 20_000)
+    limited.take_all()
+    write(limited, first, 50_000)
+    limited.inject(".", seq=1, ack=21_001, port=5001)
+    expect(limited, (5000, 1001, 10_000))
 
 
-def test_having_to_wait_is_no_pause(script: Script) -> None:
-    first, second = opened(script, 2)
-    write(script, second, 35_000)
-    script.take_all()
-    write(script, first, 25_000)
+def test_having_to_wait_is_no_pause(limited: Script) -> None:
+    first, second = opened(limited, 2)
+    write(limited, second, 35_000)
+    limited.take_all()
+    write(limited, first, 25_000)
     for acknowledged in (5000, 10_000, 15_000, 20_000):
-        script.advance_quietly(150)
-        script.inject(".", seq=1, ack=1 + acknowledged, port=5001)
-        write(script, first, 1000)
-    script.advance_quietly(150)
-    script.inject(".", seq=1, ack=35_001, port=5001)
-    expect(script, (5000, 1, 29_000))
+        limited.advance_quietly(150)
+        limited.inject(".", seq=1, ack=1 + acknowledged, port=5001)
+        write(limited, first, 1000)
+    limited.advance_quietly(150)
+    limited.inject(".", seq=1, ack=35_001, port=5001)
+    expect(limited, (5000, 1, 29_000))
 
 
 # Both ends in one host.
