@@ -26,8 +26,7 @@ demo: $(READY) peers  ## ten lines of Python; two hosts, one network: connect, p
 
 test: $(READY) peers  ## all tests, in under ten minutes on two cores
 	$(BIN)/python -m pytest tests/sim tests/unit -n 2
-	$(BIN)/python -m pytest tests/system -n 2 --dist loadfile --no-loadscope-reorder
-	$(BIN)/python -m pytest tests/interop -n 2
+	$(BIN)/python -m pytest tests/system tests/interop -n 3 --dist loadfile --no-loadscope-reorder
 
 check: $(READY)  ## lint, types, floors
 	$(BIN)/ruff check .

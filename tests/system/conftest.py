@@ -10,10 +10,11 @@ from tests.system.lab import Lab, TwoHosts
 from tests.system.node import Pair, Trio, connected_trio
 
 LONG = (
-    *("test_examples", "test_demo", "test_transcripts", "test_serve", "test_ssh", "test_stack_kernel"),
-    *("test_disruptions", "test_world", "test_endurance", "test_fallbacks", "test_given", "test_parcel"),
+    *("test_examples", "test_demo", "test_transcripts", "test_stack_kernel", "test_openssh", "test_serve", "test_ssh"),
+    *("test_proxy", "test_http", "test_world", "test_rekey", "test_disruptions", "test_endurance", "test_fallbacks"),
+    *("test_given", "test_parcel"),
 )
-"""Files that take long, the longest first."""
+"""Files that take long, of these tests and of those against other implementations, the longest first."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
