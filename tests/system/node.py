@@ -5,8 +5,6 @@ What a test presumes is asked of the API; commands are run where they are what i
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 import time
 from collections import Counter
@@ -19,7 +17,7 @@ from typing import Literal, TypeVar
 
 from tests.system.lab import Host, Interface, Lab
 from tests.system.nursery import outcome_of, start_daemon, started
-from tests.system.process import Outcome, Process
+from tests.system.process import Outcome, Process, kill
 from tests.system.traffic import Direction, transfer
 from tests.system.waiting import until
 from weft.api.client import Client, NoDaemon
@@ -132,9 +130,7 @@ class Node:
 
     def kill(self) -> None:
         """End the daemon as a power cut would."""
-        pid = self.info.pid
-        os.kill(pid, signal.SIGKILL)
-        until(lambda: pid not in self.pids(), f"process {pid} is gone")
+        kill(self.info.pid)
 
     def pids(self) -> list[int]:
         """What runs in its host."""

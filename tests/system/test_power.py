@@ -6,9 +6,7 @@ times, `make long` for ten minutes.
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +19,7 @@ import msgspec
 import pytest
 
 from tests.system.node import Node, connected_pair
+from tests.system.process import kill
 from tests.system.traffic import flowing, wait_until_all_go_on
 from weft.api.client import NoDaemon
 from weft.api.v0 import config as config_api
@@ -210,7 +209,7 @@ def test_daemon_killed_at_random_moments_under_traffic_remembers_what_it_acknowl
         now = remembered(node)
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            killer = threading.Timer(chance.uniform(*LIFE_S), os.kill, (node.info.pid, signal.SIGKILL))
+            killer = threading.Timer(chance.uniform(*LIFE_S), kill, (node.info.pid,))
             killer.start()
             now, instead, asked = ask_until_it_dies(node, now, chance)
             killer.join()
