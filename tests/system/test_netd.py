@@ -18,6 +18,7 @@ import pytest
 from tests.system.lab import Host, Lab
 from tests.system.node import EVERYTHING, Node
 from tests.system.process import Outcome, Process
+from tests.system.traffic import STREAM_ECHO
 from tests.system.waiting import until
 from tests.unit.netd.c_client import compiled
 from weft import netd
@@ -25,19 +26,6 @@ from weft.api.v0 import fc00 as fc00_api
 
 pytestmark = [pytest.mark.system("cc", "dnsmasq"), pytest.mark.timeout(120)]
 
-ECHO = """
-import asyncio
-async def echo(reader, writer):
-    while data := await reader.read(1 << 17):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
-async def main():
-    server = await asyncio.start_server(echo, "::", 80, backlog=1024)
-    print("ready", flush=True)
-    await server.serve_forever()
-asyncio.run(main())
-"""
 SAY = """
 import socket, sys
 with socket.create_connection((sys.argv[1], 81)) as sock:
@@ -93,7 +81,7 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ends]:
 
 
 def test_program_in_c_talks_to_a_server_behind_a_tun(ends: Ends) -> None:
-    server = ends.bob.host.start(sys.executable, "-c", ECHO, name="echo")
+    server = ends.bob.host.start(sys.executable, "-c", STREAM_ECHO, "::", "80", name="echo")
     server.wait_for("ready")
     assert ends.client(ends.alice, "ping", "bob").code == 0
     assert ends.client(ends.alice, "echo", "bob", 80, "hello").out == "hello\n"
@@ -121,7 +109,7 @@ def connections(ends: Ends) -> int:
 
 
 def test_thousand_sockets_of_clients_two_of_which_are_killed(ends: Ends) -> None:
-    echo = ends.bob.host.start(sys.executable, "-c", ECHO, name="echo")
+    echo = ends.bob.host.start(sys.executable, "-c", STREAM_ECHO, "::", "80", name="echo")
     echo.wait_for("ready")
     words = (str(ends.alice.directory / "netd.sock"), ends.bob.address, str(SOCKETS))
     with ExitStack() as stack:

@@ -14,6 +14,7 @@ import pytest
 from tests.system.lab import Cable, Lab
 from tests.system.node import Node
 from tests.system.process import Outcome, Process
+from tests.system.traffic import STREAM_ECHO
 from tests.system.waiting import until
 from tests.unit.netd.c_client import compiled
 from weft import netd
@@ -21,19 +22,6 @@ from weft.netd.status import Status
 
 pytestmark = [pytest.mark.system("cc"), pytest.mark.timeout(120)]
 
-ECHO = """
-import asyncio, sys
-async def echo(reader, writer):
-    while data := await reader.read(1 << 17):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
-async def main():
-    server = await asyncio.start_server(echo, sys.argv[1], int(sys.argv[2]))
-    print("ready", flush=True)
-    await server.serve_forever()
-asyncio.run(main())
-"""
 SAY = """
 import socket, sys
 try:
@@ -77,7 +65,7 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ends]:
 
 
 def echo_at(node: Node, address: str, port: int) -> Process:
-    server = node.host.start(sys.executable, "-c", ECHO, address, str(port), name=f"echo at {address}")
+    server = node.host.start(sys.executable, "-c", STREAM_ECHO, address, str(port), name=f"echo at {address}")
     server.wait_for("ready")
     return server
 

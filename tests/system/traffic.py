@@ -19,6 +19,21 @@ from tests.system.lab import Host
 from tests.system.waiting import until
 from weft.testing.device import inside_namespace
 
+STREAM_ECHO = """
+import asyncio, sys
+async def echo(reader, writer):
+    while data := await reader.read(1 << 17):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+async def main():
+    server = await asyncio.start_server(echo, sys.argv[1], int(sys.argv[2]), backlog=1024)
+    print("ready", flush=True)
+    await server.serve_forever()
+asyncio.run(main())
+"""
+"""A program that sends back what comes over TCP, at the address and port that it is given."""
+
 MB = 1_000_000
 CONNECT_S = 10
 STALL_S = 60

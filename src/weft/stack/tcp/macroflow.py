@@ -10,7 +10,8 @@ has its turn and runs are as long as the windows are. A connection that is alone
 that sends again what was lost does not wait.
 
 Source: RFC 3124 section 2 (the term: streams to one host, which share what is known of the path); the limit is our own.
-Not done here: the window of each (congestion.py).
+Not done here: the window of each (congestion.py); a path that gets longer while connections stay, whose shortest round
+trip is that of before: what all of them have on the way stays close to HELD then.
 """
 
 from __future__ import annotations
