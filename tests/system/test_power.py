@@ -199,7 +199,7 @@ def told(node: Node) -> Settled:
     return Settled(frozenset(node.client.call(fc00_api.PORTS).allow), devices, seconds)
 
 
-@pytest.mark.parametrize("seconds", [9, pytest.param(600, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seconds", [12, pytest.param(600, marks=pytest.mark.long)])
 def test_daemon_killed_at_random_moments_under_traffic_remembers_what_it_acknowledged(seconds: int) -> None:
     chance = random.Random(seconds)
     kills = answered = 0
