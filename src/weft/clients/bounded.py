@@ -182,7 +182,8 @@ class _Counted(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._end()
         if self._inner is not None:
-            self._inner.connection_lost(exc)
+            # Over TLS it may have been made in this very turn, and the tasks that it made have yet to begin.
+            asyncio.get_running_loop().call_soon(self._inner.connection_lost, exc)
 
     def pause_writing(self) -> None:
         if self._inner is not None:

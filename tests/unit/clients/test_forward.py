@@ -288,36 +288,74 @@ class TestBound:
     async def test_end_of_the_handshake_and_first_words_in_one_piece(
         self, left: Node, right: Node, files: Files, has_last: bool
     ) -> None:
-        events: asyncio.Queue[bytes | str] = asyncio.Queue()
-
-        class Noting(asyncio.Protocol):
-            def data_received(self, data: bytes) -> None:
-                events.put_nowait(data)
-
-            def eof_received(self) -> None:
-                events.put_nowait("end")
-
-        server = await Bounded(right.streams, print).create_server(Noting, None, 443, ssl=files.server())
-        reader, writer = await left.streams.open_connection("right", 443)
-        came, goes = ssl.MemoryBIO(), ssl.MemoryBIO()
-        tls = client_context(roots=files.roots).wrap_bio(came, goes, server_hostname="right")
-        while True:
-            try:
-                tls.do_handshake()
-                break
-            except ssl.SSLWantReadError:
-                writer.write(goes.read())
-                came.write(await reader.read(1 << 16))
+        noting = Noting()
+        server = await Bounded(right.streams, print).create_server(lambda: noting, None, 443, ssl=files.server())
+        tls, goes, writer = await nearly_agreed(left, files)
         tls.write(b"first words")
         if has_last:
             with suppress(ssl.SSLWantReadError):
                 tls.unwrap()
         writer.write(goes.read())
-        assert await asyncio.wait_for(events.get(), 5) == b"first words"
-        if has_last:
-            assert await asyncio.wait_for(events.get(), 5) == "end"
+        expected = ["made", b"first words", *(["end"] if has_last else []), "its first task"]
+        assert [await noting.next() for _ in expected] == expected
         writer.close()
         server.close()
+
+    async def test_end_of_the_handshake_and_of_the_connection_in_one_piece(
+        self, left: Node, right: Node, files: Files
+    ) -> None:
+        noting = Noting()
+        server = await Bounded(right.streams, print).create_server(lambda: noting, None, 443, ssl=files.server())
+        tls, goes, writer = await nearly_agreed(left, files)
+        with suppress(ssl.SSLWantReadError):
+            tls.unwrap()
+        writer.write(goes.read())
+        writer.write_eof()
+        events = [await noting.next() for _ in range(4)]
+        assert events == ["made", "end", "its first task", "lost"]
+        writer.close()
+        server.close()
+
+
+class Noting(asyncio.Protocol):
+    """A protocol with a task, as one of HTTP has it."""
+
+    def __init__(self) -> None:
+        self._events: asyncio.Queue[bytes | str] = asyncio.Queue()
+        self._task: asyncio.Task[None] | None = None
+
+    async def next(self) -> bytes | str:
+        return await asyncio.wait_for(self._events.get(), 5)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._events.put_nowait("made")
+        self._task = asyncio.get_running_loop().create_task(self._begin())
+
+    async def _begin(self) -> None:
+        self._events.put_nowait("its first task")
+
+    def data_received(self, data: bytes) -> None:
+        self._events.put_nowait(data)
+
+    def eof_received(self) -> None:
+        self._events.put_nowait("end")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._events.put_nowait("lost")
+
+
+async def nearly_agreed(left: Node, files: Files) -> tuple[ssl.SSLObject, ssl.MemoryBIO, asyncio.StreamWriter]:
+    """TLS to the server, but for the client's last words of the handshake: they wait in what goes."""
+    reader, writer = await left.streams.open_connection("right", 443)
+    came, goes = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = client_context(roots=files.roots).wrap_bio(came, goes, server_hostname="right")
+    while True:
+        try:
+            tls.do_handshake()
+            return tls, goes, writer
+        except ssl.SSLWantReadError:
+            writer.write(goes.read())
+            came.write(await reader.read(1 << 16))
 
 
 class TestSparing:
