@@ -42,11 +42,13 @@ class Holdings:
 def holdings(node: Node) -> Holdings:
     process = Path(f"/proc/{node.info.pid}")
     fields = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
+    # Before the metrics are asked for: the connection that brings them closes at the daemon's leisure.
+    descriptors = len(list((process / "fd").iterdir()))
     metrics = node.host.run("curl", "-s", "--unix-socket", str(node.client.socket), "http://weft/metrics")
     (tasks,) = (line.split()[1] for line in metrics.splitlines() if line.startswith("weft_event_loop_tasks "))
     return Holdings(
         memory=int(fields["VmRSS"].split()[0]) * 1024,
-        descriptors=len(list((process / "fd").iterdir())),
+        descriptors=descriptors,
         threads=int(fields["Threads"]),
         tasks=int(float(tasks)),
     )
