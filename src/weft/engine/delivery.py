@@ -61,6 +61,11 @@ class Delivery:
         for merged in self._merger.flush():
             self._write_merged(merged)
 
+    def settle(self) -> None:
+        """All that a wake-up brought was given."""
+        if self.device is not None:
+            self.device.settle()
+
     def write(self, parts: Sequence[Buffer]) -> None:
         """Write one packet whose checksums are computed.
 

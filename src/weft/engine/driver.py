@@ -2,7 +2,8 @@
 
 Whatever is done to the host, by a user or by a packet, is followed by `wake`; all that was done in one turn of the loop
 is answered together in the next. So packets that came in one burst are acknowledged once, and what several writers
-wrote leaves in as few calls as it can.
+wrote leaves in as few calls as it can. Who has done all of something together, as a socket that was read to its end,
+says so with `run`, and nothing waits for the next turn.
 """
 
 from __future__ import annotations
@@ -56,14 +57,22 @@ class Driver:
         self._loop = asyncio.get_running_loop()
         self._is_awake = False
         self._is_closed = False
+        self._soon: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: int | None = None
+        self._is_due = False
 
     def wake(self) -> None:
         """Something was done to the host; look after it in the next turn of the loop."""
         if not self._is_awake and not self._is_closed:
             self._is_awake = True
-            self._loop.call_soon(self._turn)
+            self._soon = self._loop.call_soon(self._turn)
+
+    def run(self) -> None:
+        """Look after the host now, if something was done to it; the callers are callbacks of the loop."""
+        if self._soon is not None:
+            self._soon.cancel()
+            self._turn()
 
     async def end(self) -> None:
         """End what programs have open, while the other side can still be told; what they have closed arrives first."""
@@ -89,6 +98,7 @@ class Driver:
             self._timer.cancel()
 
     def _turn(self) -> None:
+        self._soon = None
         if self._is_closed:
             return
         host = self.host
@@ -108,10 +118,10 @@ class Driver:
 
     def _look_around(self) -> None:
         """Do what is due, and tell the users of sockets what happened."""
-        host, now = self.host, self.clock()
-        at = host.next_timer()
-        if at is not None and at <= now:
-            host.handle_timer(now)
+        host = self.host
+        if self._is_due or host.has_looped:
+            self._is_due = False
+            host.handle_timer(self.clock())
         for _ in range(EVENTS_IN_A_TURN):
             socket = host.next_event()
             if socket is None:
@@ -135,7 +145,9 @@ class Driver:
 
     def _handle_timer(self) -> None:
         self._timer = self._timer_at = None
+        self._is_due = True
         self.wake()
+        self.run()
 
 
 def _is_leaving(connection: Connection) -> bool:

@@ -92,6 +92,10 @@ class HostDevice:
         self._driver.wake()
         return True
 
+    def settle(self) -> None:
+        """Have the host answer what it was given."""
+        self._driver.run()
+
 
 class HostInterface:
     """The interface while it is up.

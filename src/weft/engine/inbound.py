@@ -64,6 +64,9 @@ from weft.packet.checksum import FIELD
 MAX_RUNS = 256
 MAX_RECEIVED_BYTES = 1024 * 1024
 """What is taken in one wake-up, so that timers and the API get their turn."""
+LONE_BYTES = 2048
+"""What came alone and is no longer than this is a request or an answer. Who sent it waits, so the socket is not asked
+for more; if there is more after all, it wakes us again."""
 
 _PLAIN_BYTES = 4 * 65_536
 
@@ -133,8 +136,11 @@ class Inbound:
                 self._take(socket, *run, now)
                 taken += len(run.data)
             runs += len(received)
+            if taken <= LONE_BYTES and not socket.was_full:
+                break
         self._hearing.settle(now)
         self._flush()
+        self._delivery.settle()
 
     def _take(
         self, socket: UdpSocket, buffer: memoryview, segment: int, source: Address, ecn: int, local: bytes, now: int

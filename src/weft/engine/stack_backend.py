@@ -22,6 +22,7 @@ class StackBackend:
         self.users = driver.users
         self.clock = driver.clock
         self.wake = driver.wake
+        self.run = driver.run
         self._host = driver.host
 
     def is_own(self, address: bytes) -> bool:

@@ -210,7 +210,10 @@ class Backend(Protocol):
     clock: Callable[[], int]
 
     def wake(self) -> None:
-        """Something was done to its sockets."""
+        """Something was done to its sockets, and more may follow."""
+
+    def run(self) -> None:
+        """All was done to its sockets that there was to do for now; called from callbacks of the loop."""
 
     def is_own(self, address: bytes) -> bool:
         """Whether an address, 4 or 16 bytes, is one of this node."""

@@ -83,3 +83,6 @@ class Device(Protocol):
             transport: offset of the transport header.
             headers: bytes of IP and transport header.
         """
+
+    def settle(self) -> None:
+        """All that came together has been written: what follows from it need not wait for more."""

@@ -95,7 +95,11 @@ _MESSAGE_BYTES = ctypes.sizeof(_Message)
 
 
 class BatchReceiver:
-    """Receives from one socket; made once and reused, for it holds the buffers."""
+    """Receives from one socket; made once and reused, for it holds the buffers.
+
+    Attributes:
+        was_full: whether all that fits into one call came with the last one, so that there may be more.
+    """
 
     def __init__(self) -> None:
         """Lay out the buffers.
@@ -138,6 +142,7 @@ class BatchReceiver:
         self._segment = self._ecn = 0
         self._local = b""
         self._slot = self._count = self._in_a_row = 0
+        self.was_full = False
         self._lay_out(MAX_DATAGRAM_BYTES)
 
     def receive(self, fd: int) -> list[Received]:
@@ -159,6 +164,7 @@ class BatchReceiver:
             if isinstance(failure, BlockingIOError | InterruptedError):
                 return []
             raise failure
+        self.was_full = count == self._count
         lengths: list[int] = self._lengths[:count].tolist()
         names = bytes(self._names[: count * _NAME_BYTES])
         controls = bytes(self._controls[: count * _CONTROL_BYTES])

@@ -214,6 +214,9 @@ class Tun:
             header = VNET_HEADER.pack(_NEEDS_CSUM, _GSO_UDP, headers, segment, transport, 6)
         return self._write([header, *parts])
 
+    def settle(self) -> None:
+        """Nothing: the kernel has answered already."""
+
     def _write(self, buffers: Sequence[Buffer]) -> bool:
         try:
             os.writev(self._fd, buffers)

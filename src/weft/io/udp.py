@@ -270,6 +270,11 @@ class UdpSocket:
         return bool(self._queue)
 
     @property
+    def was_full(self) -> bool:
+        """Whether there may be more than the last `receive` gave; not so where it gave less than it could."""
+        return self._batch is None or self._batch.was_full
+
+    @property
     def queued_bytes(self) -> int:
         """What waits for that."""
         return self._queued_bytes

@@ -72,6 +72,7 @@ class Host:
         self.tcp = Tcp(self.ip, random_bytes, self._events)
         self.icmp.attach(self.tcp, self.udp)
         self._arrivals = Arrivals(self.ip, self.icmp, self.tcp, self.udp)
+        self._parts: Final = (self._arrivals, self.ip, self.icmp, self.tcp)
         self.sent_packets = self.sent_bytes = self.received_packets = self.received_bytes = 0
         self._looped: deque[_Looped] = deque()
         self._looped_bytes = 0
@@ -102,17 +103,19 @@ class Host:
             self._looped_bytes -= len(packet)
             self._arrivals.receive_looped(memoryview(packet), now, segment, is_partial=is_partial)
         self._looped_at = None
-        self._arrivals.handle_timer(now)
-        self.ip.handle_timer(now)
-        self.icmp.handle_timer(now)
-        self.tcp.handle_timer(now)
+        for part in self._parts:
+            part.handle_timer(now)
 
     def next_timer(self) -> int | None:
         """When to call `handle_timer`, monotonic ns; None for never."""
         if self._looped_at is not None:
             return self._looped_at
-        timers = (self.tcp.next_timer(), self._arrivals.next_timer(), self.ip.next_timer(), self.icmp.next_timer())
-        return min((at for at in timers if at is not None), default=None)
+        first = None
+        for part in self._parts:
+            at = part.next_timer()
+            if at is not None and (first is None or at < first):
+                first = at
+        return first
 
     def next_packet(self, now: int) -> Outgoing | None:
         """Take the next packet, or super-packet, that is to be sent; None if there is none now.

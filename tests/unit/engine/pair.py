@@ -176,6 +176,10 @@ class FakeSocket:
             count += 1
         return [Received(memoryview(bytearray(data)), segment, first.source, first.ecn)]
 
+    @property
+    def was_full(self) -> bool:
+        return bool(self._inbox)
+
     def overflows(self) -> int:
         return self.overflown
 
@@ -228,7 +232,7 @@ class FakeTun:
         self.written: list[Written] = []
         self._received: list[bytes] = []
         self._unread: list[Callable[[], list[bytes]]] = []
-        self.reads = 0
+        self.reads = self.settled = 0
         self._outbox: deque[tuple[bytes, Read]] = deque()
 
     @property
@@ -298,6 +302,9 @@ class FakeTun:
         assert len(parts[0]) >= headers
         written = Written("tcp" if kind == KIND_TCP else "udp", packet, segment, len(parts))
         return self._take(written, lambda: packets.segments(packet, segment))
+
+    def settle(self) -> None:
+        self.settled += 1
 
     def _take(self, written: Written, result: Callable[[], list[bytes]]) -> bool:
         self.written.append(written)

@@ -63,6 +63,41 @@ async def test_what_a_host_sends_to_itself_arrives_in_the_same_turn() -> None:
     driver.close()
 
 
+async def test_run_waits_for_no_turn_and_leaves_none_behind() -> None:
+    host, driver = driven()
+    one, other = host.udp.open(FIRST), host.udp.open(SECOND)
+    user = User(other)
+    turns = 0
+
+    def count() -> bool:
+        nonlocal turns
+        turns += 1
+        return driven_transmit()
+
+    driven_transmit, driver.transmit = driver.transmit, count
+    one.send(b"x", SECOND, driver.clock())
+    driver.wake()
+    driver.run()
+    assert user.heard == [b"x"]
+    passes = turns
+    await asyncio.sleep(0)
+    driver.run()
+    assert turns == passes, "nothing was done since"
+    driver.close()
+
+
+async def test_run_within_a_turn_is_no_second_one() -> None:
+    host, driver = driven()
+    one, other = host.udp.open(FIRST), host.udp.open(SECOND)
+    user = User(other, driver.run)
+    one.send(b"x", SECOND, driver.clock())
+    one.send(b"y", SECOND, driver.clock())
+    driver.wake()
+    driver.run()
+    assert user.heard == [b"x", b"y"]
+    driver.close()
+
+
 async def test_two_that_answer_each_other_for_ever_leave_turns_to_others() -> None:
     host, driver = driven()
     one, other = host.udp.open(FIRST), host.udp.open(SECOND)

@@ -202,6 +202,33 @@ def test_one_wake_up_reads_a_bounded_number_of_bytes() -> None:
         assert alice.tun.reads - before <= outbound.MAX_READ_BYTES // 60_000 + 1
 
 
+@pytest.mark.parametrize(("sizes", "asked"), [((100,), 1), ((100, 100), 2), ((1200, 1200), 2), ((60_000,), 2)])
+def test_socket_is_asked_once_for_what_comes_alone(sizes: tuple[int, ...], asked: int) -> None:
+    with Net() as net:
+        alice, bob = joined(net, pieces=1)
+        bob.socket.gro = False
+        net.hold()
+        for size in sizes:
+            packet = packets.tcp(alice.address, bob.address, bytes(size))
+            alice.tun.program_sends(packet, segment=1200)
+            net.run(0.0001)
+        for each in net.release():
+            bob.socket._inbox.append(each)
+        receive, asks, settled = bob.socket.receive, 0, bob.tun.settled
+
+        def count() -> object:
+            nonlocal asks
+            asks += 1
+            return receive()
+
+        bob.socket.receive = count  # type: ignore[method-assign,assignment]
+        bob.session.inbound.drain(bob.socket)  # type: ignore[arg-type]
+        assert min(asks, 2) == asked
+        assert not bob.socket._inbox
+        assert len(b"".join(bob.tun.received)) > sum(sizes)
+        assert bob.tun.settled == settled + 1
+
+
 @pytest.mark.parametrize("per_call", [1, 64])
 def test_one_wake_up_receives_a_bounded_amount(per_call: int, monkeypatch: pytest.MonkeyPatch) -> None:
     with Net() as net:

@@ -123,6 +123,7 @@ class Net:
                 users=set(),
                 clock=lambda: self.wire.now,
                 wake=lambda: loop.call_soon(self.wire.flush),
+                run=self.wire.flush,
             )
             names = Names(lambda name: (BOB,) if name == "bob" else ())
             resolver = ServerResolver(names, self.servers, StackBackend(cast("Any", driver)))

@@ -120,6 +120,20 @@ def test_datagrams_of_one_size_become_one_run_once_the_slots_fit() -> None:
         assert run_lengths(receiver) == [(3 * 1473, 1473)]
 
 
+def test_it_tells_whether_a_call_may_have_left_something() -> None:
+    with sockets("127.0.0.1", 1) as (sender,), sockets("127.0.0.1", 1, gro=False) as (receiver,):
+        at_once = SLOTS_BYTES // MAX_DATAGRAM_BYTES
+        send(sender, receiver, *[bytes(10)] * (2 * at_once - 1))
+        assert [(len(receiver.receive()), receiver.was_full) for _ in range(2)] == [
+            (at_once, True),
+            (at_once - 1, False),
+        ]
+    with sockets("127.0.0.1", 2, recvmmsg=False) as (one, other):
+        send(one, other, b"x")
+        assert other.receive()
+        assert other.was_full, "who receives one at a time never knows"
+
+
 def test_slots_do_not_shrink_for_a_few_small_datagrams_among_large_ones() -> None:
     with sockets("127.0.0.1", 1) as (sender,), sockets("127.0.0.1", 1, gro=False) as (receiver,):
         for _ in range(SHRINK_AFTER):

@@ -88,6 +88,9 @@ class KernelBackend:
     def wake(self) -> None:
         """Nothing: what was done is done."""
 
+    def run(self) -> None:
+        """Nothing, too."""
+
     def is_own(self, address: bytes) -> bool:
         """Whether an address is one of this node."""
         return self.inside.is_own(address)
