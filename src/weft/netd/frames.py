@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from weft.errors import DecodeError
-from weft.netd.messages import MAX_MESSAGE_BYTES
+from weft.netd.layout import Layout
+from weft.netd.messages import EVENT, HAPPENED, MAX_MESSAGE_BYTES, MESSAGES, code_of_reply
+from weft.netd.status import Status
 
 HEAD_BYTES: Final = 8
 """Of `code` and `request`, which `length` counts."""
@@ -20,7 +22,9 @@ KEPT_BYTES: Final = 256 * 1024
 
 _LENGTH_BYTES: Final = 4
 _REQUEST: Final = struct.Struct("<III")
+_REQUEST_BYTES: Final = _REQUEST.size
 _REPLY: Final = struct.Struct("<IIIi")
+_OK: Final = int(Status.OK)
 
 
 class Frames:
@@ -42,13 +46,16 @@ class Frames:
 
     def room(self) -> memoryview:
         """Where what comes next is to be written, at least a byte; `fill` has to say then how much came."""
-        view, have = self._view, self.size
+        view, have = self._view, self._end - self._at
+        if not have:
+            if len(view) > KEPT_BYTES:
+                self._view = view = memoryview(bytearray(FIRST_BYTES))
+            self._at = self._end = 0
+            return view
         need = max(self._need(), have + 1)
-        if not have and len(view) > KEPT_BYTES:
-            view = memoryview(bytearray(FIRST_BYTES))
-        elif need > len(view):
+        if need > len(view):
             view = memoryview(bytearray(max(need, 2 * len(view))))
-        if view is not self._view or not have or self._at + need > len(view):
+        if view is not self._view or self._at + need > len(view):
             view[:have] = self._view[self._at : self._end]
             self._view, self._at, self._end = view, 0, have
         return view[self._end :]
@@ -73,22 +80,22 @@ class Frames:
         Raises:
             DecodeError: its length can't be one; nothing after it can be read either.
         """
-        start = self._at
-        if self._end - start < _REQUEST.size:
+        start, view = self._at, self._view
+        if self._end - start < _REQUEST_BYTES:
             return None
-        length, code, request = _REQUEST.unpack_from(self._view, start)
+        length, code, request = _REQUEST.unpack_from(view, start)
         if not HEAD_BYTES <= length <= MAX_MESSAGE_BYTES:
             raise DecodeError(f"a message of {length} bytes")
         end = start + _LENGTH_BYTES + length
         if end > self._end:
             return None
         self._at = end
-        return code, request, self._view[start + _REQUEST.size : end]
+        return code, request, view[start + _REQUEST_BYTES : end]
 
     def _need(self) -> int:
         """Bytes of the message that is not whole, as far as is known."""
         if self.size < _LENGTH_BYTES:
-            return _REQUEST.size
+            return _REQUEST_BYTES
         length = int.from_bytes(self._view[self._at : self._at + _LENGTH_BYTES], "little")
         return _LENGTH_BYTES + min(length, MAX_MESSAGE_BYTES)
 
@@ -103,17 +110,47 @@ def encode_request(code: int, request: int, body: bytes) -> bytes:
     return _REQUEST.pack(HEAD_BYTES + len(body), code, request) + body
 
 
-def encode_reply(code: int, request: int, status: int, fields: bytes = b"", more_bytes: int = 0) -> bytes:
-    """A reply, or the first part of one.
+class Reply:
+    """Replies of one code that say what was done: head and fields are put together at once, as there are many of them.
+
+    Args:
+        code: of the reply.
+        layout: of its fields.
+    """
+
+    __slots__ = ("_bytes", "_code", "_layout", "_struct")
+
+    def __init__(self, code: int, layout: Layout[Any]) -> None:
+        self._code = code
+        self._layout = layout
+        self._struct = struct.Struct(_REPLY.format + layout.format)
+        self._bytes = self._struct.size - _LENGTH_BYTES
+
+    def encode(self, request: int, fields: Any) -> tuple[bytes, bytes]:
+        """A reply in two parts, the second of which may be empty: data is not copied.
+
+        Args:
+            request: its number.
+            fields: of the layout.
+        """
+        values, rest = self._layout.split(fields)
+        return self._struct.pack(self._bytes + len(rest), self._code, request, _OK, *values), rest
+
+
+REPLIES: Final = {int(code): Reply(code_of_reply(code), message.reply) for code, message in MESSAGES.items()}
+"""To requests, by their codes."""
+EVENTS: Final = Reply(EVENT, HAPPENED)
+
+
+def encode_status(code: int, request: int, status: int) -> bytes:
+    """A reply that says why it was not done.
 
     Args:
         code: of the reply.
         request: its number.
         status: see status.py.
-        fields: if it is 0.
-        more_bytes: how many the caller sends behind this.
     """
-    return _REPLY.pack(HEAD_BYTES + STATUS_BYTES + len(fields) + more_bytes, code, request, status) + fields
+    return _REPLY.pack(HEAD_BYTES + STATUS_BYTES, code, request, status)
 
 
 def decode_reply(rest: memoryview) -> tuple[int, memoryview]:

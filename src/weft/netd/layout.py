@@ -20,8 +20,9 @@ Not done here: which messages there are (messages.py), and where one ends (frame
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, Final, Generic, NamedTuple, TypeVar, cast, get_type_hints
 
 from weft.errors import DecodeError
@@ -33,8 +34,27 @@ FAMILY_IPV6: Final = 10
 NOWHERE: Final = Endpoint(b"", 0)
 """What an address of no family says; its port may say something still."""
 
+REMEMBERED: Final = 1024
+"""Addresses whose bytes are known, in each direction: a program says and hears the same few again and again."""
+
 _FAMILY_OF: Final = {0: FAMILY_NONE, 4: FAMILY_IPV4, 16: FAMILY_IPV6}
 _BYTES_OF: Final = {family: length for length, family in _FAMILY_OF.items()}
+_ADDRESS: Final = struct.Struct("<HH16s")
+
+
+@lru_cache(REMEMBERED)
+def _decode_address(data: bytes) -> Endpoint:
+    family, port, address = _ADDRESS.unpack(data)
+    length = _BYTES_OF.get(family)
+    if length is None:
+        raise DecodeError(f"there is no family {family}")
+    return Endpoint(address[:length], port)
+
+
+@lru_cache(REMEMBERED)
+def _encode_address(endpoint: Endpoint) -> bytes:
+    address, port = endpoint
+    return _ADDRESS.pack(_FAMILY_OF[len(address)], port, address)
 
 
 @dataclass(frozen=True)
@@ -43,11 +63,15 @@ class Kind:
 
     Attributes:
         name: in the documentation.
-        format: of `struct`.
+        format: of `struct`, one value.
+        decode: makes what the field says of that value; None if it is the same.
+        encode: the way back.
     """
 
     name: str
     format: str
+    decode: Callable[[Any], Any] | None = None
+    encode: Callable[[Any], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +92,7 @@ U32 = Annotated[int, Kind("u32", "I")]
 U64 = Annotated[int, Kind("u64", "Q")]
 I32 = Annotated[int, Kind("i32", "i")]
 Mac = Annotated[bytes, Kind("6 bytes", "6s")]
-Address = Annotated[Endpoint, Kind("address", "HH16s")]
+Address = Annotated[Endpoint, Kind("address", f"{_ADDRESS.size}s", _decode_address, _encode_address)]
 Data = Annotated[bytes, Rest("bytes")]
 
 M = TypeVar("M", bound=tuple[Any, ...])
@@ -93,6 +117,7 @@ class Layout(Generic[M]):
     Attributes:
         shape: the same.
         fields: in their order.
+        format: of `struct`, little-endian: the fields of fixed size.
         row: of the rows at the end; None if there are none.
         size: bytes of the fields of fixed size.
     """
@@ -100,11 +125,11 @@ class Layout(Generic[M]):
     def __init__(self, shape: type[M]) -> None:
         self.shape = shape
         self.row: Layout[Any] | None = None
-        self._make: Callable[[Iterable[Any]], M] = cast(Any, shape)._make
+        self.format = ""
         self._has_rest = False
-        self._addresses: list[int] = []
-        """Where the first of the three values of an address is, the last address first."""
-        formats, fields, at = "<", [], 0
+        self._decoders: list[tuple[int, Callable[[Any], Any]]] = []
+        self._encoders: list[tuple[int, Callable[[Any], Any]]] = []
+        fields, at = [], 0
         hints = get_type_hints(shape, include_extras=True)
         for place, name in enumerate(cast(Any, shape)._fields):
             kind, *words = hints[name].__metadata__
@@ -114,33 +139,35 @@ class Layout(Generic[M]):
                 self.row = Layout(kind.row) if kind.row is not None else None
             else:
                 size = struct.calcsize(f"<{kind.format}")
-                formats += kind.format
-                if kind.format == "HH16s":
-                    self._addresses.insert(0, place)
+                self.format += kind.format
+                if kind.decode is not None and kind.encode is not None:
+                    self._decoders.append((place, kind.decode))
+                    self._encoders.append((place, kind.encode))
             fields.append(Field(name, kind.name, at, size, " ".join(words)))
             at += size
         self.fields = tuple(fields)
-        self._struct = struct.Struct(formats)
+        self._struct = struct.Struct(f"<{self.format}")
         self.size = self._struct.size
+        self._is_plain = not (self._decoders or self._has_rest)
 
     def encode(self, message: M) -> bytes:
         """The bytes of a message."""
-        return b"".join(self.encode_parts(message))
+        values, rest = self.split(message)
+        return self._struct.pack(*values) + rest
 
-    def encode_parts(self, message: M) -> tuple[bytes, bytes]:
-        """The same in two parts: the fields of fixed size, and the one at the end, which is not copied."""
-        if not (self._addresses or self._has_rest):
-            return self._struct.pack(*message), b""
-        values: list[Any] = list(message)
+    def split(self, message: M) -> tuple[Sequence[Any], bytes]:
+        """A message in two parts: the values of `format`, and the field at the end, which is not copied."""
+        if self._is_plain:
+            return message, b""
+        values: list[Any] = [*message]
         rest = b""
         if self._has_rest:
             rest = values.pop()
             if self.row is not None:
                 rest = b"".join(map(self.row.encode, rest))
-        for place in self._addresses:
-            address, port = values[place]
-            values[place : place + 1] = _FAMILY_OF[len(address)], port, address
-        return self._struct.pack(*values), rest
+        for place, encode in self._encoders:
+            values[place] = encode(values[place])
+        return values, rest
 
     def decode(self, body: bytes | memoryview) -> M:
         """The message that bytes are.
@@ -148,29 +175,24 @@ class Layout(Generic[M]):
         Raises:
             DecodeError: they are none.
         """
-        if len(body) < self.size or (len(body) > self.size and not self._has_rest):
-            raise DecodeError(f"{len(body)} bytes, not {self.size}")
-        if not (self._addresses or self._has_rest):
-            return self._make(self._struct.unpack_from(body))
-        values = list(self._struct.unpack_from(body))
-        for place in reversed(self._addresses):
-            values[place : place + 3] = [_endpoint(*values[place : place + 3])]
+        size = self.size
+        if len(body) != size and (len(body) < size or not self._has_rest):
+            raise DecodeError(f"{len(body)} bytes, not {size}")
+        read = self._struct.unpack_from(body)
+        if self._is_plain:
+            return tuple.__new__(self.shape, read)
+        values: list[Any] = [*read]
+        for place, decode in self._decoders:
+            values[place] = decode(values[place])
         if self._has_rest:
-            rest = body[self.size :]
+            rest = body[size:]
             values.append(bytes(rest) if self.row is None else self._rows(rest, self.row))
-        return self._make(values)
+        return tuple.__new__(self.shape, values)
 
     @staticmethod
     def _rows(rest: bytes | memoryview, row: Layout[Any]) -> tuple[Any, ...]:
         if len(rest) % row.size:
             raise DecodeError(f"{len(rest)} bytes are no rows of {row.size}")
-        if not row._addresses:
+        if row._is_plain:
             return tuple(map(cast(Any, row.shape)._make, row._struct.iter_unpack(rest)))
         return tuple(row.decode(rest[at : at + row.size]) for at in range(0, len(rest), row.size))
-
-
-def _endpoint(family: int, port: int, address: bytes) -> Endpoint:
-    length = _BYTES_OF.get(family)
-    if length is None:
-        raise DecodeError(f"there is no family {family}")
-    return Endpoint(address[:length], port)

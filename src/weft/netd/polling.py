@@ -10,7 +10,8 @@ import heapq
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
-from weft.netd.messages import ALWAYS, EDGE, EVENT, FOREVER, HAPPENED, Code, Happened, Mode, Poll, Polled, Ready
+from weft.netd.frames import EVENTS
+from weft.netd.messages import ALWAYS, EDGE, FOREVER, Code, Happened, Mode, Poll, Polled, Ready
 from weft.netd.status import RefusedError, Status
 
 if TYPE_CHECKING:
@@ -143,8 +144,7 @@ class Polling:
             flags = self._event(handle)
             if flags:
                 handle.event_edges &= ~flags
-                body = HAPPENED.encode(Happened(handle.number, flags))
-                self._session.say(EVENT, handle.subscription, Status.OK, body)
+                self._session.say(EVENTS, handle.subscription, Happened(handle.number, flags))
 
     def next_timer(self) -> int | None:
         """When the time of a POLL is over, monotonic ns; None for never."""

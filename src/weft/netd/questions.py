@@ -117,8 +117,7 @@ class Questions:
             listeners=counts.listeners,
             datagram_sockets=counts.datagrams,
             own_sockets=len(self._session.sockets.handles),
-            # This one does not wait.
-            waiting=self._session.waiting - 1,
+            waiting=self._session.waiting,
         )
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from weft.io.backend import Backend
-from weft.netd.frames import encode_reply
+from weft.netd.frames import encode_status
 from weft.netd.messages import Code, code_of_reply
 from weft.netd.network import Network
 from weft.netd.questions import Lookup
@@ -118,7 +118,7 @@ class Conversation(asyncio.BufferedProtocol):
         """A client has come."""
         self._transport = cast(asyncio.Transport, transport)
         if len(self._server.clients) >= MAX_CLIENTS:
-            self._transport.write(encode_reply(code_of_reply(Code.NONE), 0, Status.NO_RESOURCE))
+            self._transport.write(encode_status(code_of_reply(Code.NONE), 0, Status.NO_RESOURCE))
             self._transport.close()
             return
         self._server.clients.add(self)

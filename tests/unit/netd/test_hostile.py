@@ -338,7 +338,8 @@ async def test_fault_of_the_daemon_costs_one_client(
 ) -> None:
     async with netd.Client(served.path) as other:
         await other.stats()
-        monkeypatch.setitem(session._OWN, Code.STATS, lambda *_: 1 / 0)
+        stats = session._SERVED[Code.STATS]
+        monkeypatch.setitem(session._SERVED, Code.STATS, stats._replace(verb=lambda *_: 1 / 0))
         with pytest.raises(ConnectionResetError):
             await client.stats()
         assert "a client of netd is let go" in caplog.text

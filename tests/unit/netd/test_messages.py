@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from weft.errors import DecodeError
 from weft.netd import messages
-from weft.netd.frames import FIRST_BYTES, Frames, decode_reply, encode_reply, encode_request
+from weft.netd.frames import EVENTS, FIRST_BYTES, REPLIES, Frames, decode_reply, encode_request, encode_status
 from weft.netd.layout import NOWHERE, Layout
 from weft.netd.messages import HAPPENED, MAX_MESSAGE_BYTES, MESSAGES, Code, code_of_reply
 from weft.netd.reference import filled
-from weft.netd.session import _OWN, _VERBS
+from weft.netd.session import _OWN, _SERVED, _VERBS
 from weft.netd.status import OF_FAILURE, Status
 from weft.stack.endpoint import Endpoint
 from weft.stack.failure import Failure
@@ -72,10 +72,32 @@ def test_bytes_of_messages_are_those_of_the_page() -> None:
     assert encode_request(6, 8, MESSAGES[Code.SEND].request.encode(data)) == (
         struct.pack("<IIIIIHH16x", 41, 6, 8, 3, 1, 0, 0) + b"hello"
     )
-    assert encode_reply(code_of_reply(Code.SEND), 8, 0, MESSAGES[Code.SEND].reply.encode(messages.Sent(5))) == (
-        struct.pack("<IIIiI", 16, 0x86, 8, 0, 5)
-    )
-    assert encode_reply(0x87, 9, Status.WOULD_BLOCK) == struct.pack("<IIIi", 12, 0x87, 9, -300)
+    assert REPLIES[Code.SEND].encode(8, messages.Sent(5)) == (struct.pack("<IIIiI", 16, 0x86, 8, 0, 5), b"")
+    received = messages.Received(1, to, b"hello")
+    head, rest = REPLIES[Code.RECV].encode(9, received)
+    assert head == struct.pack("<IIIiI", 41, 0x87, 9, 0, 1) + address
+    assert rest is received.data
+    assert REPLIES[Code.CLOSE].encode(1, messages.Nothing()) == (struct.pack("<IIIi", 12, 0x88, 1, 0), b"")
+    assert b"".join(EVENTS.encode(4, messages.Happened(3, 2))) == struct.pack("<IIIiII", 20, 0xE0, 4, 0, 3, 2)
+    assert encode_status(0x87, 9, Status.WOULD_BLOCK) == struct.pack("<IIIi", 12, 0x87, 9, -300)
+
+
+@given(st.sampled_from(sorted(MESSAGES)).flatmap(lambda code: st.tuples(st.just(code), of(MESSAGES[code].reply))))
+def test_reply_is_its_head_and_its_fields(made: tuple[int, Any]) -> None:
+    code, fields = made
+    frames = Frames()
+    frames.feed(b"".join(REPLIES[code].encode(7, fields)))
+    ((told, request, rest),) = frames
+    status, body = decode_reply(rest)
+    assert (told, request, status, frames.size) == (code_of_reply(code), 7, Status.OK, 0)
+    assert MESSAGES[code].reply.decode(body) == fields
+
+
+def test_family_that_there_is_not_is_refused_however_often() -> None:
+    body = struct.pack("<IHH16x", 3, 3, 80)
+    for _ in range(3):
+        with pytest.raises(DecodeError):
+            MESSAGES[Code.CONNECT].request.decode(body)
 
 
 def test_codes_of_the_seed() -> None:
@@ -89,7 +111,7 @@ def test_codes_of_the_seed() -> None:
 
 
 def test_every_message_is_served_and_every_failure_has_a_number() -> None:
-    assert {*_VERBS, *_OWN} == {*MESSAGES} == {*Code} - {Code.NONE}
+    assert {*_VERBS, *_OWN} == {*_SERVED} == {*MESSAGES} == {*Code} - {Code.NONE}
     assert {*OF_FAILURE} == {*Failure}
 
 
