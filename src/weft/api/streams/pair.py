@@ -1,7 +1,7 @@
 """Reader and writer: `open_connection` and `start_server` as asyncio has them.
 
-They are asyncio's own classes; only `StreamWriter.start_tls` is ours, because that of asyncio asks the loop, and uvloop
-refuses transports that are not its own.
+They are asyncio's own classes but for two things: `StreamWriter.start_tls`, because that of asyncio asks the loop, and
+uvloop refuses transports that are not its own; and where the reader keeps what came (reader.py).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from weft.api.streams.connect import create_connection
 from weft.api.streams.names import Host, Port
+from weft.api.streams.reader import OverlayStreamReader
 from weft.api.streams.server import Hosts, Server, create_server
 from weft.api.streams.tls import start_tls
 
@@ -70,7 +71,7 @@ async def open_connection(
         **arguments: of `create_connection`.
     """
     loop = ground.loop
-    reader = asyncio.StreamReader(limit=limit, loop=loop)
+    reader = OverlayStreamReader(limit, loop)
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
     transport, _ = await create_connection(ground, lambda: protocol, host, port, **arguments)
     return reader, OverlayStreamWriter(transport, protocol, reader, loop)
@@ -103,7 +104,7 @@ async def start_server(
         return client_connected_cb(reader, writer)
 
     def make_protocol() -> asyncio.StreamReaderProtocol:
-        reader = asyncio.StreamReader(limit=limit, loop=loop)
+        reader = OverlayStreamReader(limit, loop)
         return asyncio.StreamReaderProtocol(reader, cast(Any, handle_connected), loop=loop)
 
     return await create_server(ground, make_protocol, host, port, **arguments)
