@@ -112,7 +112,7 @@ class Conversation(asyncio.BufferedProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: int | None = None
         self._is_going_on = self._was_blocked = False
-        self._is_due = self._has_more = False
+        self._is_due = self._has_more = self._is_paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has come."""
@@ -157,7 +157,7 @@ class Conversation(asyncio.BufferedProtocol):
     def pause_writing(self) -> None:
         """It does not take what it is told."""
         self.session.is_held = self._was_blocked = True
-        self._transport.pause_reading()
+        self._pause_reading()
 
     def resume_writing(self) -> None:
         """It does again."""
@@ -216,14 +216,17 @@ class Conversation(asyncio.BufferedProtocol):
             task = self._loop.create_task(self._look_up(session.questions.lookups.popleft()))
             self._lookups.add(task)
             task.add_done_callback(self._lookups.discard)
-        self._arm()
+        at = session.next_timer()
+        if at != self._timer_at:
+            self._arm(at)
         if session.is_held or self._is_going_on:
             return self._has_more
         if self._has_more or self._was_blocked:
             self._is_going_on = True
-            transport.pause_reading()
+            self._pause_reading()
             self._loop.call_soon(self._go_on)
-        else:
+        elif self._is_paused:
+            self._is_paused = False
             transport.resume_reading()
         return False
 
@@ -242,10 +245,11 @@ class Conversation(asyncio.BufferedProtocol):
         self.session.questions.handle_resolved(lookup, addresses, status)
         self._say()
 
-    def _arm(self) -> None:
-        at = self.session.next_timer()
-        if at == self._timer_at:
-            return
+    def _pause_reading(self) -> None:
+        self._is_paused = True
+        self._transport.pause_reading()
+
+    def _arm(self, at: int | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer, self._timer_at = None, at

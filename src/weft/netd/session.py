@@ -205,34 +205,33 @@ class Session:
             self._refuse(Code.NONE, request, Status.NOT_SUPPORTED)
             return
         decode, is_of_socket, verb, reply = served
+        handle = fields = refused = None
         try:
             if self.waiting >= MAX_WAITING:
                 raise RefusedError(Status.NO_RESOURCE)
             asked = decode(body)
-            fields = self._do(verb, request, asked) if is_of_socket else verb(self, request, asked)
-        except DecodeError:
-            self._refuse(code, request, Status.INVALID)
-        except StackError as error:
-            self._refuse(code, request, OF_FAILURE[error.failure])
-        except RefusedError as error:
-            self._refuse(code, request, error.status)
-        else:
-            if fields is not None:
-                self.say(reply, request, fields)
+            if is_of_socket:
+                handle = self.sockets.find(asked.socket)
+                fields = verb(handle, request, asked)
             else:
-                self.waiting += 1
-
-    def _do(self, verb: _Verb, request: int, asked: Any) -> Any:
-        """Ask it of a socket."""
-        handle = self.sockets.find(asked.socket)
-        try:
-            return verb(handle, request, asked)
-        finally:
-            if handle.is_watched:
-                # It may have become another one, or none.
-                known = self.sockets.handles.get(handle.number)
-                if known is not None:
-                    known.note()
+                fields = verb(self, request, asked)
+        except DecodeError:
+            refused = Status.INVALID
+        except StackError as error:
+            refused = OF_FAILURE[error.failure]
+        except RefusedError as error:
+            refused = error.status
+        if handle is not None and handle.is_watched:
+            # It may have become another one, or none.
+            known = self.sockets.handles.get(handle.number)
+            if known is not None:
+                known.note()
+        if fields is not None:
+            self.say(reply, request, fields)
+        elif refused is not None:
+            self._refuse(code, request, refused)
+        else:
+            self.waiting += 1
 
     def _refuse(self, code: int, request: int, status: Status) -> None:
         message = encode_status(code_of_reply(code), request, status)

@@ -150,11 +150,11 @@ class Stream(Receiving):
             raise RefusedError(OF_FAILURE[connection.failure])
         if self._is_shut or connection.is_closed:
             raise RefusedError(Status.CLOSED)
-        is_waiting = bool(self._sending) or not connection.is_established
-        room = 0 if is_waiting or self._is_full else HIGH_BYTES - connection.unsent_bytes
+        must_wait = self._sending or self._is_full or not connection.is_established
+        room = 0 if must_wait else HIGH_BYTES - connection.unsent_bytes
         data = asked.data
         if len(data) <= room:
-            self._write(connection, data)
+            self._write(connection, data, room)
             return messages.Sent(len(data))
         if asked.flags & WAIT:
             self.session.reserve(len(data))
@@ -163,7 +163,7 @@ class Stream(Receiving):
             return None
         if room <= 0:
             raise RefusedError(Status.WOULD_BLOCK)
-        self._write(connection, data[:room])
+        self._write(connection, data[:room], room)
         return messages.Sent(room)
 
     def shutdown(self, request: int, asked: messages.Shutdown) -> messages.Nothing:
@@ -199,8 +199,10 @@ class Stream(Receiving):
             failure = connection.failure
             while self._sending:
                 self._fail_send(OF_FAILURE[failure] if failure is not None else Status.CLOSED)
-        self._send_on()
-        super().go_on()
+        if self._sending or self._is_full:
+            self._send_on()
+        if self._receiving:
+            super().go_on()
 
     def _join(self, connection: Connection) -> None:
         self._connection = connection
@@ -233,9 +235,10 @@ class Stream(Receiving):
             raise RefusedError(OF_FAILURE[connection.failure])
         return messages.Received(END, NOWHERE, b"") if connection.is_closed else None
 
-    def _write(self, connection: Connection, data: bytes) -> None:
+    def _write(self, connection: Connection, data: bytes, room: int) -> None:
+        """Write what there was so much room for, at least."""
         connection.send(data)
-        if connection.unsent_bytes >= HIGH_BYTES:
+        if len(data) >= room and connection.unsent_bytes >= HIGH_BYTES:
             self._is_full = connection.awaits_room = True
 
     def _send_on(self) -> None:
@@ -249,7 +252,7 @@ class Stream(Receiving):
             first = self._sending[0]
             room = HIGH_BYTES - connection.unsent_bytes
             part = first.data[first.at : first.at + room]
-            self._write(connection, part)
+            self._write(connection, part, room)
             first.at += len(part)
             if first.at == len(first.data):
                 self._sending.popleft()
