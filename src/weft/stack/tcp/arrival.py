@@ -22,7 +22,7 @@ from weft.stack.tcp.receiver import SHIFT
 from weft.stack.tcp.segment import Segment
 from weft.stack.tcp.sequence import MASK, unwrap
 from weft.stack.tcp.states import HANDSHAKE, RECEIVING, State, Step
-from weft.stack.tcp.timers import DELAYED_ACK_NS, FIN_WAIT_NS, MS, S, Timer
+from weft.stack.tcp.timers import ACKNOWLEDGE, DELAYED_ACK_NS, FIN_WAIT_NS, MS, PERSIST, RETRANSMIT, S, Timer
 
 DEFAULT_SEGMENT_V4: Final = 536
 DEFAULT_SEGMENT_V6: Final = 1220
@@ -135,7 +135,7 @@ def _receive_in_syn_sent(connection: Connection, segment: Segment, now: int) -> 
     if flags & ACK:
         acknowledgment = unwrap(segment.acknowledgment, sender.una)
         sender.handle_acknowledgment(acknowledgment, (), now, echo_ns=_echo_ns(connection, segment, now))
-        connection.timers.stop(Timer.RETRANSMIT)
+        connection.timers.pop(RETRANSMIT, None)
         connection.step(Step.RECEIVE_SYN_ACK)
         establish(connection, now)
         connection.owe_ack()
@@ -302,7 +302,7 @@ def _take_window(connection: Connection, start: int, acknowledgment: int, window
     changed = window != sender.window
     sender.set_window(window)
     if window:
-        connection.timers.stop(Timer.PERSIST)
+        connection.timers.pop(PERSIST, None)
     return changed
 
 
@@ -311,10 +311,9 @@ def _handle_advanced(connection: Connection, acknowledgment: int, now: int) -> N
     sender = connection.sender
     connection.soft = None
     if sender.in_flight:
-        connection.timers.start(Timer.RETRANSMIT, now + sender.wait_ns)
-        connection.tcp.arm(connection)
+        connection.start_timer(RETRANSMIT, now + sender.wait_ns)
     else:
-        connection.timers.stop(Timer.RETRANSMIT)
+        connection.timers.pop(RETRANSMIT, None)
     connection.notify()
     if sender.fin is not None and acknowledgment > sender.fin:
         connection.step(Step.RECEIVE_ACK_OF_FIN)
@@ -323,8 +322,7 @@ def _handle_advanced(connection: Connection, acknowledgment: int, now: int) -> N
         elif connection.state is State.TIME_WAIT:
             connection.tcp.begin_time_wait(connection, now)
         elif connection.state is State.FIN_WAIT_2 and connection.has_released:
-            connection.timers.start(Timer.FIN_WAIT, now + FIN_WAIT_NS)
-            connection.tcp.arm(connection)
+            connection.start_timer(Timer.FIN_WAIT, now + FIN_WAIT_NS)
 
 
 def _echo_ns(connection: Connection, segment: Segment, now: int) -> int | None:
@@ -378,6 +376,5 @@ def _owe_for_data(connection: Connection, now: int, *, at_once: bool) -> None:
     receiver = connection.receiver
     if at_once or receiver.has_holes or receiver.next - connection.told_to >= 2 * receiver.segment:
         connection.owe_ack()
-    else:
-        connection.timers.start_if_stopped(Timer.ACKNOWLEDGE, now + DELAYED_ACK_NS)
-        connection.tcp.arm(connection)
+    elif ACKNOWLEDGE not in connection.timers:
+        connection.start_timer(ACKNOWLEDGE, now + DELAYED_ACK_NS)

@@ -249,6 +249,11 @@ class Connection(Socket):
         return self.sender.in_flight
 
     @property
+    def has_to_send(self) -> bool:
+        """Whether anything but a SYN is to leave, now or when the windows allow."""
+        return self.owes_ack or self.owes_probe or self.probe is not None or not self.sender.is_done
+
+    @property
     def maximum_segment(self) -> int:
         """Payload bytes of a full segment."""
         return self.sender.segment
@@ -310,8 +315,7 @@ class Connection(Socket):
             return
         self.shutdown(now)
         if self.state is State.FIN_WAIT_2:
-            self.timers.start(Timer.FIN_WAIT, now + FIN_WAIT_NS)
-            self.tcp.arm(self)
+            self.start_timer(Timer.FIN_WAIT, now + FIN_WAIT_NS)
 
     def abort(self, now: int) -> None:
         """End it at once; the other side is told by a reset."""
@@ -332,12 +336,13 @@ class Connection(Socket):
         self.keepalive = keepalive
         self.unanswered = 0
         if keepalive is None:
-            self.timers.stop(Timer.KEEPALIVE)
+            self.timers.pop(Timer.KEEPALIVE, None)
         elif self.is_established and not self.is_closed:
-            self.timers.start(Timer.KEEPALIVE, now + int(keepalive.idle_s * S))
-            self.tcp.arm(self)
+            self.start_timer(Timer.KEEPALIVE, now + int(keepalive.idle_s * S))
 
     # What the room does.
+
+    notify = Socket._notify
 
     def largest_segment(self, mtu: int) -> int:
         """Payload and options of the largest segment that fits an MTU, bytes."""
@@ -353,14 +358,16 @@ class Connection(Socket):
             self.is_queued_to_send = True
             self.tcp.to_send.append(self)
 
+    def start_timer(self, timer: Timer, at: int) -> None:
+        """Let a timer end at that time, whether it ran or not; the host looks at it then."""
+        self.timers[timer] = at
+        if self.armed_at is None or at < self.armed_at:
+            self.tcp.arm(self)
+
     def owe_ack(self) -> None:
         """An acknowledgment is to leave with the next packets."""
         self.owes_ack = True
         self.queue_to_send()
-
-    def notify(self) -> None:
-        """Something happened that the user may want to see."""
-        self._notify()
 
     def end(self, failure: Failure | None) -> None:
         """Nothing more will happen.
@@ -375,7 +382,7 @@ class Connection(Socket):
         self.twin = None
         if self.state in HANDSHAKE or failure is not None:
             self.state = State.CLOSED
-        self.timers.stop_all()
+        self.timers.clear()
         self.sender.buffer.release(self.sender.buffer.end)
         self.receiver.forget_holes()
         self.tcp.forget(self)

@@ -21,7 +21,7 @@ from weft.stack.tcp.recovery import Phase
 from weft.stack.tcp.sender import MIN_SUPER_SEGMENT, Run
 from weft.stack.tcp.sequence import MASK
 from weft.stack.tcp.states import HANDSHAKE, SENDING, State
-from weft.stack.tcp.timers import MS, Timer
+from weft.stack.tcp.timers import ACKNOWLEDGE, MS, PERSIST, RETRANSMIT
 
 MAX_URGENT: Final = 0xFFFF
 
@@ -39,7 +39,7 @@ def next_packet(connection: Connection, now: int) -> Outgoing | None:
         connection.owes_syn = False
         return _syn(connection, now)
     sender = connection.sender
-    if sender.is_done and not (connection.owes_ack or connection.owes_probe or connection.probe):
+    if not connection.has_to_send:
         return None
     is_held = connection.state in SENDING and connection.macroflow.holds(connection)
     if is_held:
@@ -58,9 +58,8 @@ def next_packet(connection: Connection, now: int) -> Outgoing | None:
         run = sender.next_run(now, segment)
         if run is not None:
             return _data(connection, run, segment, options, now)
-        if sender.is_stuck:
-            connection.timers.start_if_stopped(Timer.PERSIST, now + sender.round_trip.timeout_ns)
-            connection.tcp.arm(connection)
+        if sender.is_stuck and PERSIST not in connection.timers:
+            connection.start_timer(PERSIST, now + sender.round_trip.timeout_ns)
     if connection.owes_probe:
         connection.owes_probe = False
         return _packet(connection, sender.nxt - 1, ACK, options, [], 0)
@@ -81,8 +80,7 @@ def _syn(connection: Connection, now: int) -> Outgoing:
         timestamps=timestamp,
     )
     sender.handle_syn_sent(now)
-    connection.timers.start(Timer.RETRANSMIT, now + sender.round_trip.timeout_ns)
-    tcp.arm(connection)
+    connection.start_timer(RETRANSMIT, now + sender.round_trip.timeout_ns)
     # The window of a SYN is never scaled.
     window = min(receiver.offer, UNSCALED_MAX)
     receiver.edge = max(receiver.edge, receiver.next + window)
@@ -105,13 +103,12 @@ def _data(connection: Connection, run: Run, segment: int, options: bytes, now: i
         flags |= PSH
     if sender.in_flight:
         # What lies behind a closed window is not, and waits for the next probe.
-        if run.start == sender.una and sender.recovery.phase is Phase.RECOVERY:
+        if run.is_resent and run.start == sender.una and sender.recovery.phase is Phase.RECOVERY:
             # What everything waits for gets its whole time again: later segments arrive, or it would not be known lost.
-            connection.timers.start(Timer.RETRANSMIT, now + sender.round_trip.timeout_ns)
-        else:
-            connection.timers.start_if_stopped(Timer.RETRANSMIT, now + sender.wait_ns)
-        connection.timers.stop(Timer.PERSIST)
-        connection.tcp.arm(connection)
+            connection.start_timer(RETRANSMIT, now + sender.round_trip.timeout_ns)
+        elif RETRANSMIT not in connection.timers:
+            connection.start_timer(RETRANSMIT, now + sender.wait_ns)
+        connection.timers.pop(PERSIST, None)
     if connection.awaits_room and not run.is_resent:
         connection.notify()
     length = end - run.start
@@ -126,7 +123,7 @@ def _packet(
     receiver, sender = connection.receiver, connection.sender
     connection.owes_ack = False
     connection.told_to = receiver.next
-    connection.timers.stop(Timer.ACKNOWLEDGE)
+    connection.timers.pop(ACKNOWLEDGE, None)
     urgent = sender.urgent - sequence
     if urgent > 0:
         flags |= URG

@@ -36,7 +36,7 @@ def _retransmit(connection: Connection, now: int) -> None:
     run = sender.take_tail_probe(now)
     if run is not None:
         connection.probe = run.start, run.end
-        connection.timers.start(Timer.RETRANSMIT, now + sender.round_trip.timeout_ns)
+        connection.timers[Timer.RETRANSMIT] = now + sender.round_trip.timeout_ns
         connection.queue_to_send()
         return
     if sender.retries >= connection.give_up_retries:
@@ -47,7 +47,7 @@ def _retransmit(connection: Connection, now: int) -> None:
         if connection.mtu > least:
             set_mtu(connection, least)
     sender.handle_timeout()
-    connection.timers.start(Timer.RETRANSMIT, now + sender.round_trip.timeout_ns)
+    connection.timers[Timer.RETRANSMIT] = now + sender.round_trip.timeout_ns
     connection.queue_to_send()
 
 
@@ -76,7 +76,7 @@ def _probe_window(connection: Connection, now: int) -> None:
     connection.probe = run.start, run.end
     sender.retries += 1
     sender.round_trip.back_off()
-    connection.timers.start(Timer.PERSIST, now + sender.round_trip.timeout_ns)
+    connection.timers[Timer.PERSIST] = now + sender.round_trip.timeout_ns
     connection.queue_to_send()
 
 
@@ -92,7 +92,7 @@ def _keep_alive(connection: Connection, now: int) -> None:
     is_asking = sender.in_flight > 0 or sender.is_stuck
     quiet_until = (now if is_asking else connection.heard_at) + int(keepalive.idle_s * S)
     if now < quiet_until:
-        connection.timers.start(Timer.KEEPALIVE, quiet_until)
+        connection.timers[Timer.KEEPALIVE] = quiet_until
         return
     if connection.unanswered >= keepalive.probes:
         connection.tcp.reset(connection, now)
@@ -100,7 +100,7 @@ def _keep_alive(connection: Connection, now: int) -> None:
         return
     connection.unanswered += 1
     connection.owes_probe = True
-    connection.timers.start(Timer.KEEPALIVE, now + int(keepalive.interval_s * S))
+    connection.timers[Timer.KEEPALIVE] = now + int(keepalive.interval_s * S)
     connection.queue_to_send()
 
 

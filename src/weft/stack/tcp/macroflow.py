@@ -71,14 +71,13 @@ class Macroflow:
     @property
     def has_room(self) -> bool:
         """Whether more may leave."""
-        return self.on_the_way < HELD_BYTES + self._rate * self._least_ns or self.connections < 2
+        return self.connections < 2 or self.on_the_way < HELD_BYTES + self._rate * self._least_ns
 
     def holds(self, connection: Connection) -> bool:
         """Whether one of them has to wait with new data."""
         if connection is self._turn or (not self.waiting and self._turn is None and self.has_room):
             return False
-        sender = connection.sender
-        return sender.recovery.is_quiet(sender.una)
+        return connection.sender.recovery.is_quiet
 
     def wait(self, connection: Connection, now: int) -> None:
         """One of them has data, and waits; it keeps its place."""
@@ -115,15 +114,19 @@ class Macroflow:
         pipe = sender.pipe
         self.on_the_way += pipe - connection.counted_pipe
         connection.counted_pipe = pipe
-        if sender.una > connection.counted_una:
-            self._measure(sender.una - connection.counted_una, now)
+        delivered = sender.una - connection.counted_una
+        if delivered > 0:
             connection.counted_una = sender.una
+            self._delivered += delivered
+            if now - self._since >= SAMPLE_NS:
+                self._measure(now)
             least_ns = sender.round_trip.least_ns
-            if least_ns:
+            if least_ns and least_ns != self._least_ns:
                 self._least_ns = min(self._least_ns or least_ns, least_ns)
                 # What one has measured is true of the path of all.
                 sender.round_trip.least_ns = self._least_ns
-        self._queue()
+        if self.waiting:
+            self._queue()
 
     def remove(self, connection: Connection) -> None:
         """One of them is over."""
@@ -139,9 +142,6 @@ class Macroflow:
             self._is_queued = True
             self._with_room.append(self)
 
-    def _measure(self, delivered: int, now: int) -> None:
-        self._delivered += delivered
-        elapsed = now - self._since
-        if elapsed >= SAMPLE_NS:
-            self._rate = max(self._delivered / elapsed, self._rate * DECAY)
-            self._delivered, self._since = 0, now
+    def _measure(self, now: int) -> None:
+        self._rate = max(self._delivered / (now - self._since), self._rate * DECAY)
+        self._delivered, self._since = 0, now

@@ -44,6 +44,7 @@ class Recovery:
 
     Attributes:
         phase: see the table.
+        is_quiet: whether nothing is missing, as far as is known.
         selective: whether the other side tells what it has.
         point: what was sent before the phase began ends there.
         scoreboard: what the other side has of it.
@@ -56,6 +57,7 @@ class Recovery:
         "_lost_below",
         "_resent",
         "_resent_to",
+        "is_quiet",
         "phase",
         "point",
         "scoreboard",
@@ -64,6 +66,7 @@ class Recovery:
 
     def __init__(self) -> None:
         self.phase = Phase.OPEN
+        self.is_quiet = True
         self.selective = False
         self.point = 0
         self.scoreboard = Scoreboard()
@@ -76,14 +79,6 @@ class Recovery:
         self._again: list[tuple[int, int]] = []
         """What of it is lost again."""
 
-    def is_quiet(self, una: int) -> bool:
-        """Whether nothing is missing, as far as is known.
-
-        Args:
-            una: the first byte that is not acknowledged.
-        """
-        return self.phase is Phase.OPEN and not self.scoreboard and self._lost_below <= una
-
     def pipe(self, una: int, nxt: int, segment: int) -> int:
         """Bytes that are on the way.
 
@@ -92,8 +87,8 @@ class Recovery:
             nxt: behind the last that was sent.
             segment: bytes of a full segment.
         """
-        if self.is_quiet(una):
-            return max(0, nxt - una - self._duplicates * segment)
+        if self.is_quiet:
+            return max(0, nxt - una - self._duplicates * segment) if self._duplicates else nxt - una
         lost, resent = max(self._lost_below, una), self._resent_to
         pipe = self.scoreboard.missing(lost, nxt) + self.scoreboard.missing(una, min(resent, lost))
         # What was only doubtful and left again is there twice.
@@ -123,6 +118,7 @@ class Recovery:
                     if gap is not None:
                         late = max(late, highest - gap[0])
                 scoreboard.add(left, right)
+                self.is_quiet = False
         return late
 
     def handle_duplicate(self) -> None:
@@ -149,12 +145,17 @@ class Recovery:
         else:
             is_lost = self._duplicates >= DUPLICATE_THRESHOLD
         # What was sent before the last phase ended says nothing about the window that it left (RFC 6582 section 3.2).
-        if self.phase is not Phase.OPEN or not is_lost or una < self.point:
-            return False
-        self._begin(Phase.RECOVERY, una, nxt)
-        if not self.selective:
-            self._lost_below = min(una + segment, self.point)
-        return True
+        has_begun = self.phase is Phase.OPEN and is_lost and una >= self.point
+        if has_begun:
+            self._begin(Phase.RECOVERY, una, nxt)
+            if not self.selective:
+                self._lost_below = min(una + segment, self.point)
+        self._settle(una)
+        return has_begun
+
+    def _settle(self, una: int) -> None:
+        """See again whether something is missing; to be called when what that depends on has changed."""
+        self.is_quiet = self.phase is Phase.OPEN and not self.scoreboard and self._lost_below <= una
 
     def _look_for_lost_again(self, una: int, segment: int, threshold: int) -> None:
         resent = self._resent
@@ -175,25 +176,27 @@ class Recovery:
             acknowledged: how many bytes were.
             segment: bytes of a full segment.
         """
+        if self.is_quiet:
+            self._duplicates = 0
+            return False
         if self.scoreboard.covers(una):
             # It acknowledges less than what it said it had: it has thrown that away.
             self.scoreboard.clear()
         else:
             self.scoreboard.advance(una)
+        has_ended = self.phase is not Phase.OPEN and una >= self.point
+        if has_ended:
+            self.phase = Phase.OPEN
+            self._lost_below = una
         if self.phase is Phase.OPEN:
             self._duplicates = 0
-            return False
-        if una >= self.point:
-            self.phase = Phase.OPEN
-            self._duplicates = 0
-            self._lost_below = una
-            return True
-        if not self.selective:
+        elif not self.selective:
             self._duplicates = max(0, self._duplicates - max(0, acknowledged // segment - 1))
             if self.phase is Phase.RECOVERY:
                 self._lost_below = min(una + segment, self.point)
                 self._resent_to = una
-        return False
+        self._settle(una)
+        return has_ended
 
     def handle_timeout(self, una: int, nxt: int) -> None:
         """The retransmission timer ended: all that was sent counts as lost."""
@@ -208,14 +211,17 @@ class Recovery:
         self._duplicates = 0
         self._resent.clear()
         self._again.clear()
+        self._settle(una)
 
     def handle_too_big(self, una: int, nxt: int) -> None:
         """What is on the way does not arrive because it is too big for the path; that is no sign of congestion."""
         self._lost_below = nxt
         self._resent_to = una
+        self._settle(una)
 
     def _begin(self, phase: Phase, una: int, nxt: int) -> None:
         self.phase = phase
+        self.is_quiet = False
         self.point = nxt
         self._resent_to = una
         self._has_rescued = False

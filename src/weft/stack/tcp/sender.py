@@ -143,7 +143,7 @@ class Sender:
     @property
     def is_done(self) -> bool:
         """Whether all was sent, and nothing of it is to be sent again as far as is known."""
-        return self.nxt >= self.end and self.recovery.is_quiet(self.una)
+        return self.recovery.is_quiet and self.nxt >= self.end
 
     def set_segment(self, segment: int) -> None:
         """Full segments have another size from now on."""
@@ -178,7 +178,7 @@ class Sender:
         recovery = self.recovery
         self._look_for_pause(now)
         room = self.cubic.window - self.pipe
-        if recovery.is_quiet(self.una):
+        if recovery.is_quiet:
             return self._next_new(now, room, segment)
         run = self._next_in_recovery(now, room, segment)
         if run is not None and self._reduction is not None:
@@ -343,8 +343,14 @@ class Sender:
             is_duplicate: it says nothing new, as one does that answers what came behind a hole.
         """
         recovery = self.recovery
-        sacked = recovery.scoreboard.sacked
         acknowledged = acknowledgment - self.una
+        if recovery.is_quiet and acknowledged > 0 and not blocks:
+            # What follows would find nothing: where nothing is missing, nothing can turn out to be lost or late.
+            self._advance(acknowledgment, now, echo_ns)
+            if self._is_limited:
+                self.cubic.handle_acknowledged(acknowledged, now, self.round_trip.smoothed_ns)
+            return
+        sacked = recovery.scoreboard.sacked
         if acknowledged > 0 and sacked:
             self._look_for_late(now, echo_ns)
         was = recovery.phase

@@ -242,10 +242,12 @@ class Tcp:
             if not connection.is_closed:
                 packet = departure.next_packet(connection, now)
                 connection.macroflow.end_turn(connection, now)
-            if packet is not None:
+            if packet is not None and connection.has_to_send:
                 to_send.append(connection)
+            else:
+                connection.is_queued_to_send = False
+            if packet is not None:
                 return packet
-            connection.is_queued_to_send = False
         return None
 
     # What connections and listeners call.

@@ -43,40 +43,24 @@ class Timer(IntEnum):
     FIN_WAIT = auto()
 
 
-class Timers:
-    """The timers of one connection that run."""
+# A member of a class is slow to look up (Python 3.11), and these are for each packet.
+RETRANSMIT: Final = Timer.RETRANSMIT
+PERSIST: Final = Timer.PERSIST
+ACKNOWLEDGE: Final = Timer.ACKNOWLEDGE
 
-    __slots__ = ("_deadlines",)
 
-    def __init__(self) -> None:
-        self._deadlines: dict[Timer, int] = {}
+class Timers(dict[Timer, int]):
+    """The timers of one connection that run, and when each ends, monotonic ns."""
 
-    def __contains__(self, timer: Timer) -> bool:
-        return timer in self._deadlines
-
-    def start(self, timer: Timer, at: int) -> None:
-        """Let a timer end at that time, whether it ran or not."""
-        self._deadlines[timer] = at
-
-    def start_if_stopped(self, timer: Timer, at: int) -> None:
-        """Let a timer end at that time, unless it runs."""
-        self._deadlines.setdefault(timer, at)
-
-    def stop(self, timer: Timer) -> None:
-        """Stop a timer, if it runs."""
-        self._deadlines.pop(timer, None)
-
-    def stop_all(self) -> None:
-        """Stop all of them."""
-        self._deadlines.clear()
+    __slots__ = ()
 
     def next(self) -> int | None:
         """When the next one ends."""
-        return min(self._deadlines.values(), default=None)
+        return min(self.values(), default=None)
 
     def take_due(self, now: int) -> list[Timer]:
         """Those that have ended, in the order of the table; they run no longer."""
-        due = sorted(timer for timer, at in self._deadlines.items() if at <= now)
+        due = sorted(timer for timer, at in self.items() if at <= now)
         for timer in due:
-            del self._deadlines[timer]
+            del self[timer]
         return due

@@ -82,7 +82,7 @@ def picture(connection: Connection) -> dict[str, object]:
             for inner, part in _slots(value).items():
                 seen[f"{name}.{inner}"] = repr(_slots(part)) if hasattr(part, "__slots__") else repr(part)
         elif name == "timers":
-            seen[name] = repr({timer: at for timer, at in value._deadlines.items() if timer.name != "ACKNOWLEDGE"})
+            seen[name] = repr({timer: at for timer, at in value.items() if timer.name != "ACKNOWLEDGE"})
         else:
             seen[name] = repr(value)
     return seen

@@ -471,9 +471,9 @@ def test_too_big_is_lost_but_no_phase() -> None:
     assert recovery.next_lost(0) == (0, 5000)
     recovery.handle_resent(0, 3000, 5000)
     assert recovery.next_lost(0) == (3000, 5000)
-    assert not recovery.is_quiet(0)
+    assert not recovery.is_quiet
     recovery.handle_acknowledged(5000, 5000, 500)
-    assert recovery.is_quiet(5000)
+    assert recovery.is_quiet
 
 
 @pytest.mark.parametrize(("room", "leaves"), [(999, 0), (1000, 1000), (1999, 1000), (2000, 1000)])
@@ -756,15 +756,15 @@ def test_run_that_is_sent_again_is_of_whole_segments(script: Script) -> None:
 def test_quiet_is_when_nothing_is_missing() -> None:
     recovery = Recovery()
     recovery.selective = True
-    assert recovery.is_quiet(0)
+    assert recovery.is_quiet
     recovery.note_blocks([(1000, 2000)], 0, 10_000, 0)
-    assert not recovery.is_quiet(0)
+    assert not recovery.is_quiet
     recovery.handle_acknowledged(3000, 3000, 1000)
-    assert recovery.is_quiet(3000)
+    assert recovery.is_quiet
     recovery.handle_timeout(3000, 10_000)
-    assert not recovery.is_quiet(3000)
+    assert not recovery.is_quiet
     recovery.handle_in_vain(3000)
-    assert recovery.is_quiet(3000)
+    assert recovery.is_quiet
 
 
 def test_rfc_6582_3_2_duplicates_of_what_was_sent_before_the_last_recovery_begin_none() -> None:

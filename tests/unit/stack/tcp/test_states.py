@@ -48,9 +48,7 @@ def test_3_10_what_is_done_in_each_state(state: State) -> None:
 
 @given(
     st.lists(
-        st.tuples(
-            st.sampled_from(["start", "start_if_stopped", "stop", "take"]), st.sampled_from(Timer), st.integers(0, 9)
-        ),
+        st.tuples(st.sampled_from(["start", "stop", "take"]), st.sampled_from(Timer), st.integers(0, 9)),
         max_size=30,
     )
 )
@@ -58,26 +56,20 @@ def test_timers_are_as_a_dictionary(steps: list[tuple[str, Timer, int]]) -> None
     timers, model = Timers(), dict[Timer, int]()
     for step, timer, at in steps:
         if step == "start":
-            timers.start(timer, at)
-            model[timer] = at
-        elif step == "start_if_stopped":
-            timers.start_if_stopped(timer, at)
-            model.setdefault(timer, at)
+            timers[timer] = model[timer] = at
         elif step == "stop":
-            timers.stop(timer)
+            timers.pop(timer, None)
             model.pop(timer, None)
         else:
             due = sorted(each for each, deadline in model.items() if deadline <= at)
             assert timers.take_due(at) == due
             model = {each: deadline for each, deadline in model.items() if deadline > at}
         assert timers.next() == min(model.values(), default=None)
-        assert all((each in timers) is (each in model) for each in Timer)
-    timers.stop_all()
-    assert timers.next() is None
+        assert timers == model
 
 
 def test_timers_that_end_together_end_in_the_order_of_the_table() -> None:
     timers = Timers()
     for timer in reversed(Timer):
-        timers.start(timer, 5)
+        timers[timer] = 5
     assert timers.take_due(5) == [Timer.RETRANSMIT, Timer.PERSIST, Timer.ACKNOWLEDGE, Timer.KEEPALIVE, Timer.FIN_WAIT]
