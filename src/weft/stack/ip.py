@@ -1,7 +1,7 @@
 """What transports ask of IP: the way to a destination, and to have something sent there.
 
 Packets wait in one queue, bounded by bytes and number, until the host hands them out. Datagrams may join a train that
-is the last in the queue. TCP does not use the queue: it makes its packets when they can leave, with headers made here.
+is the last in the queue. TCP does not use the queue for its data: it makes its packets when they can leave.
 
     destination                  source                       MTU
     loopback, or ours            the destination itself       65,535; it does not leave the host
@@ -107,28 +107,6 @@ class Ip:
         if self.addresses.is_local(destination):
             return LOOPBACK_MTU
         return self.path_mtus.get(destination, self.interface_mtu)
-
-    def header(
-        self,
-        source: bytes,
-        destination: bytes,
-        protocol: int,
-        length: int,
-        *,
-        hop_limit: int = DEFAULT_HOP_LIMIT,
-        traffic_class: int = 0,
-    ) -> bytes:
-        """The IP header of a packet, or super-packet, for a transport that makes it itself.
-
-        Args:
-            source: 4 or 16 bytes.
-            destination: as many.
-            protocol: of the transport.
-            length: bytes of transport header and payload.
-            hop_limit: or time to live.
-            traffic_class: DSCP and ECN.
-        """
-        return encode_header(source, destination, protocol, length, hop_limit=hop_limit, traffic_class=traffic_class)
 
     def send(
         self,

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from weft.packet.checksum import Buffer
 from weft.packet.protocols import TCP
 from weft.packet.tcp import ACK, FIN, HEADER_BYTES, LAYOUT, PSH, SYN, URG
+from weft.stack.header import encode_header
 from weft.stack.outgoing import Outgoing
 from weft.stack.tcp.connection import Connection
 from weft.stack.tcp.options import MAX_SACK_BLOCKS, TIMESTAMPS_BYTES, Options, encode_options, encode_timestamps
@@ -62,9 +62,9 @@ def next_packet(connection: Connection, now: int) -> Outgoing | None:
             connection.start_timer(PERSIST, now + sender.round_trip.timeout_ns)
     if connection.owes_probe:
         connection.owes_probe = False
-        return _packet(connection, sender.nxt - 1, ACK, options, [], 0)
+        return Outgoing([_acknowledging(connection, sender.nxt - 1, ACK, options, 0)], 0, True)
     if connection.owes_ack:
-        return _packet(connection, sender.nxt, ACK, options, [], 0)
+        return Outgoing([_acknowledging(connection, sender.nxt, ACK, options, 0)], 0, True)
     return None
 
 
@@ -87,51 +87,50 @@ def _syn(connection: Connection, now: int) -> Outgoing:
     connection.owes_ack = False
     flags = SYN | ACK if is_answer else SYN
     acknowledgment = receiver.next if is_answer else 0
-    return _outgoing(connection, sender.una, acknowledgment, flags, window, 0, encode_options(options), [], 0)
+    headers = _headers(connection, sender.una, acknowledgment, flags, window, 0, encode_options(options), 0)
+    return Outgoing([headers], 0, True)
 
 
 def _data(connection: Connection, run: Run, segment: int, options: bytes, now: int) -> Outgoing:
     """The bytes of a run."""
     sender = connection.sender
-    end = run.end
+    buffer = sender.buffer
+    start, end, is_resent = run
     flags = ACK
     if sender.fin is not None and end > sender.fin:
         flags |= FIN
         end = sender.fin
-    parts: list[Buffer] = list(sender.buffer.slices(run.start, end))
-    if end == sender.buffer.end and end > run.start:
+    if end == buffer.end and end > start:
         flags |= PSH
-    if sender.in_flight:
-        # What lies behind a closed window is not, and waits for the next probe.
-        if run.is_resent and run.start == sender.una and sender.recovery.phase is Phase.RECOVERY:
+    if sender.nxt > sender.una:
+        # What lies behind a closed window is not on the way, and waits for the next probe.
+        if is_resent and start == sender.una and sender.recovery.phase is Phase.RECOVERY:
             # What everything waits for gets its whole time again: later segments arrive, or it would not be known lost.
             connection.start_timer(RETRANSMIT, now + sender.round_trip.timeout_ns)
         elif RETRANSMIT not in connection.timers:
             connection.start_timer(RETRANSMIT, now + sender.wait_ns)
         connection.timers.pop(PERSIST, None)
-    if connection.awaits_room and not run.is_resent:
+    if connection.awaits_room and not is_resent:
         connection.notify()
-    length = end - run.start
+    length = end - start
     is_super = length > segment >= MIN_SUPER_SEGMENT
-    return _packet(connection, run.start, flags, options, parts, segment if is_super else 0)
+    headers = _acknowledging(connection, start, flags, options, length)
+    return Outgoing([headers, *buffer.slices(start, end)], segment if is_super else 0, True)
 
 
-def _packet(
-    connection: Connection, sequence: int, flags: int, options: bytes, parts: list[Buffer], segment: int
-) -> Outgoing:
-    """A packet that acknowledges all that has come."""
-    receiver, sender = connection.receiver, connection.sender
+def _acknowledging(connection: Connection, sequence: int, flags: int, options: bytes, length: int) -> bytes:
+    """The headers of a packet that acknowledges all that has come."""
+    receiver, urgent = connection.receiver, 0
     connection.owes_ack = False
     connection.told_to = receiver.next
     connection.timers.pop(ACKNOWLEDGE, None)
-    urgent = sender.urgent - sequence
-    if urgent > 0:
+    if connection.sender.urgent > sequence:
         flags |= URG
-    window = receiver.window()
-    return _outgoing(connection, sequence, receiver.next, flags, window, urgent, options, parts, segment)
+        urgent = min(connection.sender.urgent - sequence, MAX_URGENT)
+    return _headers(connection, sequence, receiver.next, flags, receiver.window(), urgent, options, length)
 
 
-def _outgoing(
+def _headers(
     connection: Connection,
     sequence: int,
     acknowledgment: int,
@@ -139,31 +138,32 @@ def _outgoing(
     window: int,
     urgent: int,
     options: bytes,
-    parts: list[Buffer],
-    segment: int,
-) -> Outgoing:
-    local, remote = connection.local, connection.remote
-    header = LAYOUT.pack(
-        local.port,
-        remote.port,
-        sequence & MASK,
-        acknowledgment & MASK,
-        (HEADER_BYTES + len(options)) << 2,
-        flags,
-        window,
-        0,
-        min(max(urgent, 0), MAX_URGENT),
-    )
-    length = HEADER_BYTES + len(options) + sum(map(len, parts))
-    ip = connection.tcp.ip.header(
-        local.address,
-        remote.address,
+    length: int,
+) -> bytes:
+    """Those of IP and TCP in front of so many bytes."""
+    source, source_port = connection.local
+    destination, destination_port = connection.remote
+    header_length = HEADER_BYTES + len(options)
+    ip = encode_header(
+        source,
+        destination,
         TCP,
-        length,
+        header_length + length,
         hop_limit=connection.hop_limit,
         traffic_class=connection.traffic_class,
     )
-    return Outgoing([b"".join((ip, header, options)), *parts], segment, True)
+    tcp = LAYOUT.pack(
+        source_port,
+        destination_port,
+        sequence & MASK,
+        acknowledgment & MASK,
+        header_length << 2,
+        flags,
+        window,
+        0,
+        urgent,
+    )
+    return ip + tcp + options
 
 
 def _options(connection: Connection, now: int) -> bytes:

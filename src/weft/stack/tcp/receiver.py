@@ -251,17 +251,21 @@ class Receiver:
     @property
     def offer(self) -> int:
         """What could be offered from `next` on, bytes."""
-        room = max(0, self.limit - self.ready_bytes)
-        return min(room, UNSCALED_MAX << self.shift)
+        room, most = self.limit - self.ready_bytes, UNSCALED_MAX << self.shift
+        if 0 <= room <= most:
+            return room
+        return most if room > 0 else 0
 
     def is_worth_telling(self) -> bool:
         """Whether the window has opened so far that the other side should be told at once, before it has to wait."""
         grown = self.next + self.offer - self.edge
-        return self.fin is None and grown >= max(2 * self.segment, min(self.edge - self.next, self.limit // 4))
+        is_much = grown >= 2 * self.segment and (grown >= self.edge - self.next or grown >= self.limit // 4)
+        return is_much and self.fin is None
 
     def window(self) -> int:
         """What is offered with the segment that leaves now, as it is written into it."""
         edge = self.next + self.offer
-        if edge - self.edge >= min(self.limit // 2, self.segment):
+        grown = edge - self.edge
+        if grown >= self.segment or grown >= self.limit // 2:
             self.edge = edge
         return min((self.edge - self.next) >> self.shift, UNSCALED_MAX)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
+from weft.packet.checksum import Buffer
+
 _TIDY_CHUNKS = 64
 """So many chunks that are done with are kept in the lists before these are cut."""
 
@@ -40,15 +42,15 @@ class SendBuffer:
         self.end += size
         self.start = self.end
 
-    def slices(self, start: int, end: int) -> list[memoryview]:
+    def slices(self, start: int, end: int) -> list[Buffer]:
         """The bytes between two sequence numbers that are kept, as views that are valid until they are released."""
-        number = bisect_right(self._starts, start) - 1
-        found: list[memoryview] = []
+        starts, chunks = self._starts, self._chunks
+        number = bisect_right(starts, start) - 1
+        found: list[Buffer] = []
         while start < end:
-            first = self._starts[number]
-            view = memoryview(self._chunks[number])[start - first : end - first]
-            found.append(view)
-            start += len(view)
+            first, chunk = starts[number], chunks[number]
+            found.append(memoryview(chunk)[start - first : end - first])
+            start = first + len(chunk)
             number += 1
         return found
 

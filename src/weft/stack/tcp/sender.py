@@ -31,6 +31,7 @@ from weft.stack.tcp.timers import MS
 MAX_SUPER_BYTES: Final = 64_000
 """A super-packet with its headers, so that it fits a burst (wire.md section 4)."""
 MAX_HEADERS: Final = 40 + 60
+MAX_PAYLOAD: Final = MAX_SUPER_BYTES - MAX_HEADERS
 MIN_SUPER_SEGMENT: Final = 256
 """Smaller ones are not taken for those of a super-packet (wire.md section 4)."""
 
@@ -237,16 +238,16 @@ class Sender:
 
     def _next_new(self, now: int, room: int, segment: int) -> Run | None:
         """The next bytes that were never sent."""
-        start, end = self.nxt, self.end
-        pending = end - start
+        start = self.nxt
+        pending = self.end - start
         if pending <= 0:
             return None
         by_window = self.una + self.window - start
-        usable = min(by_window, room)
-        longest = self._longest(start, segment)
-        self._is_limited = room < min(pending, by_window)
-        length = min(pending, usable, longest)
-        if length < pending:
+        longest = segment if pending <= segment else self._longest(start, segment)
+        self._is_limited = room < pending and room < by_window
+        length = pending
+        if pending > longest or pending > by_window or pending > room:
+            length = min(longest, by_window, room)
             if length < segment:
                 if not (by_window <= room and length > 0 and 2 * length >= self.largest_window):
                     return None
@@ -258,8 +259,9 @@ class Sender:
             length -= length % segment
             if not length:
                 return None
-        self._handle_sent(start + length, now)
-        return Run(start, start + length, is_resent=False)
+        end = start + length
+        self._handle_sent(end, now)
+        return Run(start, end, False)
 
     def _handle_sent(self, end: int, now: int) -> None:
         """Bytes up to there leave for the first time."""
@@ -286,7 +288,7 @@ class Sender:
 
     def _longest(self, start: int, segment: int) -> int:
         """The payload of the longest run from there on, bytes; each urgent segment has a pointer of its own."""
-        most = MAX_SUPER_BYTES - MAX_HEADERS
+        most = MAX_PAYLOAD
         if segment < MIN_SUPER_SEGMENT or segment > most or start < self.urgent:
             return segment
         least_ns = self.round_trip.least_ns
@@ -298,12 +300,13 @@ class Sender:
 
     def _is_worth_waiting(self, length: int, pending: int, longest: int) -> bool:
         """Whether the next acknowledgment, which will come, lets a longer run leave: one costs as much as the other."""
-        return self.nxt > self.una and length < min(longest, pending, min(self.cubic.window, self.window) // 3)
+        if length >= longest or length >= pending or self.nxt == self.una:
+            return False
+        return length < min(self.cubic.window, self.window) // 3
 
     def _is_held_back(self, length: int, segment: int) -> bool:
         """Whether the last, small segment waits for the acknowledgment of what is on the way (Nagle)."""
-        is_last = self.fin is not None
-        return not self.no_delay and not is_last and (self.nxt > self.una or length > segment)
+        return not self.no_delay and self.fin is None and (self.nxt > self.una or length > segment)
 
     @property
     def is_stuck(self) -> bool:
