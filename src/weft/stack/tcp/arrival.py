@@ -21,7 +21,7 @@ from weft.stack.tcp.options import TIMESTAMPS_BYTES, Options
 from weft.stack.tcp.receiver import SHIFT
 from weft.stack.tcp.segment import Segment
 from weft.stack.tcp.sequence import MASK, unwrap
-from weft.stack.tcp.states import HANDSHAKE, RECEIVING, State, Step
+from weft.stack.tcp.states import HANDSHAKE, RECEIVING, SYN_RECEIVED, SYN_SENT, State, Step
 from weft.stack.tcp.timers import ACKNOWLEDGE, DELAYED_ACK_NS, FIN_WAIT_NS, MS, PERSIST, RETRANSMIT, S, Timer
 
 DEFAULT_SEGMENT_V4: Final = 536
@@ -44,7 +44,7 @@ def receive(connection: Connection, segment: Segment, now: int) -> None:
         segment: its payload is copied.
         now: monotonic ns.
     """
-    if connection.state is State.SYN_SENT:
+    if connection.state is SYN_SENT:
         _receive_in_syn_sent(connection, segment, now)
     else:
         _receive_synchronized(connection, segment, now)
@@ -170,13 +170,15 @@ def establish(connection: Connection, now: int) -> None:
 def _receive_synchronized(connection: Connection, segment: Segment, now: int) -> None:
     receiver, flags = connection.receiver, segment.flags
     start = unwrap(segment.sequence, receiver.next)
-    has_timestamps = connection.offset is not None and not flags & RST
-    if has_timestamps and not _is_recent(connection, segment, now):
-        connection.tcp.drops["tcp: old timestamp"] += 1
-        if segment.options.timestamps is not None:
-            connection.owe_ack()
-        return
-    if connection.state is State.SYN_RECEIVED and flags & SYN and start == receiver.next - 1:
+    timestamps = None
+    if connection.offset is not None and not flags & RST:
+        timestamps = segment.options.timestamps
+        if timestamps is None or _is_old(connection, timestamps[0], now):
+            connection.tcp.drops["tcp: old timestamp"] += 1
+            if timestamps is not None:
+                connection.owe_ack()
+            return
+    if flags & SYN and connection.state is SYN_RECEIVED and start == receiver.next - 1:
         if not flags & ACK:
             connection.owes_syn = True
             connection.queue_to_send()
@@ -184,7 +186,8 @@ def _receive_synchronized(connection: Connection, segment: Segment, now: int) ->
         # Both have begun at once, and this is the answer to our SYN.
         segment, start = segment._replace(flags=flags & ~SYN), start + 1
         flags = segment.flags
-    if not receiver.is_acceptable(start, segment.length):
+    # What begins where it is expected, within the window, is acceptable however long it is.
+    if not start == receiver.next < receiver.edge and not receiver.is_acceptable(start, segment.length):
         connection.tcp.drops["tcp: outside of the window"] += 1
         if flags & RST:
             return
@@ -196,8 +199,9 @@ def _receive_synchronized(connection: Connection, segment: Segment, now: int) ->
         flags = segment.flags
     connection.heard_at = now
     connection.unanswered = 0
-    if has_timestamps and start <= connection.told_to:
-        _note_timestamp(connection, segment, now)
+    if timestamps is not None and start <= connection.told_to:
+        # That of a segment that we have not acknowledged is echoed from now on.
+        connection.recent, connection.recent_at = timestamps[0], now
     if flags & RST:
         _receive_reset(connection, start, now)
         return
@@ -212,19 +216,10 @@ def _receive_synchronized(connection: Connection, segment: Segment, now: int) ->
     _take_text(connection, segment, start, now)
 
 
-def _is_recent(connection: Connection, segment: Segment, now: int) -> bool:
-    """Whether a segment is newer than what it might be a copy of, by its timestamp."""
-    timestamps = segment.options.timestamps
-    if timestamps is None:
-        return False
-    is_older = (timestamps[0] - connection.recent) & MASK >= _HALF
-    return not is_older or now - connection.recent_at >= RECENT_IS_OLD_NS
-
-
-def _note_timestamp(connection: Connection, segment: Segment, now: int) -> None:
-    """Echo the timestamp of a segment that we have not acknowledged from now on."""
-    if segment.options.timestamps is not None:
-        connection.recent, connection.recent_at = segment.options.timestamps[0], now
+def _is_old(connection: Connection, timestamp: int, now: int) -> bool:
+    """Whether a segment is older than what it might be a copy of, by its timestamp."""
+    is_older = (timestamp - connection.recent) & MASK >= _HALF
+    return is_older and now - connection.recent_at < RECENT_IS_OLD_NS
 
 
 def _receive_reset(connection: Connection, start: int, now: int) -> None:
@@ -252,38 +247,39 @@ def challenge(connection: Connection, now: int) -> None:
 def _receive_acknowledgment(connection: Connection, segment: Segment, start: int, now: int) -> bool:
     """Take what a segment acknowledges; whether what else it says counts."""
     sender = connection.sender
-    acknowledgment = unwrap(segment.acknowledgment, sender.una)
-    if connection.state is State.SYN_RECEIVED:
-        if not sender.una < acknowledgment <= sender.highest:
+    una = sender.una
+    acknowledgment = unwrap(segment.acknowledgment, una)
+    if connection.state is SYN_RECEIVED:
+        if not una < acknowledgment <= sender.highest:
             connection.tcp.refuse(connection.local, connection.remote, segment, now)
             return False
         connection.step(Step.RECEIVE_ACK_OF_SYN)
         establish(connection, now)
-    elif not sender.una - sender.largest_window <= acknowledgment <= sender.highest:
+    elif not una - sender.largest_window <= acknowledgment <= sender.highest:
         challenge(connection, now)
         return False
     window = segment.window << connection.shift
+    is_new = acknowledgment > una
     is_duplicate = (
-        acknowledgment == sender.una
-        and sender.in_flight > 0
+        acknowledgment == una
+        and sender.nxt > una
         and not segment.payload
         and not segment.flags & FIN
         and window == sender.window
     )
     is_update = _take_window(connection, start, acknowledgment, window)
-    is_new = acknowledgment > sender.una
-    if is_new or is_duplicate or segment.options.blocks:
-        una = sender.una
+    blocks = segment.options.blocks
+    if is_new or is_duplicate or blocks:
         sender.handle_acknowledgment(
-            max(acknowledgment, una),
-            [(unwrap(left, una), unwrap(right, una)) for left, right in segment.options.blocks],
+            acknowledgment if is_new else una,
+            [(unwrap(left, una), unwrap(right, una)) for left, right in blocks] if blocks else (),
             now,
             echo_ns=_echo_ns(connection, segment, now),
             is_duplicate=is_duplicate,
         )
     if is_new:
         _handle_advanced(connection, acknowledgment, now)
-    if is_new or is_update or is_duplicate or sender.recovery.scoreboard:
+    if is_new or is_update or is_duplicate or sender.recovery.scoreboard.sacked:
         connection.queue_to_send()
     if sender.window == 0 and not connection.has_released:
         # MUST-37: as long as it answers, it only has no room. But nobody is left to wait for one that was closed.
@@ -293,24 +289,25 @@ def _receive_acknowledgment(connection: Connection, segment: Segment, start: int
 
 def _take_window(connection: Connection, start: int, acknowledgment: int, window: int) -> bool:
     """Take the window that a segment tells, if it is not an older one; whether that changed anything."""
-    newest = (connection.window_sequence, connection.window_acknowledgment)
-    if (start, acknowledgment) < newest or acknowledgment < connection.sender.una:
+    sender, newest = connection.sender, connection.window_sequence
+    is_older = start < newest or (start == newest and acknowledgment < connection.window_acknowledgment)
+    if is_older or acknowledgment < sender.una:
         return False
     connection.window_sequence, connection.window_acknowledgment = start, acknowledgment
-    sender = connection.sender
-    # It counts from what is acknowledged, which `una` will be in a moment.
-    changed = window != sender.window
-    sender.set_window(window)
     if window:
         connection.timers.pop(PERSIST, None)
-    return changed
+    if window == sender.window:
+        return False
+    # It counts from what is acknowledged, which `una` will be in a moment.
+    sender.set_window(window)
+    return True
 
 
 def _handle_advanced(connection: Connection, acknowledgment: int, now: int) -> None:
     """More of what was sent has arrived."""
     sender = connection.sender
     connection.soft = None
-    if sender.in_flight:
+    if sender.nxt > sender.una:
         connection.start_timer(RETRANSMIT, now + sender.wait_ns)
     else:
         connection.timers.pop(RETRANSMIT, None)
@@ -359,7 +356,11 @@ def _take_text(connection: Connection, segment: Segment, start: int, now: int) -
         if receiver.next > before:
             receiver.adapt(now, connection.sender.round_trip.least_ns, connection.tcp.budget)
             connection.notify()
-        _owe_for_data(connection, now, at_once=not in_order)
+        # At once what is out of order or fills a hole, and every second segment; else a little later.
+        if not in_order or receiver.next - connection.told_to >= 2 * receiver.segment:
+            connection.owe_ack()
+        elif ACKNOWLEDGE not in connection.timers:
+            connection.start_timer(ACKNOWLEDGE, now + DELAYED_ACK_NS)
     if segment.flags & FIN:
         receiver.receive_fin(start + length)
         connection.owe_ack()
@@ -369,12 +370,3 @@ def _take_text(connection: Connection, segment: Segment, start: int, now: int) -
         connection.notify()
         if connection.state is State.TIME_WAIT:
             connection.tcp.begin_time_wait(connection, now)
-
-
-def _owe_for_data(connection: Connection, now: int, *, at_once: bool) -> None:
-    """Acknowledge data: at once what is out of order or fills a hole, and every second segment; else a little later."""
-    receiver = connection.receiver
-    if at_once or receiver.has_holes or receiver.next - connection.told_to >= 2 * receiver.segment:
-        connection.owe_ack()
-    elif ACKNOWLEDGE not in connection.timers:
-        connection.start_timer(ACKNOWLEDGE, now + DELAYED_ACK_NS)

@@ -63,7 +63,7 @@ def decode_options(buffer: Buffer, start: int, end: int) -> Options:
     if end - start == TIMESTAMPS_BYTES:
         prefix, value, echo = _TIMESTAMPS_ONLY.unpack_from(buffer, start)
         if prefix == _TIMESTAMPS_PREFIX:
-            return Options(timestamps=(value, echo))
+            return Options(None, None, False, (), (value, echo))
     elif start == end:
         return NO_OPTIONS
     return _decode_each(buffer, start, end)

@@ -44,21 +44,24 @@ class Receiver:
         next: see above.
         edge: see above.
         fin: the sequence number of the FIN; None before one came.
+        has_fin: whether all that the other side has to say has come.
         segment: payload bytes of the largest segment that came; what the other side sends as a full one, by and by.
         limit: how much is kept for the user and offered, bytes.
         shift: how far the window is shifted on the wire.
         ready_bytes: what waits for the user.
+        blocks: what has come behind holes, the newest first, as ranges of sequence numbers.
     """
 
     __slots__ = (
-        "_blocks",
         "_pieces",
         "_ready",
         "_starts",
         "_taken",
         "_watched_at",
+        "blocks",
         "edge",
         "fin",
+        "has_fin",
         "limit",
         "next",
         "ready_bytes",
@@ -70,6 +73,7 @@ class Receiver:
         self.next = next_sequence
         self.edge = next_sequence
         self.fin: int | None = None
+        self.has_fin = False
         self.segment = LEAST_SEGMENT
         self.limit = INITIAL_LIMIT
         self.shift = 0
@@ -77,24 +81,9 @@ class Receiver:
         self._ready: list[bytes] = []
         self._starts: list[int] = []
         self._pieces: list[bytes] = []
-        self._blocks: list[tuple[int, int]] = []
+        self.blocks: list[tuple[int, int]] = []
         self._taken = 0
         self._watched_at = 0
-
-    @property
-    def blocks(self) -> list[tuple[int, int]]:
-        """What has come behind holes, the newest first, as ranges of sequence numbers."""
-        return self._blocks
-
-    @property
-    def has_fin(self) -> bool:
-        """Whether all that the other side has to say has come."""
-        return self.fin is not None and self.next > self.fin
-
-    @property
-    def has_holes(self) -> bool:
-        """Whether something came behind what is missing."""
-        return bool(self._starts)
 
     def is_acceptable(self, start: int, length: int) -> bool:
         """Whether a segment has anything to do with the window (RFC 9293 section 3.10.7.4, table 6).
@@ -109,7 +98,8 @@ class Receiver:
 
     def note_segment(self, size: int) -> None:
         """A segment of that many bytes came; no more is believed than what is surely no super-segment."""
-        self.segment = max(self.segment, min(size, MOST_SEGMENT))
+        if size > self.segment:
+            self.segment = min(size, MOST_SEGMENT)
 
     def receive(self, start: int, payload: memoryview) -> bool:
         """Take what of the payload is new and was offered.
@@ -121,7 +111,12 @@ class Receiver:
         Returns:
             Whether it came where it was expected, and left no hole.
         """
-        end = min(start + len(payload), self.edge)
+        end = start + len(payload)
+        if start == self.next < end <= self.edge and self.fin is None and not self._starts:
+            # What follows would come to the same: all of it is new, and nothing is missing.
+            self._append(bytes(payload))
+            return True
+        end = min(end, self.edge)
         if self.fin is not None:
             end = min(end, self.fin)
         first = max(start, self.next)
@@ -145,6 +140,7 @@ class Receiver:
 
     def _pass_fin(self) -> None:
         if self.fin == self.next:
+            self.has_fin = True
             self.next += 1
             self.edge = max(self.edge, self.next)
 
@@ -182,8 +178,8 @@ class Receiver:
         while right + 1 < len(starts) and starts[right] + len(pieces[right]) == starts[right + 1]:
             right += 1
         block = starts[left], starts[right] + len(pieces[right])
-        others = [each for each in self._blocks if each[1] < block[0] or each[0] > block[1]]
-        self._blocks = [block, *others][:TOLD_BLOCKS]
+        others = [each for each in self.blocks if each[1] < block[0] or each[0] > block[1]]
+        self.blocks = [block, *others][:TOLD_BLOCKS]
 
     def _close_hole(self) -> None:
         """The first missing byte came: what follows without a hole is ready."""
@@ -193,11 +189,11 @@ class Receiver:
             self._append(pieces[number])
             number += 1
         del starts[:number], pieces[:number]
-        self._blocks = [block for block in self._blocks if block[1] > self.next]
+        self.blocks = [block for block in self.blocks if block[1] > self.next]
 
     def forget_holes(self) -> None:
         """Nothing more will come: what came behind a hole is of no use."""
-        self._starts, self._pieces, self._blocks = [], [], []
+        self._starts, self._pieces, self.blocks = [], [], []
 
     def take(self, limit: int | None) -> list[bytes]:
         """Take data in order away.
@@ -233,7 +229,8 @@ class Receiver:
             budget: of the host.
         """
         elapsed_ns = now - self._watched_at
-        round_trip_ns = max(MIN_ROUND_TRIP_NS, round_trip_ns or INITIAL_ROUND_TRIP_NS)
+        if round_trip_ns < MIN_ROUND_TRIP_NS:
+            round_trip_ns = MIN_ROUND_TRIP_NS if round_trip_ns else INITIAL_ROUND_TRIP_NS
         if elapsed_ns < round_trip_ns:
             return
         if self._watched_at:

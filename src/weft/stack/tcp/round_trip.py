@@ -43,7 +43,8 @@ class RoundTrip:
 
     def measure(self, round_trip_ns: int) -> None:
         """Take a measurement; never one of a segment that was sent twice (Karn)."""
-        self.least_ns = min(self.least_ns or round_trip_ns, round_trip_ns)
+        if not self.least_ns or round_trip_ns < self.least_ns:
+            self.least_ns = round_trip_ns
         if self.smoothed_ns:
             error = abs(self.smoothed_ns - round_trip_ns)
             self.variation_ns += (error - self.variation_ns) >> 2
@@ -59,7 +60,7 @@ class RoundTrip:
             return
         self.back_offs = 0
         wait = self.smoothed_ns + max(GRANULARITY_NS, 4 * self.variation_ns)
-        self.timeout_ns = min(max(wait, MIN_NS), MAX_NS)
+        self.timeout_ns = MIN_NS if wait < MIN_NS else min(wait, MAX_NS)
 
     def back_off(self) -> None:
         """A time-out: wait twice as long for the next."""

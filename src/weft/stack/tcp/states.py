@@ -60,6 +60,10 @@ class Step(Enum):
     __hash__ = object.__hash__
 
 
+# A member of a class is slow to look up (Python 3.11), and these are for each packet.
+SYN_SENT: Final = State.SYN_SENT
+SYN_RECEIVED: Final = State.SYN_RECEIVED
+
 TRANSITIONS: Final[dict[tuple[State, Step], State]] = {
     (State.CLOSED, Step.OPEN): State.SYN_SENT,
     (State.LISTEN, Step.RECEIVE_SYN): State.SYN_RECEIVED,
@@ -79,7 +83,7 @@ TRANSITIONS: Final[dict[tuple[State, Step], State]] = {
     **{(state, Step.END): State.CLOSED for state in State},
 }
 
-HANDSHAKE: Final = frozenset({State.SYN_SENT, State.SYN_RECEIVED})
+HANDSHAKE: Final = frozenset({SYN_SENT, SYN_RECEIVED})
 """Not connected yet."""
 
 RECEIVING: Final = frozenset({State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2})
