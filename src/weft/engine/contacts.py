@@ -267,13 +267,13 @@ class Contacts:
         """
         return {network for peer in self._by_key.values() for network in peer.allowed if network.prefixlen}
 
-    def network_around(self, host: str) -> Network | None:
+    def network_around(self, address: bytes) -> Network | None:
         """The network of the overlay that an address of the underlay lies in; where everything leads is none.
 
         Args:
-            host: an IP address, with its zone if it has one.
+            address: 4 or 16 bytes.
         """
-        network = self.routes.network_around(ip_address(host.partition("%")[0]).packed)
+        network = self.routes.network_around(address)
         return network if network is not None and network.prefixlen else None
 
     def check_endpoints(self, networks: Iterable[Network]) -> None:

@@ -385,7 +385,7 @@ class Lifetime:
     def _network_around(self, host: str) -> Network | None:
         address = ip_address(host.partition("%")[0])
         own = (each.network for each in self.config.fc00.interface_addresses if address in each.network)
-        of_peers = self.session.contacts.network_around(host) if self.session is not None else None
+        of_peers = self.session.contacts.network_around(address.packed) if self.session is not None else None
         return next(own, of_peers)
 
     async def _close_interface(self) -> None:

@@ -321,7 +321,7 @@ class Session:
 
     def handle_moved(self, peer: Peer, endpoint: Endpoint, now: int) -> None:
         """Follow a peer to another endpoint, unless that is inside the overlay: the tunnel would lead into itself."""
-        if self.contacts.network_around(endpoint.address[0]) is None:
+        if self.contacts.network_around(_source_bytes(endpoint)[:-2]) is None:
             self.proving.follow(peer, endpoint, now)
         else:
             self.drops["source is of the overlay"] += 1
@@ -339,11 +339,12 @@ class Session:
         if not 1 <= int.from_bytes(datagram[:4], "little") <= 3:
             self.drops["unknown"] += 1
             return
-        if self.contacts.network_around(endpoint.address[0]) is not None:
+        source_bytes = _source_bytes(endpoint)
+        if self.contacts.network_around(source_bytes[:-2]) is not None:
             self.drops["source is of the overlay"] += 1
             return
         self._count_message("received", datagram)
-        tunnel = self.gate.receive(datagram, endpoint, _source_bytes(endpoint), now)
+        tunnel = self.gate.receive(datagram, endpoint, source_bytes, now)
         for reply, source in self.gate.datagrams_to_send():
             assert isinstance(source, Endpoint)
             self._count_message("sent", reply)
