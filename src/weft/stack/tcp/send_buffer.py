@@ -56,13 +56,13 @@ class SendBuffer:
 
     def release(self, until: int) -> None:
         """Forget the bytes before a sequence number."""
-        until = min(until, self.end)
         if until <= self.start:
             return
-        self.start = until
-        if until == self.end:
+        if until >= self.end:
+            self.start = self.end
             self._chunks, self._starts, self._done = [], [], 0
             return
+        self.start = until
         chunks, starts, done = self._chunks, self._starts, self._done
         while starts[done] + len(chunks[done]) <= until:
             chunks[done] = b""

@@ -139,7 +139,8 @@ class Sender:
     @property
     def unsent(self) -> int:
         """Bytes that were never sent."""
-        return max(0, self.buffer.end - max(self.nxt, self.buffer.start))
+        nxt, buffer = self.nxt, self.buffer
+        return buffer.end - max(nxt, buffer.start) if nxt < buffer.end else 0
 
     @property
     def is_done(self) -> bool:
@@ -414,13 +415,11 @@ class Sender:
 
     def _measure(self, acknowledgment: int, now: int, echo_ns: int | None) -> None:
         """Measure the round trip, of the last run that is all acknowledged."""
-        timed = self._timed
-        done = 0
-        while done < len(timed) and timed[done][0] <= acknowledgment:
-            done += 1
-        if done:
-            end, at = timed[done - 1]
-            del timed[:done]
+        timed, last = self._timed, None
+        while timed and timed[0][0] <= acknowledgment:
+            last = timed.pop(0)
+        if last is not None:
+            end, at = last
             # What was sent before something else was sent again has waited for that at the other side.
             if end > self._resent_below and at >= self._resent_at:
                 self.round_trip.measure(now - at)
@@ -439,7 +438,7 @@ class Sender:
         if not self._may_probe_tail:
             return timeout_ns
         wait_ns = 2 * self.round_trip.smoothed_ns + TAIL_SLACK_NS
-        if self.in_flight <= self.segment:
+        if self.nxt - self.una <= self.segment:
             wait_ns += LATEST_ACK_NS
         return min(wait_ns, timeout_ns)
 
