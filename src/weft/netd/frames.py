@@ -23,14 +23,15 @@ KEPT_BYTES: Final = 256 * 1024
 _LENGTH_BYTES: Final = 4
 _REQUEST: Final = struct.Struct("<III")
 _REQUEST_BYTES: Final = _REQUEST.size
-_REPLY: Final = struct.Struct("<IIIi")
+_REPLY_HEAD: Final = "IIIi"
+_REPLY: Final = struct.Struct(f"<{_REPLY_HEAD}")
 _OK: Final = int(Status.OK)
 
 
 class Frames:
     """Cuts a stream of bytes, which is written where it is read from; a message is moved only if it comes in pieces.
 
-    What `take` gives is valid until the next `room` or `feed`.
+    What was taken is valid until the next `room` or `feed`, and no more is taken from an iterator then.
     """
 
     __slots__ = ("_at", "_end", "_view")
@@ -80,17 +81,7 @@ class Frames:
         Raises:
             DecodeError: its length can't be one; nothing after it can be read either.
         """
-        start, view = self._at, self._view
-        if self._end - start < _REQUEST_BYTES:
-            return None
-        length, code, request = _REQUEST.unpack_from(view, start)
-        if not HEAD_BYTES <= length <= MAX_MESSAGE_BYTES:
-            raise DecodeError(f"a message of {length} bytes")
-        end = start + _LENGTH_BYTES + length
-        if end > self._end:
-            return None
-        self._at = end
-        return code, request, view[start + _REQUEST_BYTES : end]
+        return next(iter(self), None)
 
     def _need(self) -> int:
         """Bytes of the message that is not whole, as far as is known."""
@@ -100,9 +91,17 @@ class Frames:
         return _LENGTH_BYTES + min(length, MAX_MESSAGE_BYTES)
 
     def __iter__(self) -> Iterator[tuple[int, int, memoryview]]:
-        """All that are whole."""
-        while (message := self.take()) is not None:
-            yield message
+        """All that are whole; those that are not asked for stay."""
+        view, end, at = self._view, self._end, self._at
+        while end - at >= _REQUEST_BYTES:
+            length, code, request = _REQUEST.unpack_from(view, at)
+            if not HEAD_BYTES <= length <= MAX_MESSAGE_BYTES:
+                raise DecodeError(f"a message of {length} bytes")
+            start, at = at + _REQUEST_BYTES, at + _LENGTH_BYTES + length
+            if at > end:
+                return
+            self._at = at
+            yield code, request, view[start:at]
 
 
 def encode_request(code: int, request: int, body: bytes) -> bytes:
@@ -118,23 +117,29 @@ class Reply:
         layout: of its fields.
     """
 
-    __slots__ = ("_bytes", "_code", "_layout", "_struct")
+    __slots__ = ("_code", "_encode", "_length")
 
     def __init__(self, code: int, layout: Layout[Any]) -> None:
         self._code = code
-        self._layout = layout
-        self._struct = struct.Struct(_REPLY.format + layout.format)
-        self._bytes = self._struct.size - _LENGTH_BYTES
+        self._encode = layout.encoder(_REPLY_HEAD)
+        self._length = HEAD_BYTES + STATUS_BYTES + layout.size
 
-    def encode(self, request: int, fields: Any) -> tuple[bytes, bytes]:
-        """A reply in two parts, the second of which may be empty: data is not copied.
+    def put(self, output: list[bytes], request: int, fields: Any) -> int:
+        """Add one to what is to be sent; data is a part of its own, which is not copied.
 
         Args:
+            output: what is to be sent.
             request: its number.
             fields: of the layout.
+
+        Returns:
+            How many bytes it has.
         """
-        values, rest = self._layout.split(fields)
-        return self._struct.pack(self._bytes + len(rest), self._code, request, _OK, *values), rest
+        message, data = self._encode(fields, self._length, self._code, request, _OK)
+        output.append(message)
+        if data:
+            output.append(data)
+        return len(message) + len(data)
 
 
 REPLIES: Final = {int(code): Reply(code_of_reply(code), message.reply) for code, message in MESSAGES.items()}

@@ -20,10 +20,10 @@ Not done here: which messages there are (messages.py), and where one ends (frame
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Any, Final, Generic, NamedTuple, TypeVar, cast, get_type_hints
+from typing import Annotated, Any, Final, Generic, NamedTuple, NoReturn, TypeVar, cast, get_type_hints
 
 from weft.errors import DecodeError
 from weft.stack.endpoint import Endpoint
@@ -111,88 +111,118 @@ class Field(NamedTuple):
 class Layout(Generic[M]):
     """The bytes of one message.
 
+    What decodes and encodes is compiled from the fields once, as the methods of a dataclass are: a function that goes
+    through the fields of each message takes twice as long.
+
     Args:
         shape: a NamedTuple with annotations of this module.
 
     Attributes:
         shape: the same.
         fields: in their order.
-        format: of `struct`, little-endian: the fields of fixed size.
         row: of the rows at the end; None if there are none.
         size: bytes of the fields of fixed size.
+        decode: gives the message that bytes are; raises `DecodeError` if they are none.
     """
 
     def __init__(self, shape: type[M]) -> None:
         self.shape = shape
         self.row: Layout[Any] | None = None
-        self.format = ""
-        self._has_rest = False
-        self._decoders: list[tuple[int, Callable[[Any], Any]]] = []
-        self._encoders: list[tuple[int, Callable[[Any], Any]]] = []
+        self._format = ""
+        self._rest: str | None = None
+        """Name of the field that goes up to the end."""
+        self._decoders: dict[str, Callable[[Any], Any]] = {}
+        self._encoders: dict[str, Callable[[Any], Any]] = {}
+        """Both by names of fields, of those whose values are not what `struct` has for them."""
         fields, at = [], 0
         hints = get_type_hints(shape, include_extras=True)
-        for place, name in enumerate(cast(Any, shape)._fields):
+        for name in cast(Any, shape)._fields:
             kind, *words = hints[name].__metadata__
             size = 0
             if isinstance(kind, Rest):
-                self._has_rest = True
+                self._rest = name
                 self.row = Layout(kind.row) if kind.row is not None else None
+                decode = bytes if self.row is None else self.row._decode_all
+                encode = None if self.row is None else self.row._encode_all
             else:
                 size = struct.calcsize(f"<{kind.format}")
-                self.format += kind.format
-                if kind.decode is not None and kind.encode is not None:
-                    self._decoders.append((place, kind.decode))
-                    self._encoders.append((place, kind.encode))
+                self._format += kind.format
+                decode, encode = kind.decode, kind.encode
+            if decode is not None:
+                self._decoders[name] = decode
+            if encode is not None:
+                self._encoders[name] = encode
             fields.append(Field(name, kind.name, at, size, " ".join(words)))
             at += size
         self.fields = tuple(fields)
-        self._struct = struct.Struct(f"<{self.format}")
-        self.size = self._struct.size
-        self._is_plain = not (self._decoders or self._has_rest)
+        self.size = at
+        self._struct = struct.Struct(f"<{self._format}")
+        self.decode: Callable[[bytes | memoryview], M] = self._decoder()
+        self._encode = self.encoder()
 
     def encode(self, message: M) -> bytes:
         """The bytes of a message."""
-        values, rest = self.split(message)
-        return self._struct.pack(*values) + rest
+        return b"".join(self._encode(message))
 
-    def split(self, message: M) -> tuple[Sequence[Any], bytes]:
-        """A message in two parts: the values of `format`, and the field at the end, which is not copied."""
-        if self._is_plain:
-            return message, b""
-        values: list[Any] = [*message]
-        rest = b""
-        if self._has_rest:
-            rest = values.pop()
-            if self.row is not None:
-                rest = b"".join(map(self.row.encode, rest))
-        for place, encode in self._encoders:
-            values[place] = encode(values[place])
-        return values, rest
+    def encoder(self, head: str = "") -> Callable[..., tuple[bytes, bytes]]:
+        """Make a function that encodes messages with what stands before them.
 
-    def decode(self, body: bytes | memoryview) -> M:
-        """The message that bytes are.
+        Args:
+            head: format of `struct` of numbers, a letter each; the first is a length.
 
-        Raises:
-            DecodeError: they are none.
+        Returns:
+            A function of a message and of the numbers of its head, the length without the field up to the end, if there
+            is one; it gives the bytes in two parts, of which the second is that field: data is not copied.
         """
-        size = self.size
-        if len(body) != size and (len(body) < size or not self._has_rest):
-            raise DecodeError(f"{len(body)} bytes, not {size}")
-        read = self._struct.unpack_from(body)
-        if self._is_plain:
-            return tuple.__new__(self.shape, read)
-        values: list[Any] = [*read]
-        for place, decode in self._decoders:
-            values[place] = decode(values[place])
-        if self._has_rest:
-            rest = body[size:]
-            values.append(bytes(rest) if self.row is None else self._rows(rest, self.row))
-        return tuple.__new__(self.shape, values)
+        numbers = [f"_head{place}" for place in range(len(head))]
+        names = [field.name for field in self.fields]
+        values = [f"_encode_{name}({name})" if name in self._encoders else name for name in names]
+        rest = values.pop() if self._rest else "b''"
+        lines = [f"[{', '.join(names)}] = _message", f"_rest = {rest}"]
+        if self._rest and numbers:
+            lines.append("_head0 += _len(_rest)")
+        lines.append(f"return _pack({', '.join([*numbers, *values])}), _rest")
+        known = {f"_encode_{name}": encode for name, encode in self._encoders.items()}
+        pack = struct.Struct(f"<{head}{self._format}").pack
+        encoder: Callable[..., tuple[bytes, bytes]]
+        encoder = _compiled(["_message", *numbers], lines, known | {"_pack": pack, "_len": len})
+        return encoder
 
-    @staticmethod
-    def _rows(rest: bytes | memoryview, row: Layout[Any]) -> tuple[Any, ...]:
-        if len(rest) % row.size:
-            raise DecodeError(f"{len(rest)} bytes are no rows of {row.size}")
-        if row._is_plain:
-            return tuple(map(cast(Any, row.shape)._make, row._struct.iter_unpack(rest)))
-        return tuple(row.decode(rest[at : at + row.size]) for at in range(0, len(rest), row.size))
+    def _decoder(self) -> Callable[[bytes | memoryview], M]:
+        names = [field.name for field in self.fields if field.name != self._rest]
+        values = [f"_decode_{name}({name})" if name in self._decoders else name for name in names]
+        if self._rest:
+            values.append(f"_decode_{self._rest}(_body[{self.size}:])")
+        lines = [
+            f"if _len(_body) {'<' if self._rest else '!='} {self.size}:",
+            f"    _refuse(_len(_body), {self.size})",
+            f"[{', '.join(names)}] = _unpack(_body)",
+            f"return _new(_shape, ({''.join(f'{value}, ' for value in values)}))",
+        ]
+        known = {f"_decode_{name}": decode for name, decode in self._decoders.items()}
+        known |= {"_unpack": self._struct.unpack_from, "_new": tuple.__new__, "_shape": self.shape}
+        decoder: Callable[[bytes | memoryview], M]
+        decoder = _compiled(["_body"], lines, known | {"_len": len, "_refuse": _refuse})
+        return decoder
+
+    def _decode_all(self, body: bytes | memoryview) -> tuple[M, ...]:
+        """The messages that bytes are, one behind the other."""
+        if len(body) % self.size:
+            raise DecodeError(f"{len(body)} bytes are no rows of {self.size}")
+        if not self._decoders:
+            return tuple(map(cast(Any, self.shape)._make, self._struct.iter_unpack(body)))
+        return tuple(self.decode(body[at : at + self.size]) for at in range(0, len(body), self.size))
+
+    def _encode_all(self, messages: Iterable[M]) -> bytes:
+        return b"".join(map(self.encode, messages))
+
+
+def _compiled(parameters: list[str], lines: list[str], known: dict[str, Any]) -> Any:
+    """A function; nothing but names and numbers of this program gets into its text, and no field begins with "_"."""
+    names = dict(known)
+    exec("\n    ".join([f"def function({', '.join(parameters)}):", *lines]), names)
+    return names["function"]
+
+
+def _refuse(size: int, expected: int) -> NoReturn:
+    raise DecodeError(f"{size} bytes, not {expected}")

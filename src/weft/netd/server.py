@@ -137,9 +137,9 @@ class Conversation(asyncio.BufferedProtocol):
             return
         self._server.follow()
         self.session.frames.fill(nbytes)
-        self._attempt(self.session.go_on)
-        # What the host makes of it in its next turn goes back with the answers that there are already.
-        self._told()
+        # What the host makes of it meanwhile goes back with the answers that there are already.
+        self._is_due = True
+        self._do(self.session.go_on)
 
     def eof_received(self) -> bool:
         """It says no more, and so it is over."""

@@ -97,17 +97,14 @@ class Session:
     def go_on(self) -> bool:
         """Do what was asked, up to a bound; returns whether there may be more."""
         try:
-            requests = size = 0
-            while requests < REQUESTS_IN_A_TURN and size < BYTES_IN_A_TURN:
-                if self.is_blocked or self.is_over:
-                    return not self.is_over
-                frame = self.frames.take()
-                if frame is None:
-                    return False
-                code, request, body = frame
+            if self.is_blocked or self.is_over:
+                return not self.is_over
+            size = 0
+            for requests, (code, request, body) in enumerate(self.frames, 1):
                 self._handle(code, request, body)
-                requests += 1
                 size += len(body)
+                if requests >= REQUESTS_IN_A_TURN or size >= BYTES_IN_A_TURN or self._output_bytes >= MAX_OUTPUT_BYTES:
+                    return True
         except DecodeError:
             self._refuse(Code.NONE, 0, Status.INVALID)
             self.is_over = True
@@ -115,8 +112,8 @@ class Session:
         finally:
             backend = self._network.backend
             if backend is not None:
-                backend.wake()
-        return True
+                backend.run()
+        return False
 
     @property
     def is_blocked(self) -> bool:
@@ -174,12 +171,7 @@ class Session:
 
     def say(self, reply: Reply, request: int, fields: Any) -> None:
         """Have something sent to the client."""
-        message, data = reply.encode(request, fields)
-        self._output.append(message)
-        self._output_bytes += len(message)
-        if data:
-            self._output.append(data)
-            self._output_bytes += len(data)
+        self._output_bytes += reply.put(self._output, request, fields)
 
     def reserve(self, size: int) -> None:
         """Keep data that waits to be sent.

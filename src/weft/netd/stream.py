@@ -228,7 +228,7 @@ class Stream(Receiving):
         connection = self._connected()
         chunks = connection.receive(limit)
         if chunks:
-            return messages.Received(0, NOWHERE, chunks[0] if len(chunks) == 1 else b"".join(chunks))
+            return messages.Received(0, NOWHERE, b"".join(chunks))
         if connection.is_at_end:
             return messages.Received(END, NOWHERE, b"")
         if connection.failure is not None:
