@@ -55,8 +55,7 @@ class Driver:
         self.transmit = transmit
         self.users: set[Closable] = set()
         self._loop = asyncio.get_running_loop()
-        self._is_awake = False
-        self._is_closed = False
+        self._is_awake = self._is_turning = self._is_closed = False
         self._soon: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: int | None = None
@@ -69,10 +68,13 @@ class Driver:
             self._soon = self._loop.call_soon(self._turn)
 
     def run(self) -> None:
-        """Look after the host now, if something was done to it; the callers are callbacks of the loop."""
+        """Something was done to the host, and all of it; look after it now. Whoever calls is a callback of the loop."""
+        if self._is_turning:
+            self.wake()
+            return
         if self._soon is not None:
             self._soon.cancel()
-            self._turn()
+        self._turn()
 
     async def end(self) -> None:
         """End what programs have open, while the other side can still be told; what they have closed arrives first."""
@@ -101,6 +103,17 @@ class Driver:
         self._soon = None
         if self._is_closed:
             return
+        self._is_turning = True
+        try:
+            has_more = self._pass()
+        finally:
+            self._is_turning = False
+        if has_more:
+            self.wake()
+        self._arm()
+
+    def _pass(self) -> bool:
+        """See to the host, and to what it sends to itself; returns whether that leaves more to do."""
         host = self.host
         for _ in range(PASSES_IN_A_TURN):
             self._is_awake = True
@@ -112,9 +125,7 @@ class Driver:
             has_more = self.transmit()
             if has_more or not host.has_looped:
                 break
-        if has_more or host.has_events or host.has_looped:
-            self.wake()
-        self._arm()
+        return has_more or host.has_events or host.has_looped
 
     def _look_around(self) -> None:
         """Do what is due, and tell the users of sockets what happened."""
@@ -146,7 +157,6 @@ class Driver:
     def _handle_timer(self) -> None:
         self._timer = self._timer_at = None
         self._is_due = True
-        self.wake()
         self.run()
 
 

@@ -52,6 +52,7 @@ class HostDevice:
         self._driver = driver
         self._host = driver.host
         self._clock = driver.clock
+        self._is_given = False
 
     @property
     def drops(self) -> Counter[str]:
@@ -77,24 +78,26 @@ class HostDevice:
     def write(self, parts: Sequence[Buffer]) -> bool:
         """Give the host a packet."""
         self._host.receive(_joined(parts), self._clock())
-        self._driver.wake()
+        self._is_given = True
         return True
 
     def write_partial(self, parts: Sequence[Buffer], transport: int, checksum_offset: int) -> bool:
         """Give the host a packet whose transport checksum is not computed."""
         self._host.receive(_joined(parts), self._clock(), is_partial=True)
-        self._driver.wake()
+        self._is_given = True
         return True
 
     def write_super(self, parts: Sequence[Buffer], kind: int, segment: int, transport: int, headers: int) -> bool:
         """Give the host a super-packet."""
         self._host.receive(_joined(parts), self._clock(), segment=segment, is_partial=True)
-        self._driver.wake()
+        self._is_given = True
         return True
 
     def settle(self) -> None:
         """Have the host answer what it was given."""
-        self._driver.run()
+        if self._is_given:
+            self._is_given = False
+            self._driver.run()
 
 
 class HostInterface:

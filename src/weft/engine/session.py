@@ -528,6 +528,7 @@ class Session:
     def _answer(self, packet: bytes | None, now: int) -> None:
         if packet is not None and self.delivery.device is not None and self._answers.allows(now):
             self.delivery.device.write([packet])
+            self.delivery.device.settle()
 
 
 def _id_of(hello: Hello, peer: Peer) -> PeerId | None:

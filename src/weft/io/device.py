@@ -85,4 +85,4 @@ class Device(Protocol):
         """
 
     def settle(self) -> None:
-        """All that came together has been written: what follows from it need not wait for more."""
+        """All that there was to write has been written for now; only then is something made of it."""

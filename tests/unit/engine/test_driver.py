@@ -81,8 +81,7 @@ async def test_run_waits_for_no_turn_and_leaves_none_behind() -> None:
     assert user.heard == [b"x"]
     passes = turns
     await asyncio.sleep(0)
-    driver.run()
-    assert turns == passes, "nothing was done since"
+    assert turns == passes, "the turn that was asked for before has been"
     driver.close()
 
 
