@@ -122,7 +122,7 @@ class Driver:
             finally:
                 # What the users have done until now is seen to in this turn.
                 self._is_awake = False
-            has_more = self.transmit()
+            has_more = host.has_output and self.transmit()
             if has_more or not host.has_looped:
                 break
         return has_more or host.has_events or host.has_looped

@@ -134,6 +134,11 @@ class Host:
         return None
 
     @property
+    def has_output(self) -> bool:
+        """Whether `next_packet` may give something; it is not worth a call else."""
+        return self.tcp.has_output or self.ip.has_output
+
+    @property
     def has_looped(self) -> bool:
         """Whether something that it has sent to itself waits for `handle_timer`."""
         return bool(self._looped)

@@ -176,6 +176,11 @@ class Ip:
         """The train at the tail has become longer."""
         self._queued_bytes += length
 
+    @property
+    def has_output(self) -> bool:
+        """Whether `next_packet` gives something."""
+        return bool(self._queue)
+
     def next_packet(self) -> Outgoing | None:
         """Take what is first in the queue."""
         if not self._queue:

@@ -229,6 +229,11 @@ class Tcp:
             return self._waits[0].until
         return at
 
+    @property
+    def has_output(self) -> bool:
+        """Whether `next_packet` may give something."""
+        return bool(self.to_send or self._with_room)
+
     def next_packet(self, now: int) -> Outgoing | None:
         """The next packet of the connection whose turn it is; None if none has anything to send now."""
         to_send, with_room = self.to_send, self._with_room
