@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from weft.errors import DecodeError
@@ -25,7 +25,6 @@ _REQUEST: Final = struct.Struct("<III")
 _REQUEST_BYTES: Final = _REQUEST.size
 _REPLY_HEAD: Final = "IIIi"
 _REPLY: Final = struct.Struct(f"<{_REPLY_HEAD}")
-_OK: Final = int(Status.OK)
 
 
 class Frames:
@@ -109,42 +108,17 @@ def encode_request(code: int, request: int, body: bytes) -> bytes:
     return _REQUEST.pack(HEAD_BYTES + len(body), code, request) + body
 
 
-class Reply:
-    """Replies of one code that say what was done: head and fields are put together at once, as there are many of them.
-
-    Args:
-        code: of the reply.
-        layout: of its fields.
-    """
-
-    __slots__ = ("_code", "_encode", "_length")
-
-    def __init__(self, code: int, layout: Layout[Any]) -> None:
-        self._code = code
-        self._encode = layout.encoder(_REPLY_HEAD)
-        self._length = HEAD_BYTES + STATUS_BYTES + layout.size
-
-    def put(self, output: list[bytes], request: int, fields: Any) -> int:
-        """Add one to what is to be sent; data is a part of its own, which is not copied.
-
-        Args:
-            output: what is to be sent.
-            request: its number.
-            fields: of the layout.
-
-        Returns:
-            How many bytes it has.
-        """
-        message, data = self._encode(fields, self._length, self._code, request, _OK)
-        output.append(message)
-        if data:
-            output.append(data)
-        return len(message) + len(data)
+Encoder = Callable[[Any, int], tuple[bytes, bytes]]
+"""Of the fields of a reply that says what was done, and its request; gives the reply, and data that comes behind it."""
 
 
-REPLIES: Final = {int(code): Reply(code_of_reply(code), message.reply) for code, message in MESSAGES.items()}
+def _encoder(code: int, layout: Layout[Any]) -> Encoder:
+    return layout.encoder(_REPLY_HEAD, HEAD_BYTES + STATUS_BYTES + layout.size, code, None, Status.OK)
+
+
+REPLIES: Final = {int(code): _encoder(code_of_reply(code), message.reply) for code, message in MESSAGES.items()}
 """To requests, by their codes."""
-EVENTS: Final = Reply(EVENT, HAPPENED)
+EVENTS: Final = _encoder(EVENT, HAPPENED)
 
 
 def encode_status(code: int, request: int, status: int) -> bytes:

@@ -164,28 +164,33 @@ class Layout(Generic[M]):
         """The bytes of a message."""
         return b"".join(self._encode(message))
 
-    def encoder(self, head: str = "") -> Callable[..., tuple[bytes, bytes]]:
+    def encoder(self, head: str = "", *numbers: int | None) -> Callable[..., tuple[bytes, bytes]]:
         """Make a function that encodes messages with what stands before them.
 
         Args:
-            head: format of `struct` of numbers, a letter each; the first is a length.
+            head: format of `struct`, a letter for each number; the first one is a length.
+            numbers: of the head, the length without the field up to the end; None for what each message has of its own.
 
         Returns:
-            A function of a message and of the numbers of its head, the length without the field up to the end, if there
-            is one; it gives the bytes in two parts, of which the second is that field: data is not copied.
+            A function of a message and of those numbers of its own; it gives the bytes in two parts, of which the
+            second is the field up to the end, if there is one: data is not copied.
         """
-        numbers = [f"_head{place}" for place in range(len(head))]
+        own = [f"_number{place}" for place, number in enumerate(numbers) if number is None]
+        before = [f"_number{place}" if number is None else str(int(number)) for place, number in enumerate(numbers)]
         names = [field.name for field in self.fields]
         values = [f"_encode_{name}({name})" if name in self._encoders else name for name in names]
         rest = values.pop() if self._rest else "b''"
-        lines = [f"[{', '.join(names)}] = _message", f"_rest = {rest}"]
-        if self._rest and numbers:
-            lines.append("_head0 += _len(_rest)")
-        lines.append(f"return _pack({', '.join([*numbers, *values])}), _rest")
+        if self._rest and before:
+            before[0] += " + _len(_rest)"
+        lines = [
+            f"[{', '.join(names)}] = _message",
+            f"_rest = {rest}",
+            f"return _pack({', '.join([*before, *values])}), _rest",
+        ]
         known = {f"_encode_{name}": encode for name, encode in self._encoders.items()}
         pack = struct.Struct(f"<{head}{self._format}").pack
         encoder: Callable[..., tuple[bytes, bytes]]
-        encoder = _compiled(["_message", *numbers], lines, known | {"_pack": pack, "_len": len})
+        encoder = _compiled(["_message", *own], lines, known | {"_pack": pack, "_len": len})
         return encoder
 
     def _decoder(self) -> Callable[[bytes | memoryview], M]:

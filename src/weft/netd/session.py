@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from weft.errors import DecodeError
 from weft.netd import messages
-from weft.netd.frames import REPLIES, Frames, Reply, encode_status
+from weft.netd.frames import REPLIES, Encoder, Frames, encode_status
 from weft.netd.handle import check_flags
 from weft.netd.messages import ABORT, MESSAGES, Code, code_of_reply
 from weft.netd.polling import Polling
@@ -169,9 +169,14 @@ class Session:
         self.waiting -= 1
         self._refuse(code, request, status)
 
-    def say(self, reply: Reply, request: int, fields: Any) -> None:
+    def say(self, reply: Encoder, request: int, fields: Any) -> None:
         """Have something sent to the client."""
-        self._output_bytes += reply.put(self._output, request, fields)
+        message, data = reply(fields, request)
+        self._output.append(message)
+        self._output_bytes += len(message)
+        if data:
+            self._output.append(data)
+            self._output_bytes += len(data)
 
     def reserve(self, size: int) -> None:
         """Keep data that waits to be sent.
@@ -292,7 +297,7 @@ class _Served(NamedTuple):
     decode: Callable[[memoryview], Any]
     is_of_socket: bool
     verb: _Verb
-    reply: Reply
+    reply: Encoder
 
 
 _SERVED: Final = {

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from weft.errors import DecodeError
 from weft.netd import messages
-from weft.netd.frames import EVENTS, FIRST_BYTES, REPLIES, Frames, Reply, decode_reply, encode_request, encode_status
+from weft.netd.frames import EVENTS, FIRST_BYTES, REPLIES, Frames, decode_reply, encode_request, encode_status
 from weft.netd.layout import NOWHERE, Layout
 from weft.netd.messages import HAPPENED, MAX_MESSAGE_BYTES, MESSAGES, Code, code_of_reply
 from weft.netd.reference import filled
@@ -48,14 +48,6 @@ def of(layout: Layout[Any]) -> st.SearchStrategy[Any]:
         for field in layout.fields
     ]
     return st.tuples(*parts).map(layout.shape._make)  # type: ignore[attr-defined]
-
-
-def put(reply: Reply, request: int, fields: Any) -> list[bytes]:
-    output = [b"before"]
-    size = reply.put(output, request, fields)
-    assert output.pop(0) == b"before"
-    assert size == sum(map(len, output))
-    return output
 
 
 @given(st.sampled_from(LAYOUTS).flatmap(lambda layout: st.tuples(st.just(layout), of(layout))))
@@ -93,14 +85,15 @@ def test_bytes_of_messages_are_those_of_the_page() -> None:
     assert encode_request(6, 8, MESSAGES[Code.SEND].request.encode(data)) == (
         struct.pack("<IIIIIHH16x", 41, 6, 8, 3, 1, 0, 0) + b"hello"
     )
+    assert REPLIES[Code.SEND](messages.Sent(5), 8) == (struct.pack("<IIIiI", 16, 0x86, 8, 0, 5), b"")
     received = messages.Received(1, to, b"hello")
-    assert put(REPLIES[Code.SEND], 8, messages.Sent(5)) == [struct.pack("<IIIiI", 16, 0x86, 8, 0, 5)]
-    assert put(REPLIES[Code.RECV], 9, received) == [struct.pack("<IIIiI", 41, 0x87, 9, 0, 1) + address, b"hello"]
-    assert put(REPLIES[Code.RECV], 9, received)[1] is received.data
-    assert put(REPLIES[Code.CLOSE], 1, messages.Nothing()) == [struct.pack("<IIIi", 12, 0x88, 1, 0)]
-    rows = messages.Polled((messages.Happened(3, 2), messages.Happened(4, 1)))
-    assert put(REPLIES[Code.POLL], 2, rows) == [struct.pack("<IIIi", 28, 0x89, 2, 0), struct.pack("<IIII", 3, 2, 4, 1)]
-    assert put(EVENTS, 4, messages.Happened(3, 2)) == [struct.pack("<IIIiII", 20, 0xE0, 4, 0, 3, 2)]
+    message, data = REPLIES[Code.RECV](received, 9)
+    assert message == struct.pack("<IIIiI", 41, 0x87, 9, 0, 1) + address
+    assert data is received.data
+    assert REPLIES[Code.CLOSE](messages.Nothing(), 1) == (struct.pack("<IIIi", 12, 0x88, 1, 0), b"")
+    polled = messages.Polled((messages.Happened(3, 2), messages.Happened(4, 1)))
+    assert REPLIES[Code.POLL](polled, 2) == (struct.pack("<IIIi", 28, 0x89, 2, 0), struct.pack("<IIII", 3, 2, 4, 1))
+    assert EVENTS(messages.Happened(3, 2), 4) == (struct.pack("<IIIiII", 20, 0xE0, 4, 0, 3, 2), b"")
     assert encode_status(0x87, 9, Status.WOULD_BLOCK) == struct.pack("<IIIi", 12, 0x87, 9, -300)
 
 
@@ -108,7 +101,7 @@ def test_bytes_of_messages_are_those_of_the_page() -> None:
 def test_reply_is_its_head_and_its_fields(made: tuple[int, Any]) -> None:
     code, fields = made
     frames = Frames()
-    frames.feed(b"".join(put(REPLIES[code], 7, fields)))
+    frames.feed(b"".join(REPLIES[code](fields, 7)))
     ((told, request, rest),) = frames
     status, body = decode_reply(rest)
     assert (told, request, status, frames.size) == (code_of_reply(code), 7, Status.OK, 0)
