@@ -6,6 +6,7 @@ import asyncio
 import struct
 from contextlib import AsyncExitStack
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -356,3 +357,40 @@ def test_lookup_that_gives_only_the_other_family_is_no_name() -> None:
             assert b"".join(one.take_output()) == words(12, 0xA0, 4) + struct.pack("<i", Status.NO_NAME)
 
     asyncio.run(run())
+
+
+class TestTurn:
+    """What one client has done before others get their turn: each part has a bound, and the rest of it waits."""
+
+    UNKNOWN = encode_request(99, 1, b"")
+    ANSWER = words(12, 0x80, 1) + struct.pack("<i", Status.NOT_SUPPORTED)
+
+    @pytest.fixture
+    def one(self) -> Session:
+        return Session(SimpleNamespace(backend=None), Room(), lambda: 0, lambda: None)  # type: ignore[arg-type]
+
+    def test_requests(self, one: Session) -> None:
+        assert one.receive(self.UNKNOWN * (2 * session.REQUESTS_IN_A_TURN + 1)) is True
+        assert one.take_output() == [self.ANSWER] * session.REQUESTS_IN_A_TURN
+        assert [one.go_on(), one.go_on(), one.go_on()] == [True, False, False]
+        assert one.take_output() == [self.ANSWER] * (session.REQUESTS_IN_A_TURN + 1)
+
+    def test_bytes_that_come(self, one: Session) -> None:
+        assert one.receive(encode_request(99, 1, bytes(session.BYTES_IN_A_TURN)) + self.UNKNOWN) is True
+        assert one.take_output() == [self.ANSWER]
+        assert one.go_on() is False
+        assert one.take_output() == [self.ANSWER]
+
+    def test_bytes_that_go(self, one: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(session, "MAX_OUTPUT_BYTES", 2 * len(self.ANSWER))
+        assert [one.receive(self.UNKNOWN * 3), one.go_on()] == [True, True]
+        assert one.take_output() == [self.ANSWER] * 2
+        assert one.go_on() is False
+        assert one.take_output() == [self.ANSWER]
+
+    def test_what_can_not_be_a_message_is_told_behind_what_came_before(self, one: Session) -> None:
+        assert one.receive(self.UNKNOWN + words(0, 1, 1) + self.UNKNOWN) is False
+        assert one.is_over
+        assert one.take_output() == [self.ANSWER, words(12, 0x80, 0) + struct.pack("<i", Status.INVALID)]
+        assert one.go_on() is False
+        assert one.take_output() == []
