@@ -251,7 +251,9 @@ class Connection(Socket):
     @property
     def has_to_send(self) -> bool:
         """Whether anything but a SYN is to leave, now or when the windows allow."""
-        return self.owes_ack or self.owes_probe or self.probe is not None or not self.sender.is_done
+        sender = self.sender
+        owes = self.owes_ack or self.owes_probe or self.probe is not None
+        return owes or sender.nxt < sender.end or not sender.recovery.is_quiet
 
     @property
     def maximum_segment(self) -> int:

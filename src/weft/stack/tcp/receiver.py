@@ -265,4 +265,7 @@ class Receiver:
         grown = edge - self.edge
         if grown >= self.segment or grown >= self.limit // 2:
             self.edge = edge
-        return min((self.edge - self.next) >> self.shift, UNSCALED_MAX)
+        window = (self.edge - self.next) >> self.shift
+        if window > UNSCALED_MAX:
+            return UNSCALED_MAX
+        return window

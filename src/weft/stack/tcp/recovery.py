@@ -39,6 +39,10 @@ class Phase(Enum):
     LOSS = "loss"
 
 
+# A member of a class is slow to look up (Python 3.11), and this one is for each packet.
+OPEN: Final = Phase.OPEN
+
+
 class Recovery:
     """Losses of one connection; all numbers are sequence numbers.
 
@@ -65,7 +69,7 @@ class Recovery:
     )
 
     def __init__(self) -> None:
-        self.phase = Phase.OPEN
+        self.phase = OPEN
         self.is_quiet = True
         self.selective = False
         self.point = 0
@@ -145,7 +149,7 @@ class Recovery:
         else:
             is_lost = self._duplicates >= DUPLICATE_THRESHOLD
         # What was sent before the last phase ended says nothing about the window that it left (RFC 6582 section 3.2).
-        has_begun = self.phase is Phase.OPEN and is_lost and una >= self.point
+        has_begun = self.phase is OPEN and is_lost and una >= self.point
         if has_begun:
             self._begin(Phase.RECOVERY, una, nxt)
             if not self.selective:
@@ -155,7 +159,7 @@ class Recovery:
 
     def _settle(self, una: int) -> None:
         """See again whether something is missing; to be called when what that depends on has changed."""
-        self.is_quiet = self.phase is Phase.OPEN and not self.scoreboard and self._lost_below <= una
+        self.is_quiet = self.phase is OPEN and not self.scoreboard and self._lost_below <= una
 
     def _look_for_lost_again(self, una: int, segment: int, threshold: int) -> None:
         resent = self._resent
@@ -184,11 +188,11 @@ class Recovery:
             self.scoreboard.clear()
         else:
             self.scoreboard.advance(una)
-        has_ended = self.phase is not Phase.OPEN and una >= self.point
+        has_ended = self.phase is not OPEN and una >= self.point
         if has_ended:
-            self.phase = Phase.OPEN
+            self.phase = OPEN
             self._lost_below = una
-        if self.phase is Phase.OPEN:
+        if self.phase is OPEN:
             self._duplicates = 0
         elif not self.selective:
             self._duplicates = max(0, self._duplicates - max(0, acknowledged // segment - 1))
@@ -206,7 +210,7 @@ class Recovery:
 
     def handle_in_vain(self, una: int) -> None:
         """Nothing was lost: the phase ends, and what is missing may still come."""
-        self.phase = Phase.OPEN
+        self.phase = OPEN
         self.point = self._lost_below = self._resent_to = una
         self._duplicates = 0
         self._resent.clear()

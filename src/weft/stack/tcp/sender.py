@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from weft.stack.tcp.congestion import Cubic
-from weft.stack.tcp.recovery import Phase, Recovery
+from weft.stack.tcp.recovery import OPEN, Phase, Recovery
 from weft.stack.tcp.reduction import Reduction
 from weft.stack.tcp.reordering import Reordering
 from weft.stack.tcp.round_trip import RoundTrip
@@ -141,11 +141,6 @@ class Sender:
         """Bytes that were never sent."""
         nxt, buffer = self.nxt, self.buffer
         return buffer.end - max(nxt, buffer.start) if nxt < buffer.end else 0
-
-    @property
-    def is_done(self) -> bool:
-        """Whether all was sent, and nothing of it is to be sent again as far as is known."""
-        return self.recovery.is_quiet and self.nxt >= self.end
 
     def set_segment(self, segment: int) -> None:
         """Full segments have another size from now on."""
@@ -445,7 +440,7 @@ class Sender:
     @property
     def _may_probe_tail(self) -> bool:
         recovery = self.recovery
-        is_calm = recovery.selective and recovery.phase is Phase.OPEN and not self.retries
+        is_calm = recovery.selective and recovery.phase is OPEN and not self.retries
         return is_calm and not self._has_probed and self.round_trip.smoothed_ns > 0
 
     def take_tail_probe(self, now: int) -> Run | None:

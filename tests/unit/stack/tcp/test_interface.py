@@ -344,3 +344,16 @@ def test_3_9_1_9_traffic_class_is_none_by_default(script: Script) -> None:
     sent = script.expect("P.", seq=1, ack=1, data=b"x")
     assert sent.packet[1] == 0
     assert connection.traffic_class == 0
+
+
+@pytest.mark.parametrize(("size", "is_all"), [(1, True), (10_000, True), (10_001, False)])
+def test_who_has_sent_all_is_not_asked_again(script: Script, size: int, is_all: bool) -> None:
+    connection, to_send = script.accepted(), script.host.tcp.to_send
+    connection.send(bytes(size))
+    assert script.host.next_packet(script.now) is not None
+    assert list(to_send) == ([] if is_all else [connection])
+    # It may have more, but for the congestion window.
+    assert script.host.next_packet(script.now) is None
+    assert not to_send
+    connection.set_no_delay(True)
+    assert list(to_send) == [connection]

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+from copy import deepcopy
 
-from tests.unit.stack.tcp.script import Script
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.stack.tcp.script import MS, Script
 from weft.stack.tcp.recovery import Phase, Recovery
+from weft.stack.tcp.sender import Sender
 from weft.stack.tcp.states import State
 
 
@@ -765,6 +770,75 @@ def test_quiet_is_when_nothing_is_missing() -> None:
     assert not recovery.is_quiet
     recovery.handle_in_vain(3000)
     assert recovery.is_quiet
+
+
+HAPPENINGS = st.sampled_from(["acknowledged", "blocks", "duplicate", "timeout", "in vain", "too big", "resent"])
+
+
+@given(st.booleans(), st.lists(st.tuples(HAPPENINGS, st.integers(0, 9), st.integers(1, 9)), max_size=20))
+def test_quiet_follows_from_the_rest(selective: bool, happenings: list[tuple[str, int, int]]) -> None:
+    recovery, una, nxt = Recovery(), 0, 10_000
+    recovery.selective = selective
+    for what, at, size in happenings:
+        start, end = una + 1000 * at, min(una + 1000 * (at + size), nxt)
+        if what == "acknowledged" and una < start <= nxt:
+            acknowledged, una, nxt = start - una, start, nxt + 2000
+            recovery.handle_acknowledged(una, acknowledged, 1000)
+        elif what == "blocks" and selective:
+            recovery.note_blocks([(start, end)], una, nxt, 0)
+        elif what == "duplicate":
+            recovery.handle_duplicate()
+        elif what == "timeout":
+            recovery.handle_timeout(una, nxt)
+        elif what == "in vain":
+            recovery.handle_in_vain(una)
+        elif what == "too big":
+            recovery.handle_too_big(una, nxt)
+        elif what == "resent" and (lost := recovery.next_lost(una)) is not None:
+            recovery.handle_resent(*lost, nxt)
+        if what in {"acknowledged", "blocks", "duplicate"}:
+            recovery.detect(una, nxt, 1000, 3)
+        is_open = recovery.phase is Phase.OPEN
+        assert recovery.is_quiet is (is_open and not recovery.scoreboard and recovery._lost_below <= una)
+
+
+@given(
+    st.booleans(), st.booleans(), st.lists(st.tuples(st.integers(1, 40), st.integers(1, 99)), min_size=1, max_size=9)
+)
+def test_what_is_acknowledged_while_nothing_is_missing_takes_a_short_way_to_the_same(
+    selective: bool, was_lost: bool, rounds: list[tuple[int, int]]
+) -> None:
+    now, sender = 1, Sender(0, 1000)
+    sender.set_window(1 << 20)
+    sender.recovery.selective = selective
+    sender.buffer.append(bytes(200_000))
+    sender.handle_syn_sent(now)
+    sender.handle_acknowledgment(1, (), now)
+    for segments, share in rounds:
+        now += 20 * MS
+        while sender.next_run(now, 1000) is not None:
+            pass
+        if was_lost and sender.recovery.is_quiet:
+            sender.handle_timeout()
+            while sender.next_run(now, 1000) is not None:
+                pass
+        general = deepcopy(sender)
+        # Some of a round, or all; as an iterator, of which nobody can tell beforehand that it is empty.
+        acknowledgment = sender.una + max(1, min(1000 * segments, sender.in_flight * share // 99))
+        if acknowledgment > sender.nxt:
+            break
+        sender.handle_acknowledgment(acknowledgment, (), now + 10 * MS, echo_ns=9 * MS)
+        general.handle_acknowledgment(acknowledgment, iter(()), now + 10 * MS, echo_ns=9 * MS)
+        assert everything(sender) == everything(general)
+
+
+def everything(part: object) -> object:
+    """All that is known, as plain values."""
+    if isinstance(part, list | tuple):
+        return [everything(each) for each in part]
+    if not hasattr(part, "__slots__"):
+        return part
+    return {name: everything(getattr(part, name)) for name in part.__slots__}
 
 
 def test_rfc_6582_3_2_duplicates_of_what_was_sent_before_the_last_recovery_begin_none() -> None:
