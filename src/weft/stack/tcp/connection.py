@@ -345,6 +345,7 @@ class Connection(Socket):
     # What the room does.
 
     notify = Socket._notify
+    """Something happened that the user may want to see."""
 
     def largest_segment(self, mtu: int) -> int:
         """Payload and options of the largest segment that fits an MTU, bytes."""
