@@ -99,6 +99,10 @@ class HostDevice:
             self._is_given = False
             self._driver.run()
 
+    def wake(self) -> None:
+        """Have the host answer in its next turn."""
+        self._driver.wake()
+
 
 class HostInterface:
     """The interface while it is up.

@@ -131,16 +131,19 @@ class Inbound:
         """Take what a socket has, up to a bound, and deliver it."""
         now = self._clock()
         runs = taken = 0
-        while runs < MAX_RUNS and taken <= MAX_RECEIVED_BYTES and (received := socket.receive()):
-            for run in received:
-                self._take(socket, *run, now)
-                taken += len(run.data)
-            runs += len(received)
-            if taken <= LONE_BYTES and not socket.was_full:
-                break
-        self._hearing.settle(now)
-        self._flush()
-        self._delivery.settle()
+        try:
+            while runs < MAX_RUNS and taken <= MAX_RECEIVED_BYTES and (received := socket.receive()):
+                for run in received:
+                    self._take(socket, *run, now)
+                    taken += len(run.data)
+                runs += len(received)
+                if taken <= LONE_BYTES and not socket.was_full:
+                    break
+            self._hearing.settle(now)
+            self._flush()
+        finally:
+            # A fault is none of what came before it.
+            self._delivery.settle()
 
     def _take(
         self, socket: UdpSocket, buffer: memoryview, segment: int, source: Address, ecn: int, local: bytes, now: int

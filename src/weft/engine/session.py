@@ -528,7 +528,8 @@ class Session:
     def _answer(self, packet: bytes | None, now: int) -> None:
         if packet is not None and self.delivery.device is not None and self._answers.allows(now):
             self.delivery.device.write([packet])
-            self.delivery.device.settle()
+            # What it says to that leaves behind what is being sent now.
+            self.delivery.device.wake()
 
 
 def _id_of(hello: Hello, peer: Peer) -> PeerId | None:

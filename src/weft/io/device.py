@@ -85,4 +85,10 @@ class Device(Protocol):
         """
 
     def settle(self) -> None:
-        """All that there was to write has been written for now; only then is something made of it."""
+        """All that there was to write has been written for now; only then is something made of it.
+
+        Whoever calls is done with all else.
+        """
+
+    def wake(self) -> None:
+        """Something was written, of which something is to be made soon, but not now."""

@@ -217,6 +217,9 @@ class Tun:
     def settle(self) -> None:
         """Nothing: the kernel has answered already."""
 
+    def wake(self) -> None:
+        """Nothing, too."""
+
     def _write(self, buffers: Sequence[Buffer]) -> bool:
         try:
             os.writev(self._fd, buffers)

@@ -306,6 +306,9 @@ class FakeTun:
     def settle(self) -> None:
         self.settled += 1
 
+    def wake(self) -> None:
+        pass
+
     def _take(self, written: Written, result: Callable[[], list[bytes]]) -> bool:
         self.written.append(written)
         self._unread.append(result)

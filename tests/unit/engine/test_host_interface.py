@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from ipaddress import ip_address, ip_interface, ip_network
+from typing import Any
 
 import pytest
 
-from tests.unit.engine.nodes import LISTEN, Nodes, Test, ping
+from tests.unit.engine import packets
+from tests.unit.engine.nodes import LISTEN, Nodes, Test, peer_of, ping
 from weft.burst.records import KIND_PACKET
+from weft.engine import transmit
 from weft.engine.config import Config, Fc00Section
 from weft.engine.driver import Driver, rest
 from weft.engine.host_interface import HostDevice, HostInterface
 from weft.engine.lifetime import Lifetime
 from weft.engine.manual import toml_text
+from weft.engine.peer import Peer, Queued
 from weft.engine.verbs.fc00 import Fc00
 from weft.engine.verbs.settings import Settings
 from weft.errors import UsageError
@@ -207,6 +211,60 @@ def test_fault_of_the_datapath_starts_its_task_anew(run: Callable[[Test], None])
         assert await carry((alice, ours), (bob, theirs), b"all the same") == b"all the same"
         assert alice.stage is not None
         assert {task.name: task.restarts for task in alice.stage.tasks()}["stack"] == 2
+
+    run(test)
+
+
+def test_what_came_before_a_fault_is_told_all_the_same(run: Callable[[Test], None]) -> None:
+    async def test(nodes: Nodes) -> None:
+        alice, bob = await with_stacks(nodes, "alice", "bob")
+        ours, theirs = await joined(alice, bob)
+        watcher, inbound = Watcher(), alice.running.inbound
+        ours.user = watcher
+        take = inbound._take
+
+        def fail(*arguments: Any) -> None:
+            take(*arguments)
+            if ours.readable_bytes:
+                inbound._take = take  # type: ignore[method-assign]
+                raise ZeroDivisionError("a fault")
+
+        inbound._take = fail  # type: ignore[method-assign]
+        theirs.send(b"before")
+        driver_of(bob).wake()
+        await asyncio.wait_for(watcher.happened.wait(), 0.01)
+        assert ours.receive() == [b"before"]
+
+    run(test)
+
+
+def test_who_is_told_that_a_packet_is_too_big_does_not_overtake_what_waits_behind_it(
+    run: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transmit, "largest_burst", lambda peer: 0)
+    monkeypatch.setattr(Peer, "packet_room", 1300)
+
+    async def test(nodes: Nodes) -> None:
+        alice, bob = await with_stacks(nodes, "alice", "bob")
+        driver, session, peer = driver_of(alice), alice.running, peer_of(alice, bob)
+        ends = (alice.identity.address, bob.identity.address)
+        for length in (3000, 200):
+            peer.queue.append(Queued(packets.udp(*ends, bytes(length)), KIND_PACKET, 0))
+        driver.host.udp.open(Endpoint(ANY, 7000)).send(b"new", Endpoint(bob.identity.address, 7000), driver.clock())
+        heard: list[bytes] = []
+        listening = driver_of(bob).host
+        receive = listening.receive
+
+        def note(packet: memoryview, now: int, *, segment: int = 0, is_partial: bool = False) -> None:
+            heard.append(bytes(packet[48:]))
+            receive(packet, now, segment=segment, is_partial=is_partial)
+
+        listening.receive = note  # type: ignore[method-assign]
+        session.attend(peer)
+        await asyncio.sleep(0.1)
+        assert [len(each) for each in heard] == [200, 3]
+        assert session.drops["too big for the path"] == 1
+        assert driver.host.received_packets
 
     run(test)
 
