@@ -265,7 +265,8 @@ class TestFiles:
         words = ("scp", "-p", str(PORT), "-i", str(desk.key), "--accept-new", *sides)
         with desk.pair.alice.host.losing(0.02):
             process = desk.pair.alice.start(*words, **desk.environment)
-            until(lambda: any(path.stat().st_size > SIZE // 4 for path in tmp_path.glob("copy*part")), "a part")
+            # How fast it goes with such losses is of no matter here.
+            until(lambda: any(path.stat().st_size > SIZE // 4 for path in tmp_path.glob("copy*part")), "a part", 60)
             for pid in desk.pair.bob.host.run("pgrep", "-f", "sftp-server|sshd: ").split():
                 os.kill(int(pid), signal.SIGKILL) if is_child_of(int(pid), desk.daemon.popen.pid) else None
             assert process.popen.wait(30) == 1
