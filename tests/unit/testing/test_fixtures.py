@@ -127,7 +127,7 @@ def test_coroutine_with_a_simulated_network_runs_in_virtual_time(pytester: pytes
             "*datagrams of simulated_network*",
             "*alice > bob  84 bytes  delivered after 10.000 ms * > 80: tcp [[]S[]], length 0",
             "*Stuck: nothing is left to happen, and these wait:",
-            "*Task-*: *in test_that_waits_for_ever > streams.py:*",
+            "*Task-*: *in test_that_waits_for_ever > reader.py:*",
         ]
     )
 
