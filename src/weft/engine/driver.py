@@ -55,7 +55,7 @@ class Driver:
         self.transmit = transmit
         self.users: set[Closable] = set()
         self._loop = asyncio.get_running_loop()
-        self._is_awake = self._is_turning = self._is_closed = False
+        self._is_looking = self._is_turning = self._is_closed = False
         self._soon: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: int | None = None
@@ -63,8 +63,7 @@ class Driver:
 
     def wake(self) -> None:
         """Something was done to the host; look after it in the next turn of the loop."""
-        if not self._is_awake and not self._is_closed:
-            self._is_awake = True
+        if self._soon is None and not self._is_looking and not self._is_closed:
             self._soon = self._loop.call_soon(self._turn)
 
     def run(self) -> None:
@@ -116,12 +115,12 @@ class Driver:
         """See to the host, and to what it sends to itself; returns whether that leaves more to do."""
         host = self.host
         for _ in range(PASSES_IN_A_TURN):
-            self._is_awake = True
+            self._is_looking = True
             try:
                 self._look_around()
             finally:
                 # What the users have done until now is seen to in this turn.
-                self._is_awake = False
+                self._is_looking = False
             has_more = host.has_output and self.transmit()
             if has_more or not host.has_looped:
                 break
@@ -157,7 +156,8 @@ class Driver:
     def _handle_timer(self) -> None:
         self._timer = self._timer_at = None
         self._is_due = True
-        self.run()
+        if self._soon is None:
+            self._turn()
 
 
 def _is_leaving(connection: Connection) -> bool:

@@ -121,6 +121,30 @@ async def test_two_that_answer_each_other_for_ever_leave_turns_to_others() -> No
     driver.close()
 
 
+async def test_what_is_done_to_a_host_while_it_sends_brings_one_turn_more_and_not_two() -> None:
+    host, driver = driven()
+    one, other = host.udp.open(FIRST), host.udp.open(SECOND)
+    users = (
+        User(one, lambda: one.send(b"x", SECOND, driver.clock())),
+        User(other, lambda: other.send(b"x", FIRST, driver.clock())),
+    )
+    transmit = driver.transmit
+
+    def answered() -> bool:
+        has_more = transmit()
+        driver.wake()
+        return has_more
+
+    driver.transmit = answered
+    one.send(b"x", SECOND, driver.clock())
+    driver.wake()
+    for _ in range(10):
+        before = sum(len(user.heard) for user in users)
+        await asyncio.sleep(0)
+        assert sum(len(user.heard) for user in users) - before <= driver_module.PASSES_IN_A_TURN
+    driver.close()
+
+
 async def test_timer_that_has_become_later_ends_when_it_is_due() -> None:
     host, driver = driven()
     answered = host.icmp.ping(v6(1), driver.clock(), timeout_s=0.02)
