@@ -14,6 +14,8 @@ from typing import Any, Final
 
 JOINED_BYTES: Final = 16 * 1024
 """A chunk that is shorter is read together with those behind it, which costs less than one more `read`."""
+MAX_CHUNKS: Final = 256
+"""Are kept as they came. Each takes some 50 bytes besides, which who sends byte by byte has for nothing."""
 
 
 class OverlayStreamReader(asyncio.StreamReader):
@@ -56,7 +58,7 @@ class OverlayStreamReader(asyncio.StreamReader):
 
     def feed_data(self, data: Any) -> None:
         """Take what came; bytes are kept as they are."""
-        if type(data) is not bytes or not data:
+        if type(data) is not bytes or not data or len(self._chunks) >= MAX_CHUNKS:
             super().feed_data(data)
             return
         assert not self._eof, "feed_data after feed_eof"

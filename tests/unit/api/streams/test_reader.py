@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from collections.abc import Iterator
 
 import pytest
@@ -116,6 +117,23 @@ async def test_short_chunks_are_read_together_up_to_what_was_asked_for() -> None
     assert await reader.read(7) == b"onetwo"
     assert await reader.read(4) == b"thre"
     assert await reader.read(4) == b"e"
+
+
+async def test_many_short_chunks_take_little_more_room_than_what_is_in_them() -> None:
+    reader, transport = OverlayStreamReader(64 * 1024, asyncio.get_running_loop()), Transport()
+    reader.set_transport(transport)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        count = 0
+        while not transport.is_paused:
+            reader.feed_data(count.to_bytes(2, "big"))
+            count = (count + 1) % 65_536
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 4 * 64 * 1024
+    assert await reader.readexactly(6) == bytes((0, 0, 0, 1, 0, 2))
 
 
 async def test_what_came_stays_when_who_waits_for_it_is_cancelled() -> None:
