@@ -44,13 +44,15 @@ class TcpOptions:
     Args:
         connection: on which they act.
         clock: monotonic ns.
+        wake: has the host looked after.
     """
 
-    __slots__ = ("_clock", "_connection", "_values")
+    __slots__ = ("_clock", "_connection", "_values", "_wake")
 
-    def __init__(self, connection: Connection, clock: Callable[[], int]) -> None:
+    def __init__(self, connection: Connection, clock: Callable[[], int], wake: Callable[[], None]) -> None:
         self._connection = connection
         self._clock = clock
+        self._wake = wake
         self._values: dict[Option, int] = {
             NO_DELAY: 1,
             KEEP_ALIVE: int(connection.keepalive is not None),
@@ -90,6 +92,8 @@ class TcpOptions:
         elif option == KEEP_ALIVE or values[KEEP_ALIVE]:
             times = Keepalive(values[_IDLE], values[_INTERVAL], values[_PROBES])
             self._connection.set_keepalive(times if values[KEEP_ALIVE] else None, self._clock())
+        # What waited to be sent with more may leave, and a timer may be the first to end.
+        self._wake()
         return True
 
 

@@ -159,7 +159,7 @@ class TcpTransport(OverlayTransport):
 
     def _make_socket(self) -> TransportSocket:
         local, remote = self._ends()
-        self._options = TcpOptions(self._connection, self._ground.now)
+        self._options = TcpOptions(self._connection, self._ground.now, self._ground.driver.wake)
         return TransportSocket(socket.SOCK_STREAM, local, remote, self._options)
 
     def _attach(self) -> None:

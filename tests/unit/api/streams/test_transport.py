@@ -893,6 +893,15 @@ class TestExtraInfo:
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4) == (3).to_bytes(4, "little")
 
+    @pytest.mark.parametrize(
+        ("level", "option"), [(socket.IPPROTO_TCP, socket.TCP_NODELAY), (socket.SOL_SOCKET, socket.SO_KEEPALIVE)]
+    )
+    async def test_host_is_looked_after_when_an_option_is_set(self, level: int, option: int) -> None:
+        transport, _, _ = await make()
+        sock, wakes = transport.get_extra_info("socket"), transport._ground.driver.wakes
+        sock.setsockopt(level, option, 1)
+        assert transport._ground.driver.wakes == wakes + 1
+
     async def test_socket_refuses_what_it_does_not_know(self) -> None:
         transport, _, _ = await make()
         sock = transport.get_extra_info("socket")
