@@ -71,6 +71,16 @@ def test_rfc_7323_5_4_timestamps_begin_elsewhere_for_each_pair_of_hosts_but_grow
         assert abs(stranger[0] - first[0]) > 1000
 
 
+def test_rfc_7323_5_4_clock_of_timestamps_is_that_of_the_hosts_whatever_the_ports(script: Script) -> None:
+    ports = [(1000, 80), (1000, 60_000), (60_000, 80)]
+    connections = [
+        script.host.tcp.connect(Endpoint(script.peer, remote), script.now, local=Endpoint(bytes(4), local))
+        for local, remote in ports
+    ]
+    (offset,) = {each.offset for each in connections}
+    assert offset
+
+
 def test_rfc_6056_ports_cannot_be_guessed(script: Script) -> None:
     connections = [script.host.tcp.connect(Endpoint(script.peer, 80), script.now) for _ in range(500)]
     ports = [each.local.port for each in connections]
