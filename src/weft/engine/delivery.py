@@ -19,7 +19,7 @@ from weft.engine.capture import Captures
 from weft.engine.peer import Peer
 from weft.io.device import Buffer, Device
 from weft.noise.allowed import AllowedSources
-from weft.packet.checksum import FIELD, complete, pseudo_header_sum, write_pseudo_header_sum
+from weft.packet.checksum import FIELD, complete, write_pseudo_header_sum
 from weft.packet.protocols import TCP
 
 
@@ -93,7 +93,8 @@ class Delivery:
         if device is not None and device.takes_partial:
             if self._listeners:
                 self._tell([packet], is_partial=True)
-            write_pseudo_header_sum(packet, transport, protocol)
+            if device.needs_pseudo_header:
+                write_pseudo_header_sum(packet, transport, protocol)
             device.write_partial([packet], transport, FIELD[protocol])
         else:
             complete(packet, transport, protocol)
@@ -114,7 +115,8 @@ class Delivery:
             if self._listeners:
                 self._tell([packet], segment, is_partial=True)
             headers = transport + ((packet[transport + 12] >> 4) * 4 if protocol == TCP else 8)
-            write_pseudo_header_sum(packet, transport, protocol)
+            if device.needs_pseudo_header:
+                write_pseudo_header_sum(packet, transport, protocol)
             device.write_super([packet], kind, segment, transport, headers)
         else:
             for run in split(packet, transport, segment, 1):
@@ -128,8 +130,8 @@ class Delivery:
             if self._listeners:
                 self._tell(parts, segment, is_partial=True)
             first = parts[0]
-            pseudo = pseudo_header_sum(first, sum(map(len, parts)) - transport, TCP)
-            first[transport + 16 : transport + 18] = pseudo.to_bytes(2, "big")
+            if self.device.needs_pseudo_header:
+                write_pseudo_header_sum(first, transport, TCP, sum(map(len, parts)))
             self.device.write_super(parts, KIND_TCP, segment, transport, len(first) - segment)
 
     def _tell(

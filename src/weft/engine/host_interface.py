@@ -43,12 +43,14 @@ class HostDevice:
         takes_tcp: TCP super-packets can be written.
         takes_udp: UDP super-packets can be written.
         takes_partial: it needs no transport checksums.
+        needs_pseudo_header: nor any part of them.
     """
 
     def __init__(self, driver: Driver) -> None:
         self.name = "the stack"
         self.offloads = ["csum", "tso4", "tso6", "uso"]
         self.takes_tcp = self.takes_udp = self.takes_partial = True
+        self.needs_pseudo_header = False
         self._driver = driver
         self._host = driver.host
         self._clock = driver.clock
@@ -77,19 +79,19 @@ class HostDevice:
 
     def write(self, parts: Sequence[Buffer]) -> bool:
         """Give the host a packet."""
-        self._host.receive(_joined(parts), self._clock())
-        self._is_given = True
-        return True
+        return self._give(parts)
 
     def write_partial(self, parts: Sequence[Buffer], transport: int, checksum_offset: int) -> bool:
         """Give the host a packet whose transport checksum is not computed."""
-        self._host.receive(_joined(parts), self._clock(), is_partial=True)
-        self._is_given = True
-        return True
+        return self._give(parts, is_partial=True)
 
     def write_super(self, parts: Sequence[Buffer], kind: int, segment: int, transport: int, headers: int) -> bool:
         """Give the host a super-packet."""
-        self._host.receive(_joined(parts), self._clock(), segment=segment, is_partial=True)
+        return self._give(parts, segment, is_partial=True)
+
+    def _give(self, parts: Sequence[Buffer], segment: int = 0, *, is_partial: bool = False) -> bool:
+        packet = memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
+        self._host.receive(packet, self._clock(), segment=segment, is_partial=is_partial)
         self._is_given = True
         return True
 
@@ -196,7 +198,3 @@ class HostInterface:
             mtu=self.mtu,
             offloads=self.device.offloads,
         )
-
-
-def _joined(parts: Sequence[Buffer]) -> memoryview:
-    return memoryview(parts[0] if len(parts) == 1 else b"".join(parts))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+from msgspec import Struct
 
 Buffer = bytes | bytearray | memoryview
 
 MAX_PACKET_BYTES = 65_535
 
 
-class Read(NamedTuple):
+class Read(Struct, frozen=True, gc=False):
     """One packet, or super-packet, that the device gave."""
 
     length: int
@@ -32,6 +34,8 @@ class Device(Protocol):
         takes_tcp: whether TCP super-packets can be written.
         takes_udp: whether UDP super-packets can be written.
         takes_partial: whether it completes transport checksums.
+        needs_pseudo_header: whether a checksum that it is to complete must hold the sum of the pseudo-header; what it
+            holds else is of no matter.
     """
 
     name: str
@@ -39,6 +43,7 @@ class Device(Protocol):
     takes_tcp: bool
     takes_udp: bool
     takes_partial: bool
+    needs_pseudo_header: bool
 
     @property
     def drops(self) -> Counter[str]:
@@ -65,7 +70,7 @@ class Device(Protocol):
         """
 
     def write_partial(self, parts: Sequence[Buffer], transport: int, checksum_offset: int) -> bool:
-        """Write one packet whose transport checksum field holds the pseudo-header sum only; needs `takes_partial`.
+        """Write one packet whose transport checksum is not computed; needs `takes_partial`.
 
         Args:
             parts: as for `write`.
@@ -77,7 +82,7 @@ class Device(Protocol):
         """Write one super-packet; needs `takes_tcp` or `takes_udp`.
 
         Args:
-            parts: as for `write`; the checksum field holds the pseudo-header sum, the first part the IP header.
+            parts: as for `write`, the first one with all headers; the checksum is not computed.
             kind: KIND_TCP or KIND_UDP.
             segment: payload bytes of each segment but the last.
             transport: offset of the transport header.

@@ -65,6 +65,7 @@ class Tun:
         takes_tcp: whether TCP super-packets can be written.
         takes_udp: whether UDP super-packets can be written.
         takes_partial: whether the kernel completes transport checksums.
+        needs_pseudo_header: it does so from the pseudo-header's sum on.
         drops: packets that the kernel did not take, by reason.
     """
 
@@ -142,6 +143,7 @@ class Tun:
         self.takes_tcp = "tso6" in self.offloads
         self.takes_udp = "uso" in self.offloads
         self.takes_partial = "csum" in self.offloads
+        self.needs_pseudo_header = True
 
     def fileno(self) -> int:
         """The descriptor, for the event loop."""

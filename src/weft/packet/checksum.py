@@ -121,9 +121,9 @@ def pseudo_header_sum(packet: Buffer, transport_length: int, protocol: int | Non
         1 to 65,535, folded, not complemented.
     """
     if packet[0] >> 4 == 4:
-        total = sum16(packet[12:20]) + (packet[9] if protocol is None else protocol)
+        total = int.from_bytes(packet[12:20], "big") + (packet[9] if protocol is None else protocol)
     else:
-        total = sum16(packet[8:40]) + (packet[6] if protocol is None else protocol)
+        total = int.from_bytes(packet[8:40], "big") + (packet[6] if protocol is None else protocol)
     return (total + transport_length) % 0xFFFF or 0xFFFF
 
 
@@ -155,19 +155,20 @@ def complete(packet: Writable, start: int, protocol: int) -> None:
     packet[at + 1] = value & 0xFF
 
 
-def write_pseudo_header_sum(packet: Writable, start: int, protocol: int) -> None:
+def write_pseudo_header_sum(packet: Writable, start: int, protocol: int, length: int | None = None) -> None:
     """Write the pseudo-header sum alone, folded and not complemented, into the checksum field.
 
     That is what a virtio header with NEEDS_CSUM promises to the kernel (and CHECKSUM_PARTIAL in Linux): whoever sums
     from `start` to the end, field included, and complements, has the checksum.
 
     Args:
-        packet: a whole packet.
+        packet: a packet, or the first bytes of one: all of its headers.
         start: offset of the transport header.
         protocol: a key of `FIELD`, but not ICMP, which has no pseudo-header.
+        length: bytes of the whole packet, if these are not all.
     """
     at = start + FIELD[protocol]
-    value = pseudo_header_sum(packet, len(packet) - start, protocol)
+    value = pseudo_header_sum(packet, (length or len(packet)) - start, protocol)
     packet[at] = value >> 8
     packet[at + 1] = value & 0xFF
 

@@ -227,6 +227,7 @@ class FakeTun:
     def __init__(self, node: Node, *, tso: bool = True, uso: bool = True, csum: bool = True) -> None:
         self.node = node
         self.takes_partial = csum
+        self.needs_pseudo_header = True
         self.takes_tcp = csum and tso
         self.takes_udp = csum and tso and uso
         self.written: list[Written] = []
