@@ -25,6 +25,7 @@ from weft.errors import DecodeError
 
 TYPE_DATA = 4
 TYPE_BURST = 5
+TYPE = Struct("<I")
 
 DATA_HEADER = Struct("<IIQ")
 """type, receiver index, counter"""

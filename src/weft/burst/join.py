@@ -17,7 +17,9 @@ Source: wire.md section 4, "Joining".
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from functools import lru_cache
+from operator import itemgetter
 from typing import NamedTuple
 
 from weft.burst.header import (
@@ -51,8 +53,8 @@ class Whole(NamedTuple):
     counter: int
     prefix: bytes
     """header[0:18], the associated data."""
-    sealed: bytes | bytearray
-    """Ciphertext and tag."""
+    sealed: bytes | bytearray | memoryview
+    """Ciphertext and tag; a view of what was received where they lie in one piece."""
     pieces: int
     met_congestion: bool = False
     """Whether a router marked any of the pieces (CE)."""
@@ -336,23 +338,25 @@ def whole_in_buffer(buffer: memoryview, start: int, end: int, segment: int) -> W
     if length <= PIECE_HEADER_BYTES:
         return None
     _, index, counter, total, number, count = PIECE_HEADER.unpack_from(buffer, start)
-    stop = start + total + PIECE_HEADER_BYTES * count
+    taken = total + PIECE_HEADER_BYTES * count
     if number or count > MAX_PIECES or not TAG_BYTES <= total <= MAX_TOTAL_BYTES:
         return None
-    if stop != min(start + count * segment, end):
+    if taken != min(segment * count, length):
         return None
-    prefix = bytes(buffer[start : start + PREFIX_BYTES])
+    burst = buffer[start : start + taken]
+    prefix = burst[:PREFIX_BYTES].tobytes()
     if count == 1:
-        return Whole(index, counter, prefix, bytes(buffer[start + PIECE_HEADER_BYTES : stop]), 1)
+        return Whole(index, counter, prefix, burst[PIECE_HEADER_BYTES:], 1)
     size = segment - PIECE_HEADER_BYTES
     if size < MIN_PIECE_BYTES or -(-total // size) != count:
         return None
-    if bytes(buffer[start + 18 : stop : segment]) != _NUMBERS[:count]:
+    if burst[18::segment] != _NUMBERS[:count] or burst[8::segment] != prefix[8:9] * count:
         return None
-    if bytes(buffer[start + 8 : stop : segment]) != prefix[8:9] * count:
-        return None
-    sealed = b"".join(
-        [buffer[first : first + size] for first in range(start + PIECE_HEADER_BYTES, stop - size, segment)]
-        + [buffer[stop - (total - (count - 1) * size) : stop]]
-    )
-    return Whole(index, counter, prefix, sealed, count)
+    return Whole(index, counter, prefix, b"".join(_pieces_in(segment, count)(burst)), count)
+
+
+@lru_cache(64)
+def _pieces_in(segment: int, count: int) -> Callable[[memoryview], tuple[memoryview, ...]]:
+    """What takes the pieces of a burst, two or more, out of the buffer that it fills; made once, for all are alike."""
+    starts = range(0, segment * count, segment)
+    return itemgetter(*[slice(start + PIECE_HEADER_BYTES, start + segment) for start in starts])

@@ -38,6 +38,11 @@ MAX_UDP_SEGMENTS = 64
 _SYN, _RST, _URG = 2, 4, 32
 _FORBIDDEN_IN_SUPER = _SYN | _RST | _URG
 _PROTOCOL_OF_KIND = {KIND_TCP: 6, KIND_UDP: 17}
+_ZEROS = bytes(16)
+_IPV6 = Struct("!4xHB").unpack_from
+"""Payload length, next header."""
+_IPV4 = Struct("!2xH2xHxB").unpack_from
+"""Total length, flags and fragment offset, protocol."""
 
 
 class Record(NamedTuple):
@@ -84,7 +89,7 @@ def decode_records(plain: memoryview) -> list[Record]:
         if len(records) == MAX_RECORDS:
             raise DecodeError(f"at most {MAX_RECORDS} records", offset=first - RECORD_HEADER_BYTES)
         records.append(Record(kind, flags, segment, first, start))
-    if end - start >= 16 or any(plain[start:end]):
+    if start < end and (end - start >= 16 or plain[start:end] != _ZEROS[: end - start]):
         raise DecodeError("fewer than 16 zero bytes behind the last record", offset=start)
     if not records:
         raise DecodeError("at least one record", offset=0)
@@ -108,9 +113,11 @@ def super_packet_fault(packet: memoryview, kind: int, segment: int) -> str | Non
     Source: wire.md section 4, the paragraph below the table of kinds.
     """
     layout = transport_of(packet)
-    if layout is None:
-        return "super: not plain IP"
-    protocol, transport = layout
+    return "super: not plain IP" if layout is None else plain_super_fault(packet, kind, segment, *layout)
+
+
+def plain_super_fault(packet: memoryview, kind: int, segment: int, protocol: int, transport: int) -> str | None:
+    """As `super_packet_fault`, of a packet whose protocol and offset `transport_of` has given."""
     if protocol != _PROTOCOL_OF_KIND[kind]:
         return "super: other protocol"
     if kind == KIND_TCP:
@@ -146,15 +153,10 @@ def transport_of(packet: memoryview) -> tuple[int, int] | None:
     """
     length = len(packet)
     if length >= 40 and packet[0] >> 4 == 6:
-        if int.from_bytes(packet[4:6], "big") + 40 != length:
-            return None
-        protocol = packet[6]
-        return (protocol, 40) if protocol in {6, 17, 58} else None
+        payload, protocol = _IPV6(packet)
+        return (protocol, 40) if payload + 40 == length and protocol in {6, 17, 58} else None
     if length >= 20 and packet[0] >> 4 == 4:
         header = (packet[0] & 15) * 4
-        if header < 20 or header > length or int.from_bytes(packet[2:4], "big") != length:
-            return None
-        if int.from_bytes(packet[6:8], "big") & 0x3FFF:
-            return None
-        return packet[9], header
+        total, fragment, protocol = _IPV4(packet)
+        return (protocol, header) if 20 <= header <= length == total and not fragment & 0x3FFF else None
     return None

@@ -27,6 +27,7 @@ from weft.burst.header import (
     MAX_TOTAL_BYTES,
     NONCE,
     PIECE_HEADER_BYTES,
+    TYPE,
     TYPE_BURST,
     TYPE_DATA,
     decode_piece_header,
@@ -39,7 +40,7 @@ from weft.burst.records import (
     KIND_UDP,
     Record,
     decode_records,
-    super_packet_fault,
+    plain_super_fault,
     transport_of,
 )
 from weft.burst.seal import open_burst
@@ -133,9 +134,9 @@ class Inbound:
         runs = taken = 0
         try:
             while runs < MAX_RUNS and taken <= MAX_RECEIVED_BYTES and (received := socket.receive()):
-                for run in received:
-                    self._take(socket, *run, now)
-                    taken += len(run.data)
+                for buffer, segment, source, ecn, local in received:
+                    self._take(socket, buffer, segment, source, ecn, local, now)
+                    taken += len(buffer)
                 runs += len(received)
                 if taken <= LONE_BYTES and not socket.was_full:
                     break
@@ -151,13 +152,13 @@ class Inbound:
         """Classify each datagram of a run by its first bytes."""
         length = len(buffer)
         endpoint = self._endpoint
-        if endpoint is None or endpoint.address != source or endpoint.socket is not socket or endpoint.local != local:
+        if endpoint is None or endpoint.address != source or endpoint.socket is not socket or endpoint.arrival != local:
             if socket.is_ipv6 and source[0][4:5] == ":" and source[0].startswith("fc"):
                 # fc00::/8: it came through the overlay to our own port; to answer would send the tunnel into itself.
                 self._drops["source is of the overlay"] += -(-length // segment) if segment else 1
                 return
             endpoint = self._endpoint = Endpoint.heard(socket, source, local)
-        start = 0
+        start, kind_at = 0, TYPE.unpack_from
         while start < length:
             if self._joiner is not None:
                 whole, end = self._joiner.receive_following(
@@ -168,22 +169,22 @@ class Inbound:
                     start = end
                     continue
                 self._joiner = None
-            end = min(start + segment, length)
-            kind = int.from_bytes(buffer[start : start + 4], "little") if end - start >= 4 else 0
+            kind = kind_at(buffer, start)[0] if length - start >= 4 <= segment else 0
             if kind == TYPE_BURST:
                 whole = whole_in_buffer(buffer, start, length, segment)
                 if whole is not None and self._open_whole(endpoint, whole, ecn, now):
                     start += len(whole.sealed) + whole.pieces * PIECE_HEADER_BYTES
                     continue
                 if whole is None or whole.pieces > 1:
-                    self._take_piece(endpoint, buffer[start:end], ecn, now)
+                    self._take_piece(endpoint, buffer[start : start + segment], ecn, now)
             elif kind == TYPE_DATA:
-                self._take_data(endpoint, buffer[start:end], ecn, now)
-                if end < length and self._merging is not None and ecn not in CHANGING:
-                    end = self._follow(buffer, end, length, segment, ecn, now)
+                self._take_data(endpoint, buffer[start : start + segment], ecn, now)
+                if start + segment < length and self._merging is not None and ecn not in CHANGING:
+                    start = self._follow(buffer, start + segment, length, segment, ecn, now)
+                    continue
             else:
-                self._attendant.receive_control(endpoint, buffer[start:end], now)
-            start = end
+                self._attendant.receive_control(endpoint, buffer[start : start + segment], now)
+            start += segment
 
     def _keypair_for(self, receiver_index: int, counter: int, now: int) -> Keypair | None:
         """The keypair that may open a message with this counter; before anything is decrypted."""
@@ -298,12 +299,10 @@ class Inbound:
             self._drops["record: not plain IP"] += 1
         elif kind == KIND_PACKET:
             self._delivery.write_partial(packet, *layout)
+        elif fault := plain_super_fault(packet, kind, segment, *layout):
+            self._drops[f"record: {fault}"] += 1
         else:
-            fault = super_packet_fault(packet, kind, segment)
-            if fault is not None:
-                self._drops[f"record: {fault}"] += 1
-            else:
-                self._delivery.write_super(packet, kind, segment, *layout)
+            self._delivery.write_super(packet, kind, segment, *layout)
 
     def _take_data(self, endpoint: Endpoint, datagram: memoryview, ecn: int, now: int) -> None:
         """Open one type 4 message and deliver what is in it."""
@@ -405,10 +404,12 @@ class Inbound:
 
         Segment and flags are those of its record, for whoever captures what does not enter.
         """
-        if len(packet) < 40 and (len(packet) < 20 or packet[0] >> 4 == 6):
+        length = len(packet)
+        is_ipv6 = length > 0 and packet[0] >> 4 == 6
+        if length < (40 if is_ipv6 else 20):
             self._drops["record: too short"] += 1
             return False
-        source = packet[8:24] if packet[0] >> 4 == 6 else packet[12:16]
+        source = packet[8:24] if is_ipv6 else packet[12:16]
         if source != peer.address and self._routes.lookup(source) is not peer:
             self._drops["source is not the peer's"] += 1
             if self._captures.listeners:
@@ -429,8 +430,9 @@ class Inbound:
 
     def _flush(self) -> None:
         """Write what is still being merged; its buffer is free again."""
-        self._delivery.flush()
-        self._position = 0
+        if self._position:
+            self._delivery.flush()
+            self._position = 0
 
 
 def _is_credible(peer: Peer, keypair: Keypair, endpoint: Endpoint, counter: int) -> bool:

@@ -78,7 +78,7 @@ class Proving:
         if self._leads_inward(endpoint):
             self._leave_inward(peer)
             return
-        self.readdress(peer, endpoint)
+        endpoint = _answered(endpoint)
         host, port = endpoint.multiaddr.endpoint()
         ceiling = link_mtu(host, port, endpoint.socket.mark)
         peer.path.move(endpoint, is_ipv6=endpoint.socket.is_ipv6, ceiling=ceiling, proven=proven)
@@ -87,16 +87,8 @@ class Proving:
 
     @staticmethod
     def readdress(peer: Peer, endpoint: Endpoint) -> None:
-        """Answer a peer from the address that it sent to, unless routes lead another way than it came from there.
-
-        Then that address is of no use: the network behind the other interface may not even let it out.
-        """
-        if endpoint.local:
-            host, _ = endpoint.multiaddr.endpoint()
-            route = route_to(host, endpoint.socket.mark, local_address(endpoint.arrival))
-            if route is None or route.ifindex != arrival_interface(endpoint.arrival):
-                endpoint.local = b""
-        peer.path.endpoint = endpoint
+        """Answer a peer from the address that it sent to, if that is of use."""
+        peer.path.endpoint = _answered(endpoint)
 
     def follow(self, peer: Peer, endpoint: Endpoint, now: int) -> None:
         """Use the endpoint that a message of a peer came from; a stock device is believed."""
@@ -263,3 +255,18 @@ class Proving:
             peer.path.mtu.handle_answered(size, now)
         else:
             peer.path.mtu.handle_lost(size, now)
+
+
+def _answered(endpoint: Endpoint) -> Endpoint:
+    """An endpoint with the address that it is answered from: the one that it sent to, unless routes lead another way.
+
+    Then that address is of no use: the network behind the other interface may not even let it out.
+    """
+    if endpoint.local:
+        host, _ = endpoint.multiaddr.endpoint()
+        route = route_to(host, endpoint.socket.mark, local_address(endpoint.arrival))
+        if route is None or route.ifindex != arrival_interface(endpoint.arrival):
+            answered = Endpoint(endpoint.socket, endpoint.address)
+            answered.arrival = endpoint.arrival
+            return answered
+    return endpoint

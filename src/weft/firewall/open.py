@@ -7,11 +7,14 @@ permission to be reached. It answers what nobody listens for, and looks at heade
 from __future__ import annotations
 
 from collections.abc import Hashable
+from typing import Final
 
 from weft.firewall.explain import Notes
 from weft.firewall.firewall import Firewall
 from weft.firewall.judge import Verdict
 from weft.packet.checksum import Buffer
+
+_ACCEPT: Final = Verdict.ACCEPT
 
 
 class OpenFirewall(Firewall):
@@ -26,7 +29,7 @@ class OpenFirewall(Firewall):
 
     def inbound(self, packet: Buffer, now: int, source: Hashable = None) -> Verdict:
         """Everything comes in."""
-        return Verdict.ACCEPT
+        return _ACCEPT
 
     def explain_outbound(self, packet: Buffer, now: int) -> tuple[bool, Notes]:
         """As `outbound`; there is nothing to note."""
@@ -34,4 +37,4 @@ class OpenFirewall(Firewall):
 
     def explain_inbound(self, packet: Buffer, now: int, source: Hashable = None) -> tuple[Verdict, Notes]:
         """As `inbound`; there is nothing to note."""
-        return Verdict.ACCEPT, Notes()
+        return _ACCEPT, Notes()
