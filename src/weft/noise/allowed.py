@@ -5,7 +5,8 @@ alone it may come. Networks are kept in one dictionary per prefix length; there 
 is a few dictionary look-ups, whatever the number of peers.
 
 Rules of the file: a network belongs to one peer; giving it to another takes it from the first, as `wg` does. What is
-reserved belongs to nobody, but longer networks inside it may.
+reserved belongs to nobody, but longer networks inside it may. What was found lately is found again by the address
+itself, until any network changes.
 
 Source: the WireGuard paper, section 2.
 """
@@ -14,9 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from ipaddress import IPv4Network, IPv6Network
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 P = TypeVar("P", bound=Hashable)
+
+ADDRESSES_KEPT: Final = 1024
 
 _Table = dict[int, dict[int, tuple[IPv4Network | IPv6Network, P | None]]]
 
@@ -27,6 +30,8 @@ class AllowedSources(Generic[P]):
     def __init__(self) -> None:
         self._by_length: dict[int, _Table[P]] = {4: {}, 16: {}}
         """By bytes of an address: by bits after the prefix, smallest first: by the prefix's value."""
+        self._found: dict[bytes, P | None] = {}
+        """What `lookup` said of addresses since the last change."""
 
     def reserve(self, network: IPv4Network | IPv6Network) -> None:
         """Give a network to nobody: shorter ones around it don't count for it."""
@@ -44,6 +49,7 @@ class AllowedSources(Generic[P]):
             for key in sorted(tables):
                 tables[key] = tables.pop(key)
         tables[shift][int(network.network_address) >> shift] = (network, peer)
+        self._found.clear()
 
     def remove(self, network: IPv4Network | IPv6Network) -> None:
         """Take a network from whoever has it."""
@@ -53,6 +59,7 @@ class AllowedSources(Generic[P]):
         table.pop(int(network.network_address) >> shift, None)
         if not table:
             tables.pop(shift, None)
+        self._found.clear()
 
     def owner_of(self, network: IPv4Network | IPv6Network) -> P | None:
         """The peer that has exactly this network."""
@@ -76,6 +83,15 @@ class AllowedSources(Generic[P]):
         Args:
             address: 4 or 16 bytes, as in the IP header.
         """
+        key = bytes(address)
+        if key in self._found:
+            return self._found[key]
+        if len(self._found) == ADDRESSES_KEPT:
+            self._found.clear()
+        peer = self._found[key] = self._look_up(key)
+        return peer
+
+    def _look_up(self, address: bytes) -> P | None:
         value = int.from_bytes(address, "big")
         for shift, table in self._by_length[len(address)].items():
             found = table.get(value >> shift)

@@ -7,7 +7,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weft.noise.allowed import AllowedSources
+from weft.noise.allowed import ADDRESSES_KEPT, AllowedSources
 
 Network = IPv4Network | IPv6Network
 
@@ -50,6 +50,9 @@ def test_look_ups_agree_with_a_plain_list(changes: list[tuple[str, Network, str]
         else:
             sources.remove(network)
             model.pop(network, None)
+        # What was said before the next change is not said after it.
+        for other in asked:
+            assert sources.lookup(other.network_address.packed) == longest(model, other.network_address.packed)
     for network in [*asked, *model]:
         for address in (network.network_address, network.broadcast_address):
             owner = longest(model, address.packed)
@@ -68,6 +71,16 @@ def test_the_longest_prefix_wins() -> None:
     assert sources.lookup(bytes((10, 1, 2, 4))) == "office"
     assert sources.lookup(bytes((11, 1, 2, 4))) == "exit"
     assert sources.lookup(bytes(16)) is None
+
+
+def test_what_is_remembered_of_look_ups_is_bounded() -> None:
+    sources: AllowedSources[str] = AllowedSources()
+    sources.insert(ip_network("10.0.0.0/8"), "office")
+    for number in range(3 * ADDRESSES_KEPT):
+        address = number.to_bytes(4, "big")
+        assert sources.lookup(address) is None
+        assert sources.lookup(b"\x0a" + address[1:]) == "office"
+        assert len(sources._found) <= ADDRESSES_KEPT
 
 
 def test_what_is_reserved_belongs_to_nobody_but_longer_networks_inside_it_do() -> None:
