@@ -23,6 +23,7 @@ import sys
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import lru_cache
 from struct import Struct
 from typing import Final
 
@@ -34,6 +35,7 @@ Buffer = bytes | bytearray | memoryview
 MAX_QUEUED_BYTES: Final = 2 * 1024 * 1024
 SOCKET_BUFFER_BYTES: Final = 8 * 1024 * 1024
 MAX_SEGMENTS: Final = 64
+ANCILLARY_KEPT: Final = 256
 
 _SOL_UDP = 17
 _UDP_SEGMENT = 103
@@ -378,12 +380,18 @@ class UdpSocket:
         self, parts: Sequence[Buffer], segment: int, address: Address, ecn: int, local: bytes
     ) -> Sequence[Buffer]:
         """Send; returns what has to wait, in whole datagrams."""
-        if sum(map(len, parts)) <= segment:
-            return [] if self._send_one(parts, 0, address, ecn, local) else parts
+        # The first parts tell that there are more datagrams than one.
+        room = segment
+        for part in parts:
+            room -= len(part)
+            if room < 0:
+                break
+        else:
+            return () if self._send_one(parts, 0, address, ecn, local) else parts
         if not self.gso:
             return self._send_each(parts, segment, address, ecn, local)
         try:
-            return [] if self._send_one(parts, segment, address, ecn, local) else parts
+            return () if self._send_one(parts, segment, address, ecn, local) else parts
         except OSError as error:
             if error.errno not in _NO_SEGMENTATION:
                 raise
@@ -405,7 +413,7 @@ class UdpSocket:
         """One system call; False where it would block."""
         try:
             if self._has_sendmsg:
-                self._socket.sendmsg(parts, self._ancillary(segment, ecn, local), 0, address)
+                self._socket.sendmsg(parts, _ancillary(segment, ecn, local, self.is_ipv6), 0, address)
             else:
                 self._socket.sendto(b"".join(parts), address)
         except BlockingIOError:
@@ -415,18 +423,6 @@ class UdpSocket:
                 raise
             return self._send_one(parts, segment, address, ecn, b"")
         return True
-
-    def _ancillary(self, segment: int, ecn: int, local: bytes) -> list[tuple[int, int, bytes]]:
-        messages = []
-        if segment:
-            messages.append((_SOL_UDP, _UDP_SEGMENT, _U16.pack(segment)))
-        if ecn:
-            level, kind = (socket.IPPROTO_IPV6, _IPV6_TCLASS) if self.is_ipv6 else (socket.IPPROTO_IP, _IP_TOS)
-            messages.append((level, kind, _INT.pack(ecn)))
-        if local:
-            level, kind = (socket.IPPROTO_IPV6, _IPV6_PKTINFO) if self.is_ipv6 else (socket.IPPROTO_IP, _IP_PKTINFO)
-            messages.append((level, kind, local))
-        return messages
 
     def _count(self, error: OSError) -> bool:
         """Count a send that failed; False if it was too big."""
@@ -444,6 +440,21 @@ class UdpSocket:
         self._queued_bytes += len(data)
         if len(self._queue) == 1 and self.when_blocked is not None:
             self.when_blocked()
+
+
+@lru_cache(ANCILLARY_KEPT)
+def _ancillary(segment: int, ecn: int, local: bytes, is_ipv6: bool) -> tuple[tuple[int, int, bytes], ...]:
+    """What a system call is told besides the datagrams; kept, for a stream says the same with each burst."""
+    messages = []
+    if segment:
+        messages.append((_SOL_UDP, _UDP_SEGMENT, _U16.pack(segment)))
+    if ecn:
+        level, kind = (socket.IPPROTO_IPV6, _IPV6_TCLASS) if is_ipv6 else (socket.IPPROTO_IP, _IP_TOS)
+        messages.append((level, kind, _INT.pack(ecn)))
+    if local:
+        level, kind = (socket.IPPROTO_IPV6, _IPV6_PKTINFO) if is_ipv6 else (socket.IPPROTO_IP, _IP_PKTINFO)
+        messages.append((level, kind, local))
+    return tuple(messages)
 
 
 def _mark(marked: socket.socket, mark: int) -> None:
