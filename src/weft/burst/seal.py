@@ -39,7 +39,6 @@ MAX_SEND_BYTES = 65_000
 """Of several datagrams that leave in one system call; a single one may have all that UDP takes."""
 
 _PACKETS_BYTES = 65_535
-_ZEROS = bytes(PADDING_BYTES)
 
 
 class SealingKey(Protocol):
@@ -180,7 +179,8 @@ class PacketSealer:
 
 def padding_of(length: int, limit: int) -> bytes:
     """Zeros that fill a packet to a multiple of 16, but never beyond `limit`, the largest plain text of the path."""
-    return _ZEROS[: max(0, min(-length % PADDING_BYTES, limit - length))]
+    padding = PADDING[length % PADDING_BYTES]
+    return padding if length + len(padding) <= limit else padding[: max(0, limit - length)]
 
 
 def seal_packet(key: SealingKey, counter: int, plain: Buffer) -> bytes:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from weft.burst.ecn import ECT_0, NOT_ECT, ecn_of
 from weft.burst.records import (
@@ -26,7 +26,7 @@ from weft.burst.records import (
     super_packet_fault,
     transport_of,
 )
-from weft.burst.seal import PADDING
+from weft.burst.seal import PADDING, PADDING_BYTES
 from weft.burst.split import segments_in_run, split
 from weft.engine.capture import Captures
 from weft.engine.peer import MAX_BURST_PACKED_PIECES, Peer
@@ -46,21 +46,15 @@ MAX_READ_BYTES = 512 * 1024
 _BUFFER_BYTES = 4 * (MAX_PACKET_BYTES + 1)
 
 
+_Entry = tuple[memoryview, tuple[int, int] | None]
+"""A small packet in the buffer; protocol and offset of its transport header, if its checksum is not computed yet."""
+
+
 class Attendant(Protocol):
     """Who looks after what is not the fast path; the Session."""
 
     def handle_unroutable(self, packet: memoryview, now: int) -> None:
         """No peer has the destination of a packet from the device."""
-
-
-class _Entry(NamedTuple):
-    """One small packet in the buffer."""
-
-    start: int
-    """Of its record header."""
-    end: int
-    partial: tuple[int, int] | None
-    """Protocol and offset of the transport header, if its checksum is still to be computed."""
 
 
 class Outbound:
@@ -91,6 +85,8 @@ class Outbound:
         self._transmitter = transmitter
         self._batch: list[_Entry] = []
         self._batch_peer: Peer | None = None
+        self._batch_start = self._batch_end = 0
+        """In the buffer: where the first one's record header begins, and where the last one ends."""
 
     def drain(self, device: Device) -> bool:
         """Take what the device has, up to a bound, and send it.
@@ -103,7 +99,7 @@ class Outbound:
         position = taken = 0
         read: Read | None = None
         # A fault may have left some of the last time, whose bytes are overwritten now.
-        self._batch = []
+        self._forget_batch()
         for _ in range(MAX_READS):
             start = position + RECORD_HEADER_BYTES
             if start + MAX_PACKET_BYTES > _BUFFER_BYTES:
@@ -133,20 +129,19 @@ class Outbound:
     def _take(self, start: int, end: int, read: Read, now: int) -> int:
         """Route and check one packet in the buffer; returns where the next one may be read to."""
         packet = self._buffer[start:end]
-        before = self._batch[-1].end if self._batch else 0
         if end - start < 40 and (end - start < 20 or packet[0] >> 4 == 6):
             self._drops["tun: short packet"] += 1
-            return before
-        peer = self._routes.lookup(packet[24:40] if packet[0] >> 4 == 6 else packet[16:20])
+            return self._batch_end
+        peer = self._routes.lookup((packet[24:40] if packet[0] >> 4 == 6 else packet[16:20]).tobytes())
         if peer is None:
             if self._listeners:
                 self._tell(None, packet, read, "no peer has the destination")
             self._attendant.handle_unroutable(packet, now)
-            return before
+            return self._batch_end
         if not self.firewall.outbound(packet, now):
             if self._listeners:
                 self._tell(peer, packet, read, self.firewall.reason)
-            return before
+            return self._batch_end
         if self._listeners:
             self._tell(peer, packet, read)
         peer.in_use = True
@@ -154,13 +149,16 @@ class Outbound:
             self._flush(now)
             self._send_super(peer, packet, read.kind, read.segment, now, in_buffer=start)
             return 0
-        batch = self._batch
-        room = MAX_BURST_PACKED_PIECES * peer.piece - BURST_OVERHEAD_BYTES
-        if batch and (peer is not self._batch_peer or end - batch[0].start > room):
+        if self._batch_peer is not None and (
+            peer is not self._batch_peer
+            or end - self._batch_start > MAX_BURST_PACKED_PIECES * peer.piece - BURST_OVERHEAD_BYTES
+        ):
             self._flush(now)
-        self._batch_peer = peer
-        batch = self._batch
-        batch.append(_Entry(start - RECORD_HEADER_BYTES, end, self._partial(packet) if read.is_partial else None))
+        if self._batch_peer is None:
+            self._batch_peer = peer
+            self._batch_start = start - RECORD_HEADER_BYTES
+        self._batch.append((packet, self._partial(packet) if read.is_partial else None))
+        self._batch_end = end
         return end
 
     def _tell(self, peer: Peer | None, packet: memoryview, read: Read, dropped: str | None = None) -> None:
@@ -181,33 +179,40 @@ class Outbound:
 
     def _flush(self, now: int) -> None:
         """Send the batch: several records as one burst, where bursts may go, else packet by packet."""
-        batch, peer = self._batch, self._batch_peer
-        if not batch or peer is None:
+        peer = self._batch_peer
+        if peer is None:
             return
-        self._batch = []
-        start, end = batch[0].start, batch[-1].end
+        batch, start, end = self._batch, self._batch_start, self._batch_end
+        self._forget_batch()
         if len(batch) > 1 and end - start + BURST_OVERHEAD_BYTES <= self._burst_room(peer):
             keypair = self._transmitter.keypair_for(peer, now)
             if keypair is not None:
-                self._seal_batch(peer, keypair, batch, now)
+                self._seal_batch(peer, keypair, batch, start, end, now)
                 return
-        packets = []
-        for entry in batch:
-            packet = self._buffer[entry.start + RECORD_HEADER_BYTES : entry.end]
-            if entry.partial:
-                complete(packet, entry.partial[1], entry.partial[0])
-            packets.append(packet)
-        self._transmitter.send_packets(peer, packets, now)
+        for packet, partial in batch:
+            if partial is not None:
+                complete(packet, partial[1], partial[0])
+        self._transmitter.send_packets(peer, [packet for packet, _ in batch], now)
 
-    def _seal_batch(self, peer: Peer, keypair: Keypair, batch: list[_Entry], now: int) -> None:
+    def _forget_batch(self) -> None:
+        self._batch = []
+        self._batch_peer = None
+        self._batch_end = 0
+
+    def _seal_batch(self, peer: Peer, keypair: Keypair, batch: list[_Entry], start: int, end: int, now: int) -> None:
         buffer = self._buffer
+        at = start
         ecn = ECT_0
-        for start, end, partial in batch:
-            first = start + RECORD_HEADER_BYTES
-            RECORD_HEADER.pack_into(buffer, start, end - first, KIND_PACKET, FLAG_CHECKSUM_PARTIAL if partial else 0, 0)
-            if ecn and not ecn_of(buffer[first:end]):
+        for packet, partial in batch:
+            length = len(packet)
+            RECORD_HEADER.pack_into(buffer, at, length, KIND_PACKET, FLAG_CHECKSUM_PARTIAL if partial else 0, 0)
+            at += RECORD_HEADER_BYTES + length
+            if ecn and not ecn_of(packet):
                 ecn = NOT_ECT
-        self._seal_records(peer, keypair, batch[0].start, batch[-1].end, now, ecn)
+        # What does not go with them lies behind them, where the padding is.
+        overwritten = bytes(buffer[end : end + PADDING_BYTES])
+        self._seal_records(peer, keypair, start, end, now, ecn)
+        buffer[end : end + PADDING_BYTES] = overwritten
 
     @staticmethod
     def _burst_room(peer: Peer) -> int:
@@ -262,13 +267,11 @@ class Outbound:
                 self._transmitter.send_record(peer, run, KIND_PACKET, FLAG_CHECKSUM_PARTIAL, 0, now)
 
     def _seal_records(self, peer: Peer, keypair: Keypair, start: int, end: int, now: int, ecn: int) -> None:
-        """Seal records that lie in the buffer; what the padding overwrites is put back, for a packet may lie there."""
-        padding = PADDING[(end - start) % 16]
+        """Seal records that lie in the buffer; the padding overwrites what lies behind them."""
+        padding = PADDING[(end - start) % PADDING_BYTES]
         stop = end + len(padding)
-        overwritten = bytes(self._buffer[end:stop])
         self._buffer[end:stop] = padding
         self._transmitter.send_burst(peer, keypair, self._buffer[start:stop], now, ecn)
-        self._buffer[end:stop] = overwritten
 
 
 def _behind_extensions(packet: memoryview) -> tuple[int, int] | None:

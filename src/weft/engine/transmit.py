@@ -186,39 +186,40 @@ class Transmitter:
         room = peer.packet_room
         sealer = self._packets
         sealer.clear()
-        run = _Run()
+        # Datagrams of one size and the same ECN bits leave in one call; the last one may be shorter.
+        count = segment = last = 0
+        run_ecn = NOT_ECT
         for packet in packets:
             length = len(packet)
             if length > room:
-                self._send_run(peer, run, now)
+                count = self._send_run(peer, count, segment, run_ecn, now)
                 self._send_large(peer, packet, room, now)
                 continue
             padding = padding_of(length, room)
             size = length + len(padding) + DATA_OVERHEAD_BYTES
             ecn = ecn_of(packet)
-            if run.count and (
-                size > run.segment or ecn != run.ecn or run.count == MAX_SEGMENTS or not sealer.takes(size)
+            if count and not (
+                size <= segment == last and ecn == run_ecn and count < MAX_SEGMENTS and sealer.takes(size)
             ):
-                self._send_run(peer, run, now)
+                count = self._send_run(peer, count, segment, run_ecn, now)
             counter = keypair.take_counter()
             if counter is None:
                 self._drops["no counter left"] += 1
                 break
             sealer.add(keypair, counter, b"".join((packet, padding)) if padding else packet)
-            if not run.count:
-                run.segment, run.ecn = size, ecn
-            run.count += 1
-            if size < run.segment:
-                self._send_run(peer, run, now)
-        self._send_run(peer, run, now)
+            if not count:
+                segment, run_ecn = size, ecn
+            last = size
+            count += 1
+        self._send_run(peer, count, segment, run_ecn, now)
 
-    def _send_run(self, peer: Peer, run: _Run, now: int) -> None:
-        """Send what the packet sealer holds and begin a new run."""
-        if run.count:
+    def _send_run(self, peer: Peer, count: int, segment: int, ecn: int, now: int) -> int:
+        """Send what the packet sealer holds; returns how many there are then, none."""
+        if count:
             data = self._packets.take()
-            self._transmit(peer, [data], run.segment, len(data), run.count, now, run.ecn)
+            self._transmit(peer, [data], segment, len(data), count, now, ecn)
             self._packets.clear()
-            run.count = 0
+        return 0
 
     def _send_large(self, peer: Peer, packet: memoryview | bytes, room: int, now: int) -> None:
         """A packet that fits no datagram of the path goes as a burst of several pieces, or its sender is told."""
@@ -277,14 +278,3 @@ class Transmitter:
 def largest_burst(peer: Peer) -> int:
     """How large a burst may be for a packet that fits no datagram, bytes; 0 where none arrives."""
     return 0 if peer.path.size.vanish else min(peer.burst_limit, MAX_PIECES * peer.piece)
-
-
-class _Run:
-    """Type 4 messages of one size, but for the last, that leave in one call."""
-
-    __slots__ = ("count", "ecn", "segment")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.segment = 0
-        self.ecn = NOT_ECT
