@@ -33,6 +33,8 @@ _FIN, _PSH, _ACK, _CWR = 0x01, 0x08, 0x10, 0x80
 _MAY_DIFFER = _FIN | _PSH | _CWR
 _MAX_PACKET_BYTES = 65_535
 _DF = 0x4000
+_CHECKSUM = 56
+"""Where an IPv6 packet without extension headers has the checksum of TCP."""
 
 
 class Merged(NamedTuple):
@@ -80,18 +82,18 @@ class Merger:
         Returns:
             The length of the packet, or 0 where it is something else, for `add`.
         """
-        front, length = self._front, self._first_length
-        if not front or plain[: len(front)] != front or plain[len(front) + 2 : self._first_payload] != self._tail:
+        front, length, payload_start = self._front, self._first_length, self._first_payload
+        if not front or plain[:_CHECKSUM] != front or plain[_CHECKSUM + 2 : payload_start] != self._tail:
             return 0
-        packet = plain[:length]
-        if len(packet) < length or self._total + self._segment > _MAX_PACKET_BYTES:
+        segment = self._segment
+        if len(plain) < length or self._total + segment > _MAX_PACKET_BYTES:
             return 0
-        if (swapped_sum(packet[8:]) + (TCP + length - 40) * 256) % 0xFFFF:
+        if (swapped_sum(plain[8:length]) + (TCP + length - 40) * 256) % 0xFFFF:
             return 0
-        self._parts.append(packet[self._first_payload :])
-        self._total += self._segment
-        self._next_sequence = (self._next_sequence + self._segment) & 0xFFFFFFFF
-        _U32.pack_into(front, 44, self._next_sequence)
+        self._parts.append(plain[payload_start:length])
+        self._total += segment
+        self._next_sequence = sequence = (self._next_sequence + segment) & 0xFFFFFFFF
+        _U32.pack_into(front, 44, sequence)
         return length
 
     def add(self, packet: memoryview) -> list[Merged]:
@@ -137,10 +139,10 @@ class Merger:
 
     def _foretell(self, packet: memoryview, payload_start: int) -> None:
         """Note what the header of the next full segment will be: that of the first, but for its sequence number."""
-        self._front = bytearray(packet[:56])
+        self._front = bytearray(packet[:_CHECKSUM])
         self._front[53] = _ACK
         _U32.pack_into(self._front, 44, self._next_sequence)
-        self._tail = bytes(packet[58:payload_start])
+        self._tail = bytes(packet[_CHECKSUM + 2 : payload_start])
         self._first_payload, self._first_length = payload_start, len(packet)
 
     def flush(self) -> list[Merged]:

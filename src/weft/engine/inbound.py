@@ -52,7 +52,7 @@ from weft.engine.peer import Endpoint, Peer
 from weft.errors import DecodeError
 from weft.firewall.firewall import Firewall
 from weft.firewall.judge import Verdict
-from weft.io.recvmmsg import Address
+from weft.io.recvmmsg import Address, Received
 from weft.io.udp import UdpSocket
 from weft.mesh.multigram import FIRST_BYTE
 from weft.noise.allowed import AllowedSources
@@ -124,6 +124,7 @@ class Inbound:
         self._position = 0
         self._delivery = delivery
         self._merging: Tunnel | None = None
+        self._is_alone = False
         self._hearing = Hearing(peers, attendant)
         self._joiner: Joiner | None = None
         self._endpoint: Endpoint | None = None
@@ -134,6 +135,7 @@ class Inbound:
         runs = taken = 0
         try:
             while runs < MAX_RUNS and taken <= MAX_RECEIVED_BYTES and (received := socket.receive()):
+                self._is_alone = not (runs or self._position or socket.was_full) and _is_lone(received)
                 for buffer, segment, source, ecn, local in received:
                     self._take(socket, buffer, segment, source, ecn, local, now)
                     taken += len(buffer)
@@ -349,17 +351,15 @@ class Inbound:
         counter = first = window.highest + 1
         if counter + (length - start) // segment >= REJECT_AFTER_MESSAGES:
             return start
-        header_of, nonce_of = DATA_HEADER.pack, NONCE.pack
+        header_at, nonce_of = DATA_HEADER.unpack_from, NONCE.pack
         decrypt_into, extend = keypair.opener.decrypt_into, self._delivery.extend
-        while start < length:
-            end = min(start + segment, length)
-            body = start + DATA_HEADER_BYTES
+        for end in (*range(start + segment, length, segment), length):
             behind = position + end - start - DATA_OVERHEAD_BYTES
-            if not position < behind <= _PLAIN_BYTES or buffer[start:body] != header_of(TYPE_DATA, index, counter):
+            if not position < behind <= _PLAIN_BYTES or header_at(buffer, start) != (TYPE_DATA, index, counter):
                 break
             plain = plains[position:behind]
             try:
-                decrypt_into(nonce_of(counter), buffer[body:end], None, plain)
+                decrypt_into(nonce_of(counter), buffer[start + DATA_HEADER_BYTES : end], None, plain)
             except InvalidTag:
                 break
             counter += 1
@@ -395,7 +395,9 @@ class Inbound:
         if ecn in CHANGING and not decapsulate(packet, ecn):
             self._drops["data: congestion met, not ECN-capable"] += 1
             return
-        if self._delivery.merge(packet):
+        if self._is_alone:
+            self._delivery.write([packet])
+        elif self._delivery.merge(packet):
             self._position += length
             self._merging = peer.tunnel
 
@@ -433,6 +435,12 @@ class Inbound:
         if self._position:
             self._delivery.flush()
             self._position = 0
+
+
+def _is_lone(received: list[Received]) -> bool:
+    """Whether one short datagram is all that came: then there is nothing to merge it with."""
+    run = received[0]
+    return len(received) == 1 and len(run.data) <= LONE_BYTES and len(run.data) <= run.segment
 
 
 def _is_credible(peer: Peer, keypair: Keypair, endpoint: Endpoint, counter: int) -> bool:
