@@ -30,7 +30,9 @@ MAX_MESSAGES: Final = 64
 MAX_DATAGRAM_BYTES: Final = 65_535
 """Also of what GRO joined."""
 SLOTS_BYTES: Final = 2 * MAX_DATAGRAM_BYTES
-"""Few enough for what was received to be in the cache yet when it is opened."""
+"""What one call is to bring: few enough to be in the cache yet when it is opened."""
+_ROOM_BYTES: Final = 16 * MAX_DATAGRAM_BYTES
+"""Of all slots; more than that, for what GRO joined is mixed with what came alone, and is much shorter."""
 SHRINK_AFTER: Final = 8
 """Slots shrink when so many datagrams of one other size came in a row."""
 
@@ -40,6 +42,7 @@ _IP_TOS: Final = 1
 _IPV6_TCLASS: Final = 67
 _NAME_BYTES: Final = 32
 _CONTROL_BYTES: Final = 96
+_TOLD_BYTES: Final = _NAME_BYTES + _CONTROL_BYTES
 _CONTROL_HEADER = Struct("@Nii")
 _SEGMENT = Struct("=i")
 _SOCKADDR_IN = Struct(">2xH4s")
@@ -112,20 +115,19 @@ class BatchReceiver:
         except (AttributeError, OSError, TypeError) as error:
             raise OSError("no recvmmsg here") from error
         self._recvmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p)
-        self._slots = memoryview(bytearray(SLOTS_BYTES))
-        # Anonymous memory: not there before a datagram is longer than its slot.
+        # Anonymous memory: not there before a datagram comes into it.
+        self._slots = memoryview(mmap.mmap(-1, _ROOM_BYTES))
         self._overflow = memoryview(mmap.mmap(-1, MAX_MESSAGES * MAX_DATAGRAM_BYTES))
-        self._names = memoryview(bytearray(MAX_MESSAGES * _NAME_BYTES))
-        self._controls = memoryview(bytearray(MAX_MESSAGES * _CONTROL_BYTES))
+        self._told = memoryview(bytearray(MAX_MESSAGES * _TOLD_BYTES))
         vectors = (_Vector * (2 * MAX_MESSAGES))()
         messages = (_Message * MAX_MESSAGES)()
         for number, message in enumerate(messages):
             header = message.header
-            header.name = _address_of(self._names) + number * _NAME_BYTES
+            header.name = _address_of(self._told) + number * _TOLD_BYTES
             header.name_length = _NAME_BYTES
             header.vectors = ctypes.addressof(vectors[2 * number])
             header.vector_count = 2
-            header.control = _address_of(self._controls) + number * _CONTROL_BYTES
+            header.control = header.name + _NAME_BYTES
             header.control_length = _CONTROL_BYTES
             overflow = vectors[2 * number + 1]
             overflow.base = _address_of(self._overflow) + number * MAX_DATAGRAM_BYTES
@@ -134,10 +136,10 @@ class BatchReceiver:
         self._messages = memoryview(messages).cast("B")
         self._messages_at = ctypes.addressof(messages)
         self._fresh_messages = bytes(self._messages)
-        self._fresh_controls = bytes(self._controls)
+        self._nothing_told = bytes(self._told)
         self._lengths = self._messages.cast("I")[_Message.length.offset // 4 :: _MESSAGE_BYTES // 4]
         self._slots_at = _address_of(self._slots)
-        self._name = self._control = b""
+        self._known = b""
         self._source: Address = ()
         self._segment = self._ecn = 0
         self._local = b""
@@ -166,21 +168,20 @@ class BatchReceiver:
             raise failure
         self.was_full = count == self._count
         lengths: list[int] = self._lengths[:count].tolist()
-        names = bytes(self._names[: count * _NAME_BYTES])
-        controls = bytes(self._controls[: count * _CONTROL_BYTES])
+        told = _split(bytes(self._told[: count * _TOLD_BYTES]), count)
         self._messages[: count * _MESSAGE_BYTES] = self._fresh_messages[: count * _MESSAGE_BYTES]
-        self._controls[: count * _CONTROL_BYTES] = self._fresh_controls[: count * _CONTROL_BYTES]
-        all_alike = names == names[:_NAME_BYTES] * count and controls == controls[:_CONTROL_BYTES] * count
+        self._told[: count * _TOLD_BYTES] = self._nothing_told[: count * _TOLD_BYTES]
         received: list[Received] = []
         slot, first, is_joined = self._slot, 0, False
         while first < count:
-            self._read_ancillary(names, controls, first)
+            if told[first] != self._known:
+                self._decode(told[first])
             length, end = lengths[first], first + 1
             if length > slot:
                 data = self._overrun(first, length)
             else:
                 if length == slot and not self._segment:
-                    end = _run_end(first, slot, lengths, None if all_alike else (names, controls))
+                    end = _run_end(first, slot, lengths, told)
                 data = self._slots[first * slot : (end - 1) * slot + lengths[end - 1]]
             is_joined = is_joined or self._segment > 0
             received.append(Received(data, self._segment or length, self._source, self._ecn, self._local))
@@ -188,15 +189,13 @@ class BatchReceiver:
         self._fit(lengths, is_joined=is_joined)
         return received
 
-    def _read_ancillary(self, names: bytes, controls: bytes, number: int) -> None:
-        """Decode source and control messages of one message, unless they are those of the one before."""
-        name = names[number * _NAME_BYTES : (number + 1) * _NAME_BYTES]
-        if name != self._name:
-            self._name, self._source = name, _decode_name(name)
-        control = controls[number * _CONTROL_BYTES : (number + 1) * _CONTROL_BYTES]
-        if control != self._control:
-            self._control = control
+    def _decode(self, told: bytes) -> None:
+        """Decode source and control messages; these are most often as they were."""
+        self._source = _decode_name(told)
+        control = told[_NAME_BYTES:]
+        if control != self._known[_NAME_BYTES:]:
             self._segment, self._ecn, self._local = _decode_control(control)
+        self._known = told
 
     def _overrun(self, number: int, length: int) -> memoryview:
         """What was longer than its slot, put together."""
@@ -205,7 +204,7 @@ class BatchReceiver:
         return memoryview(b"".join((head, self._overflow[start : start + length - slot])))
 
     def _fit(self, lengths: list[int], *, is_joined: bool) -> None:
-        """Make the slots as long as what comes."""
+        """Make the slots as long as what comes, and ask for as many as come to SLOTS_BYTES then."""
         longest = max(lengths)
         if is_joined or longest > self._slot:
             self._in_a_row = 0
@@ -215,6 +214,9 @@ class BatchReceiver:
             self._in_a_row = self._in_a_row + len(lengths) if is_run else 0
             if self._in_a_row >= SHRINK_AFTER:
                 self._lay_out(longest)
+        else:
+            return
+        self._count = min(self._fitting, SLOTS_BYTES * len(lengths) // (sum(lengths) or 1))
 
     def _lay_out(self, slot: int) -> None:
         """Point the messages at slots of so many bytes."""
@@ -223,27 +225,27 @@ class BatchReceiver:
         self._slot = slot
         self._in_a_row = 0
         self._count = min(MAX_MESSAGES, SLOTS_BYTES // slot)
-        for number in range(self._count):
+        self._fitting = min(MAX_MESSAGES, _ROOM_BYTES // slot)
+        for number in range(self._fitting):
             self._vectors[4 * number] = self._slots_at + number * slot
             self._vectors[4 * number + 1] = slot
 
 
-def _run_end(first: int, slot: int, lengths: list[int], ancillary: tuple[bytes, bytes] | None) -> int:
-    """Where the run ends that begins with a datagram that fills its slot; None as ancillary: all are of one kind."""
-    end = first + 1
-    while end < len(lengths) and lengths[end] <= slot and (ancillary is None or _is_alike(first, end, *ancillary)):
+def _split(told: bytes, count: int) -> list[bytes]:
+    """What is told of each message of a call; most often all the same."""
+    if count == 1 or told == told[:_TOLD_BYTES] * count:
+        return [told[:_TOLD_BYTES]] * count
+    return [told[at : at + _TOLD_BYTES] for at in range(0, len(told), _TOLD_BYTES)]
+
+
+def _run_end(first: int, slot: int, lengths: list[int], told: list[bytes]) -> int:
+    """Where the run ends that begins with a datagram that fills its slot: before another source, or a longer one."""
+    end, same = first + 1, told[first]
+    while end < len(lengths) and lengths[end] <= slot and told[end] == same:
         end += 1
         if lengths[end - 1] < slot:
             break
     return end
-
-
-def _is_alike(one: int, other: int, names: bytes, controls: bytes) -> bool:
-    """Whether two messages have the same source and control messages."""
-    return all(
-        data[one * size : (one + 1) * size] == data[other * size : (other + 1) * size]
-        for data, size in ((names, _NAME_BYTES), (controls, _CONTROL_BYTES))
-    )
 
 
 def _decode_name(name: bytes) -> Address:

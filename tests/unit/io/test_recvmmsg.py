@@ -113,11 +113,24 @@ def test_datagrams_of_one_size_become_one_run_once_the_slots_fit() -> None:
     with sockets("127.0.0.1", 1) as (sender,), sockets("127.0.0.1", 1, gro=False) as (receiver,):
         send(sender, receiver, *[bytes(1472)] * (SHRINK_AFTER + 2))
         before = datagrams(receiver)
-        assert [len(call) for call in before] == [SLOTS_BYTES // MAX_DATAGRAM_BYTES] * 5
+        assert [len(call) for call in before] == [SLOTS_BYTES // MAX_DATAGRAM_BYTES, SHRINK_AFTER]
         send(sender, receiver, *[bytes(1472)] * 44, bytes(700), *[bytes(1472)] * 10, bytes(1473))
         assert run_lengths(receiver) == [(44 * 1472 + 700, 1472), (10 * 1472, 1472), (1473, 1473)]
         send(sender, receiver, *[bytes(1473)] * 3)
         assert run_lengths(receiver) == [(3 * 1473, 1473)]
+
+
+def test_as_many_are_asked_for_as_are_of_use_while_they_are_as_long_as_lately() -> None:
+    with sockets("127.0.0.1", 1) as (sender,), sockets("127.0.0.1", 1, gro=False) as (receiver,):
+        few = SLOTS_BYTES // MAX_DATAGRAM_BYTES
+        long = [bytes(60_000)] * 2 * few
+        send(sender, receiver, *long)
+        assert [len(call) for call in datagrams(receiver)] == [few, few]
+        send(sender, receiver, *[bytes(100 + number) for number in range(few + 10)])
+        assert [len(call) for call in datagrams(receiver)] == [few, 10]
+        for calls in ([2 * few], [few, few]):
+            send(sender, receiver, *long)
+            assert [len(call) for call in datagrams(receiver)] == calls
 
 
 def test_it_tells_whether_a_call_may_have_left_something() -> None:
