@@ -348,7 +348,7 @@ class Session:
         for reply, source in self.gate.datagrams_to_send():
             assert isinstance(source, Endpoint)
             self._count_message("sent", reply)
-            source.socket.send([reply], len(reply), source.address, local=source.local)
+            source.socket.send(reply, len(reply), source.address, local=source.local)
         if tunnel is None:
             return
         peer = self.contacts.by_tunnel[tunnel]

@@ -82,7 +82,7 @@ class Transmitter:
         length = self._packets.add(keypair, counter, plain)
         # A larger one than the path is known to carry is no sign of life, and its loss says nothing of the peer.
         arrives = length <= peer.path.datagram_bytes
-        self._transmit(peer, [self._packets.take()], length, length, 1, now, NOT_ECT, arrives=arrives)
+        self._transmit(peer, self._packets.take(), length, 1, now, NOT_ECT, arrives=arrives)
         return True
 
     def send_raw(self, peer: Peer, datagram: bytes) -> None:
@@ -95,7 +95,7 @@ class Transmitter:
         elif not peer.path.may_send(len(datagram)):
             self._drops["unproven endpoint"] += 1
         else:
-            endpoint.socket.send([datagram], len(datagram), endpoint.address, local=endpoint.local)
+            endpoint.socket.send(datagram, len(datagram), endpoint.address, local=endpoint.local)
             peer.path.tx_bytes += len(datagram)
             peer.path.size.datagrams_sent += 1
 
@@ -136,11 +136,11 @@ class Transmitter:
             self._drops["no counter left"] += 1
             return
         piece = peer.piece
-        parts = self._bursts.seal(keypair, counter, plain, piece)
-        count = len(parts) // 2
+        data = self._bursts.seal(keypair, counter, plain, piece)
+        size = piece + PIECE_HEADER_BYTES
+        count = -(-len(data) // size)
         self.pieces[count] += 1
-        length = len(plain) + TAG_BYTES + count * PIECE_HEADER_BYTES
-        self._transmit(peer, parts, piece + PIECE_HEADER_BYTES, length, count, now, ecn)
+        self._transmit(peer, data, size, count, now, ecn)
         if count > 1 and peer.path.size.handle_burst_sent(now):
             self._attendant.attend(peer)
 
@@ -168,7 +168,7 @@ class Transmitter:
                 self._drops["no counter left"] += 1
                 return
             data = self._packets.seal_segments(keypair, counter, together)
-            self._transmit(peer, [data], size, len(data), len(together), now, ecn)
+            self._transmit(peer, data, size, len(together), now, ecn)
 
     def send_packets(self, peer: Peer, packets: Sequence[memoryview | bytes], now: int) -> None:
         """Send packets as type 4 messages, those of one size in one call; what is too big goes as a burst.
@@ -216,8 +216,7 @@ class Transmitter:
     def _send_run(self, peer: Peer, count: int, segment: int, ecn: int, now: int) -> int:
         """Send what the packet sealer holds; returns how many there are then, none."""
         if count:
-            data = self._packets.take()
-            self._transmit(peer, [data], segment, len(data), count, now, ecn)
+            self._transmit(peer, self._packets.take(), segment, count, now, ecn)
             self._packets.clear()
         return 0
 
@@ -247,9 +246,8 @@ class Transmitter:
     def _transmit(
         self,
         peer: Peer,
-        parts: Sequence[memoryview],
+        data: memoryview | bytes,
         segment: int,
-        length: int,
         count: int,
         now: int,
         ecn: int,
@@ -262,10 +260,11 @@ class Transmitter:
         if not isinstance(endpoint, Endpoint):
             self._drops["no endpoint"] += 1
             return
+        length = len(data)
         if not path.may_send(length):
             self._drops["unproven endpoint"] += 1
             return
-        if not endpoint.socket.send(parts, segment, endpoint.address, ecn, endpoint.local):
+        if not endpoint.socket.send(data, segment, endpoint.address, ecn, endpoint.local):
             path.mtu.handle_too_big(min(segment, length) + path.mtu.mtu - path.datagram_bytes, now)
             self._attendant.attend(peer)
             return

@@ -21,7 +21,7 @@ import errno
 import socket
 import sys
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import lru_cache
 from struct import Struct
@@ -318,13 +318,12 @@ class UdpSocket:
                 local = decode_local(level, kind, data) or local
         return [Received(self._storage[:length], segment or length, source, ecn, local)]
 
-    def send(self, parts: Sequence[Buffer], segment: int, address: Address, ecn: int = 0, local: bytes = b"") -> bool:
+    def send(self, data: Buffer, segment: int, address: Address, ecn: int = 0, local: bytes = b"") -> bool:
         """Send one or many datagrams to one address.
 
         Args:
-            parts: buffers whose concatenation is cut every `segment` bytes.
-            segment: bytes of each datagram but the last; at least the whole length for a single one. A datagram's
-                bounds must coincide with bounds of parts.
+            data: the datagrams, one behind the other.
+            segment: bytes of each datagram but the last; at least the whole length for a single one.
             address: where to.
             ecn: the two ECN bits of the outer header.
             local: our address that they leave from, as `by_any_interface` gives it; while it is of no use, and where
@@ -335,10 +334,10 @@ class UdpSocket:
             fails is counted or queued here.
         """
         if self._queue:
-            self._enqueue(parts, segment, address, ecn, local)
+            self._enqueue(data, segment, address, ecn, local)
             return True
         try:
-            rest = self._send_now(parts, segment, address, ecn, local)
+            rest = self._send_now(data, segment, address, ecn, local)
         except OSError as error:
             return self._count(error)
         if rest:
@@ -352,7 +351,7 @@ class UdpSocket:
         inside (RFC 8200 section 5). Costs two more system calls.
         """
         self._discover_mtu(_PMTUDISC_DONT)
-        self.send([datagram], len(datagram), address, local=local)
+        self.send(datagram, len(datagram), address, local=local)
         self._discover_mtu(_PMTUDISC_PROBE)
 
     def flush(self) -> bool:
@@ -366,7 +365,7 @@ class UdpSocket:
             data, segment, address, ecn, local = queue.popleft()
             self._queued_bytes -= len(data)
             try:
-                rest = b"".join(self._send_now(_cut(data, segment), segment, address, ecn, local))
+                rest = bytes(self._send_now(data, segment, address, ecn, local))
             except OSError as error:
                 self._count(error)
                 continue
@@ -376,52 +375,42 @@ class UdpSocket:
                 return False
         return True
 
-    def _send_now(
-        self, parts: Sequence[Buffer], segment: int, address: Address, ecn: int, local: bytes
-    ) -> Sequence[Buffer]:
+    def _send_now(self, data: Buffer, segment: int, address: Address, ecn: int, local: bytes) -> Buffer:
         """Send; returns what has to wait, in whole datagrams."""
-        # The first parts tell that there are more datagrams than one.
-        room = segment
-        for part in parts:
-            room -= len(part)
-            if room < 0:
-                break
-        else:
-            return () if self._send_one(parts, 0, address, ecn, local) else parts
+        if len(data) <= segment:
+            return b"" if self._send_one(data, 0, address, ecn, local) else data
         if not self.gso:
-            return self._send_each(parts, segment, address, ecn, local)
+            return self._send_each(data, segment, address, ecn, local)
         try:
-            return () if self._send_one(parts, segment, address, ecn, local) else parts
+            return b"" if self._send_one(data, segment, address, ecn, local) else data
         except OSError as error:
             if error.errno not in _NO_SEGMENTATION:
                 raise
-        rest = self._send_each(parts, segment, address, ecn, local)
+        rest = self._send_each(data, segment, address, ecn, local)
         # Only now it is clear that segmentation was to blame, and not the route or the address.
         self.gso = False
         return rest
 
-    def _send_each(
-        self, parts: Sequence[Buffer], segment: int, address: Address, ecn: int, local: bytes
-    ) -> Sequence[Buffer]:
-        datagrams = _cut(b"".join(parts), segment)
-        for number, datagram in enumerate(datagrams):
-            if not self._send_one([datagram], 0, address, ecn, local):
-                return datagrams[number:]
-        return []
+    def _send_each(self, data: Buffer, segment: int, address: Address, ecn: int, local: bytes) -> Buffer:
+        view = memoryview(data)
+        for start in range(0, len(view), segment):
+            if not self._send_one(view[start : start + segment], 0, address, ecn, local):
+                return view[start:]
+        return b""
 
-    def _send_one(self, parts: Sequence[Buffer], segment: int, address: Address, ecn: int, local: bytes) -> bool:
+    def _send_one(self, data: Buffer, segment: int, address: Address, ecn: int, local: bytes) -> bool:
         """One system call; False where it would block."""
         try:
             if self._has_sendmsg:
-                self._socket.sendmsg(parts, _ancillary(segment, ecn, local, self.is_ipv6), 0, address)
+                self._socket.sendmsg((data,), _ancillary(segment, ecn, local, self.is_ipv6), 0, address)
             else:
-                self._socket.sendto(b"".join(parts), address)
+                self._socket.sendto(data, address)
         except BlockingIOError:
             return False
         except OSError as error:
             if not local or error.errno not in _NOT_OURS:
                 raise
-            return self._send_one(parts, segment, address, ecn, b"")
+            return self._send_one(data, segment, address, ecn, b"")
         return True
 
     def _count(self, error: OSError) -> bool:
@@ -431,12 +420,11 @@ class UdpSocket:
         self.drops[_SEND_ERRORS.get(error.errno or 0, "udp: failed")] += 1
         return error.errno != errno.EMSGSIZE
 
-    def _enqueue(self, parts: Sequence[Buffer], segment: int, address: Address, ecn: int, local: bytes) -> None:
-        data = b"".join(parts)
+    def _enqueue(self, data: Buffer, segment: int, address: Address, ecn: int, local: bytes) -> None:
         if self._queued_bytes + len(data) > MAX_QUEUED_BYTES:
             self.drops["udp: queue full"] += -(-len(data) // segment)
             return
-        self._queue.append((data, segment, address, ecn, local))
+        self._queue.append((bytes(data), segment, address, ecn, local))
         self._queued_bytes += len(data)
         if len(self._queue) == 1 and self.when_blocked is not None:
             self.when_blocked()
@@ -487,8 +475,3 @@ def _batch_receiver() -> BatchReceiver | None:
         return BatchReceiver() if sys.platform == "linux" else None
     except OSError:
         return None
-
-
-def _cut(data: bytes, segment: int) -> list[memoryview]:
-    view = memoryview(data)
-    return [view[start : start + segment] for start in range(0, len(view), segment)]

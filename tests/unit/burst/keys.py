@@ -6,6 +6,7 @@ from random import Random
 
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
+from weft.burst.header import PIECE_HEADER_BYTES
 from weft.burst.seal import BurstSealer
 
 INDEX = 0xA1B2C3D4
@@ -26,5 +27,5 @@ def plain_text(length: int, seed: int = 0) -> bytes:
 
 def cut(sealer: BurstSealer, key: Key, counter: int, plain: bytes, piece: int) -> list[bytes]:
     """Seal a burst; each datagram as bytes of its own."""
-    parts = sealer.seal(key, counter, plain, piece)
-    return [bytes(parts[at]) + bytes(parts[at + 1]) for at in range(0, len(parts), 2)]
+    data, size = sealer.seal(key, counter, plain, piece), piece + PIECE_HEADER_BYTES
+    return [data[start : start + size] for start in range(0, len(data), size)]

@@ -140,16 +140,11 @@ class FakeSocket:
         self._inbox: deque[Datagram] = deque()
         net.sockets[self.source] = self
 
-    def send(self, parts: Sequence[Buffer], segment: int, address: Address, ecn: int = 0, local: bytes = b"") -> bool:
-        data = b"".join(parts)
+    def send(self, data: Buffer, segment: int, address: Address, ecn: int = 0, local: bytes = b"") -> bool:
         assert data, "an empty send"
-        datagrams = [data[start : start + segment] for start in range(0, len(data), segment)]
+        datagrams = [bytes(data[start : start + segment]) for start in range(0, len(data), segment)]
         assert len(datagrams) <= MAX_SEGMENTS
         assert len(data) <= 65_507
-        bounds = {0}
-        for part in parts:
-            bounds.add(max(bounds) + len(part))
-        assert set(range(0, len(data), segment)) <= bounds or len(parts) == 1
         if len(datagrams[0]) + (48 if self.is_ipv6 else 28) > self.link_mtu:
             return False
         self.calls.append(Call(datagrams, address, ecn))

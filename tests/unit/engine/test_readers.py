@@ -78,14 +78,14 @@ async def test_socket_is_read_until_its_task_ends(sockets: tuple[UdpSocket, UdpS
     ours, theirs = sockets
     datapath = Datapath()
     task = asyncio.create_task(read_socket(ours, datapath))  # type: ignore[arg-type]
-    theirs.send([b"one"], 3, ours.address)
+    theirs.send(b"one", 3, ours.address)
     await until(lambda: datapath.received)
-    theirs.send([b"two"], 3, ours.address)
+    theirs.send(b"two", 3, ours.address)
     await until(lambda: len(datapath.received) == 2)
     await end(task)
     assert task.cancelled()
     assert ours.when_blocked is None
-    theirs.send([b"three"], 5, ours.address)
+    theirs.send(b"three", 5, ours.address)
     await asyncio.sleep(0.01)
     assert datapath.received == [b"one", b"two"]
     task = asyncio.create_task(read_socket(ours, datapath))  # type: ignore[arg-type]
@@ -99,7 +99,7 @@ async def test_fault_of_the_datapath_ends_the_task_with_its_reason(sockets: tupl
     datapath = Datapath()
     datapath.error = ZeroDivisionError("a fault")
     task = asyncio.create_task(read_socket(ours, datapath))  # type: ignore[arg-type]
-    theirs.send([b"one"], 3, ours.address)
+    theirs.send(b"one", 3, ours.address)
     with pytest.raises(ZeroDivisionError, match="a fault"):
         await asyncio.wait_for(task, 5)
     drains = datapath.drains
@@ -118,12 +118,12 @@ async def test_what_waits_is_sent_as_soon_as_the_descriptor_is_writable(
     monkeypatch.setattr(ours, "_send_one", lambda *arguments: free and send_one(*arguments))
     datapath = Datapath()
     if when == "before":
-        ours.send([b"waits"], 5, theirs.address)
+        ours.send(b"waits", 5, theirs.address)
         assert ours.is_blocked
     task = asyncio.create_task(read_socket(ours, datapath))  # type: ignore[arg-type]
     await asyncio.sleep(0)
     if when == "during":
-        ours.send([b"waits"], 5, theirs.address)
+        ours.send(b"waits", 5, theirs.address)
     free = True
     await until(lambda: not ours.is_blocked)
     flushes = 0
@@ -147,7 +147,7 @@ async def test_socket_that_breaks_while_it_sends_ends_the_task(
 ) -> None:
     ours, theirs = sockets
     monkeypatch.setattr(ours, "_send_one", lambda *arguments: False)
-    ours.send([b"waits"], 5, theirs.address)
+    ours.send(b"waits", 5, theirs.address)
 
     def broken() -> bool:
         raise OSError(errno.EBADF, "Bad file descriptor")

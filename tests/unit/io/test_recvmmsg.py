@@ -47,7 +47,7 @@ def datagrams(receiver: UdpSocket) -> list[list[Heard]]:
 
 def send(sender: UdpSocket, receiver: UdpSocket, *sent: bytes, ecn: int = 0) -> None:
     for each in sent:
-        assert sender.send([each], max(1, len(each)), receiver.address_of(*receiver.address), ecn)
+        assert sender.send(each, max(1, len(each)), receiver.address_of(*receiver.address), ecn)
 
 
 def run_lengths(receiver: UdpSocket) -> list[tuple[int, int]]:
@@ -96,8 +96,7 @@ def test_whatever_comes_is_given_whole_and_in_its_order(
             several = [os.urandom(length) for _ in range(min(count, 1 + 100_000 // (length + 1)))]
             if 0 < length <= 1472 and count % 2:
                 group = several[: 60_000 // length][:64]
-                parts = b"".join(group)
-                assert sender.send([parts], length, receiver.address_of(*receiver.address), ecn)
+                assert sender.send(b"".join(group), length, receiver.address_of(*receiver.address), ecn)
                 several = group
             else:
                 send(sender, receiver, *several, ecn=ecn)
@@ -177,14 +176,14 @@ def test_what_gro_joined_is_never_joined_further() -> None:
     with sockets("127.0.0.1", 2) as (sender, receiver):
         data = os.urandom(3 * 1000 + 1)
         for _ in range(2):
-            assert sender.send([data], 1000, receiver.address_of(*receiver.address))
+            assert sender.send(data, 1000, receiver.address_of(*receiver.address))
         assert run_lengths(receiver) == [(3001, 1000), (3001, 1000)]
 
 
 def test_stale_control_messages_are_not_read_again() -> None:
     """The kernel writes only as much as there is; what a joined datagram left must not make the next one many."""
     with sockets("127.0.0.1", 2) as (sender, receiver):
-        assert sender.send([bytes(3000)], 1000, receiver.address_of(*receiver.address), 3)
+        assert sender.send(bytes(3000), 1000, receiver.address_of(*receiver.address), 3)
         assert run_lengths(receiver) == [(3000, 1000)]
         send(sender, receiver, bytes(2000))
         (run,) = receiver.receive()

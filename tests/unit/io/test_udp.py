@@ -88,17 +88,12 @@ def cut(data: bytes, segment: int) -> list[bytes]:
     return [data[start : start + segment] for start in range(0, len(data), segment)]
 
 
-def parts_of(data: bytes, segment: int) -> list[memoryview]:
-    """As the burst sealer gives them: 20 bytes of header and the rest of each datagram."""
-    return [memoryview(each)[start:stop] for each in cut(data, segment) for start, stop in ((0, 20), (20, len(each)))]
-
-
 # What arrives.
 
 
 def test_datagram_arrives_with_its_source(make: Callable[..., UdpSocket]) -> None:
     sender, receiver = make(), make()
-    assert sender.send([b"hello, ", b"you"], 100, address_of(receiver))
+    assert sender.send(b"hello, you", 100, address_of(receiver))
     received, datagrams = receive(receiver)
     assert datagrams == [b"hello, you"]
     assert received.source == address_of(sender)
@@ -113,7 +108,7 @@ def test_many_datagrams_leave_in_one_send_and_arrive_in_one_receive(
     sender, receiver = make(), make()
     assert sender.offloads == receiver.offloads == ["gso", "gro", "recvmmsg"]
     data = os.urandom(length)
-    assert sender.send(parts_of(data, 1472), 1472, address_of(receiver))
+    assert sender.send(data, 1472, address_of(receiver))
     received, datagrams = receive(receiver)
     assert (len(received.data), received.segment) == (length, 1472)
     assert datagrams == cut(data, 1472)
@@ -143,8 +138,7 @@ def test_datagrams_keep_their_bounds_and_order_with_whatever_the_kernel_has(
     data = os.urandom(length)
     expected = cut(data, segment)
     assert len(expected) <= MAX_SEGMENTS
-    parts = [memoryview(data)] if segment == 100 else parts_of(data, segment)
-    assert sender.send(parts, segment, address_of(receiver))
+    assert sender.send(memoryview(data), segment, address_of(receiver))
     assert receive_all(receiver, len(expected)) == expected
     assert not sender.drops
     assert not sender.is_blocked
@@ -164,7 +158,7 @@ def test_system_without_recvmsg_receives_datagram_by_datagram(
 ) -> None:
     sender, receiver = make(gso=False), make(gro=False, recvmmsg=False)
     monkeypatch.setattr(receiver, "_has_recvmsg", False)
-    sender.send([b"one", b"two"], 3, address_of(receiver))
+    sender.send(b"onetwo", 3, address_of(receiver))
     received, datagrams = receive(receiver)
     assert received == Received(memoryview(b"one"), 3, address_of(sender), 0)
     assert datagrams + receive(receiver)[1] == [b"one", b"two"]
@@ -177,7 +171,7 @@ def test_system_without_recvmsg_receives_datagram_by_datagram(
 @pytest.mark.parametrize("ecn", range(4))
 def test_ecn_of_the_outer_header_arrives(make: Callable[..., UdpSocket], ecn: int, count: int, gso: bool) -> None:
     sender, receiver = make(gso=gso), make()
-    sender.send([bytes(1000 * count)], 1000, address_of(receiver), ecn)
+    sender.send(bytes(1000 * count), 1000, address_of(receiver), ecn)
     left = count
     while left:
         received, datagrams = receive(receiver)
@@ -198,15 +192,15 @@ def test_empty_datagram_is_received_as_such(make: Callable[..., UdpSocket], host
 def test_largest_datagram_fits_the_buffer(make: Callable[..., UdpSocket], host: str) -> None:
     sender, receiver = make(), make()
     data = os.urandom(65_488 if ":" in host else 65_507)
-    assert sender.send([data], 65_507, address_of(receiver))
+    assert sender.send(data, 65_507, address_of(receiver))
     assert receive_all(receiver, 1) == [data]
 
 
 def test_datagrams_of_two_senders_are_told_apart(make: Callable[..., UdpSocket]) -> None:
     one, two, receiver = make(), make(), make()
     for _ in range(3):
-        one.send([bytes(300)], 100, address_of(receiver))
-        two.send([b"\1" * 300], 100, address_of(receiver))
+        one.send(bytes(300), 100, address_of(receiver))
+        two.send(b"\1" * 300, 100, address_of(receiver))
     found: dict[Address, set[bytes]] = {}
     count = 0
     while count < 18:
@@ -325,20 +319,20 @@ def test_send_that_would_block_waits_and_leaves_in_order(make: Callable[..., Udp
     sender.when_blocked = lambda: told.append(True)
     kernel.free = 1
     for number in range(5):
-        assert sender.send([bytes((number,)) * 100], 100, address_of(receiver))
+        assert sender.send(bytes((number,)) * 100, 100, address_of(receiver))
     assert sender.is_blocked
     assert told == [True]
     assert sender.flush() is False
     kernel.free = 2
     assert sender.flush() is False
-    sender.send([b"\5" * 100], 100, address_of(receiver))
+    sender.send(b"\5" * 100, 100, address_of(receiver))
     kernel.free = -1
     assert sender.flush() is True
     assert not sender.is_blocked
     assert receive_all(receiver, 6) == [bytes((number,)) * 100 for number in range(6)]
     assert told == [True]
     kernel.free = 0
-    sender.send([b"again"], 100, address_of(receiver))
+    sender.send(b"again", 100, address_of(receiver))
     assert told == [True, True]
 
 
@@ -361,7 +355,7 @@ def test_whatever_blocks_when_nothing_is_lost_doubled_or_out_of_order(
         datagrams = [bytes((number + each,)) * 50 for each in range(size)]
         number += size
         expected += datagrams
-        sender.send([b"".join(datagrams)], 50, address_of(receiver))
+        sender.send(b"".join(datagrams), 50, address_of(receiver))
         if number % 2:
             sender.flush()
     while sender.is_blocked:
@@ -380,10 +374,10 @@ def test_what_waits_is_bounded_and_what_is_too_much_is_counted_in_datagrams(make
     burst = bytes(64_000)
     fit = MAX_QUEUED_BYTES // len(burst)
     for _ in range(fit + 3):
-        assert sender.send([burst], 1000, address_of(receiver))
+        assert sender.send(burst, 1000, address_of(receiver))
     assert sender.drops == {"udp: queue full": 3 * 64}
     assert sender._queued_bytes == fit * len(burst)
-    sender.send([b"small"], 1000, address_of(receiver))
+    sender.send(b"small", 1000, address_of(receiver))
     kernel.free = -1
     assert sender.flush()
     assert sender._queued_bytes == 0
@@ -392,7 +386,7 @@ def test_what_waits_is_bounded_and_what_is_too_much_is_counted_in_datagrams(make
 def test_closing_forgets_what_waits(make: Callable[..., UdpSocket]) -> None:
     sender, receiver = make(), make()
     Kernel(sender).free = 0
-    sender.send([b"x"], 1, address_of(receiver))
+    sender.send(b"x", 1, address_of(receiver))
     sender.close()
     assert not sender.is_blocked
     assert receiver.receive() == []
@@ -407,11 +401,11 @@ def test_device_that_fails_at_segmentation_gets_datagram_by_datagram_from_then_o
     kernel = Kernel(sender)
     kernel.refuses_segmentation = failure
     data = os.urandom(5500)
-    assert sender.send([data], 1000, address_of(receiver))
+    assert sender.send(data, 1000, address_of(receiver))
     assert receive_all(receiver, 6) == cut(data, 1000)
     assert sender.offloads == ["gro", "recvmmsg"]
     assert not sender.drops
-    sender.send([data], 1000, address_of(receiver))
+    sender.send(data, 1000, address_of(receiver))
     assert receive_all(receiver, 6) == cut(data, 1000)
     assert not any(segmented for _, segmented in kernel.calls)
 
@@ -422,7 +416,7 @@ def test_segmentation_that_fails_while_data_waits_falls_away_too(make: Callable[
     kernel = Kernel(sender)
     kernel.free = 0
     data = os.urandom(5500)
-    sender.send([data], 1000, address_of(receiver))
+    sender.send(data, 1000, address_of(receiver))
     kernel.free, kernel.refuses_segmentation = -1, errno.EIO
     assert sender.flush()
     assert receive_all(receiver, 6) == cut(data, 1000)
@@ -435,12 +429,12 @@ def test_address_that_can_not_be_sent_to_does_not_cost_segmentation(make: Callab
     sender, receiver = make(), make()
     kernel = Kernel(sender)
     kernel.failures += [errno.EINVAL] * 6
-    assert sender.send([bytes(1000 * count)], 1000, address_of(receiver))
+    assert sender.send(bytes(1000 * count), 1000, address_of(receiver))
     assert sender.offloads == ["gso", "gro", "recvmmsg"]
     assert sender.drops["udp: unreachable"] >= 1
     kernel.failures.clear()
     kernel.free = 0
-    sender.send([bytes(1000)], 1000, address_of(receiver))
+    sender.send(bytes(1000), 1000, address_of(receiver))
     kernel.free = -1
     kernel.failures += [errno.EINVAL]
     sender.flush()
@@ -456,16 +450,16 @@ def test_datagrams_too_big_for_the_path_are_told_and_do_not_cost_segmentation(
     kernel = Kernel(sender)
     kernel.refuses_segmentation = segmentation
     kernel.failures += [errno.EMSGSIZE] * 2
-    assert sender.send([bytes(5000)], 1000, address_of(receiver)) is False
+    assert sender.send(bytes(5000), 1000, address_of(receiver)) is False
     assert sender.offloads == ["gso", "gro", "recvmmsg"]
     assert sender.drops == {"udp: too big": 1}
 
 
 def test_datagram_that_no_udp_carries_is_too_big(make: Callable[..., UdpSocket]) -> None:
     sender, receiver = make(), make()
-    assert sender.send([bytes(66_000)], 66_000, address_of(receiver)) is False
+    assert sender.send(bytes(66_000), 66_000, address_of(receiver)) is False
     assert sender.drops == {"udp: too big": 1}
-    assert sender.send([b"x"], 1, address_of(receiver))
+    assert sender.send(b"x", 1, address_of(receiver))
     assert receive_all(receiver, 1) == [b"x"]
 
 
@@ -488,13 +482,13 @@ def test_error_of_one_destination_concerns_that_send_alone(
     sender, receiver = make(), make()
     kernel = Kernel(sender)
     kernel.failures.append(failure)
-    assert sender.send([b"lost"], 4, address_of(receiver)) is True
+    assert sender.send(b"lost", 4, address_of(receiver)) is True
     assert sender.drops == {reason: 1}
-    assert sender.send([b"there"], 5, address_of(receiver)) is True
+    assert sender.send(b"there", 5, address_of(receiver)) is True
     assert receive_all(receiver, 1) == [b"there"]
     kernel.free = 0
-    sender.send([b"lost"], 4, address_of(receiver))
-    sender.send([b"there"], 5, address_of(receiver))
+    sender.send(b"lost", 4, address_of(receiver))
+    sender.send(b"there", 5, address_of(receiver))
     kernel.free = -1
     kernel.failures.append(failure)
     assert sender.flush() is True
@@ -507,7 +501,7 @@ def test_socket_that_is_gone_raises(make: Callable[..., UdpSocket]) -> None:
     there = address_of(receiver)
     sender.close()
     with pytest.raises(OSError, match="Bad file descriptor"):
-        sender.send([b"x"], 1, there)
+        sender.send(b"x", 1, there)
     with pytest.raises(OSError, match="Bad file descriptor"):
         sender.receive()
 
@@ -525,7 +519,7 @@ def test_error_that_waited_in_the_socket_is_no_end_of_receiving(
     monkeypatch.setattr(kernel, "recvmsg_into", refuse, raising=False)
     assert receiver.receive() == []
     monkeypatch.delattr(kernel, "recvmsg_into")
-    sender.send([b"x"], 1, address_of(receiver))
+    sender.send(b"x", 1, address_of(receiver))
     assert receive_all(receiver, 1) == [b"x"]
 
 
@@ -535,7 +529,7 @@ def test_kernel_without_the_options_is_used_without_them(host: str, monkeypatch:
     monkeypatch.setattr(udp, "_UDP_GRO", 9998)
     sender, receiver = UdpSocket(host, 0), UdpSocket(host, 0)
     assert sender.offloads == ["recvmmsg"]
-    sender.send([bytes(3000)], 1000, address_of(receiver))
+    sender.send(bytes(3000), 1000, address_of(receiver))
     assert receive_all(receiver, 3) == [bytes(1000)] * 3
     sender.close()
     receiver.close()
@@ -556,8 +550,8 @@ def test_datagram_that_may_be_fragmented_crosses_a_link_that_is_too_small(versio
         sender.send_fragmentable(data, address_of(receiver))
         assert receive_all(receiver, 1) == [data]
         assert not sender.drops
-        assert not sender.send([data], 1400, address_of(receiver))
-        assert sender.send([bytes(3000)], 1000, address_of(receiver))
+        assert not sender.send(data, 1400, address_of(receiver))
+        assert sender.send(bytes(3000), 1000, address_of(receiver))
         assert sender.offloads == ["gso", "gro", "recvmmsg"]
         sender.close()
         receiver.close()
@@ -586,13 +580,13 @@ def test_link_whose_mtu_shrank_is_told_and_costs_no_segmentation(version: int) -
         with inside_namespace(alice.namespace):
             sender = UdpSocket(here, 0)
             assert link_mtu(there, 7) == 1500
-            assert sender.send([bytes(10 * (1500 - headers))], 1500 - headers, sender.address_of(there, 7))
+            assert sender.send(bytes(10 * (1500 - headers)), 1500 - headers, sender.address_of(there, 7))
             cable.left.set_mtu(1400)
             assert link_mtu(there, 7) == 1400
-            assert not sender.send([bytes(10 * (1500 - headers))], 1500 - headers, sender.address_of(there, 7))
-            assert not sender.send([bytes(1500 - headers)], 1500 - headers, sender.address_of(there, 7))
+            assert not sender.send(bytes(10 * (1500 - headers)), 1500 - headers, sender.address_of(there, 7))
+            assert not sender.send(bytes(1500 - headers), 1500 - headers, sender.address_of(there, 7))
             assert sender.offloads == ["gso", "gro", "recvmmsg"]
-            assert sender.send([bytes(10 * (1400 - headers))], 1400 - headers, sender.address_of(there, 7))
+            assert sender.send(bytes(10 * (1400 - headers)), 1400 - headers, sender.address_of(there, 7))
             assert sender.drops == {"udp: too big": 2}
             sender.close()
 
@@ -607,9 +601,9 @@ def test_answer_leaves_from_the_address_that_the_question_came_to(recvmmsg: bool
     with closing(UdpSocket("0.0.0.0", 0, recvmmsg=recvmmsg)) as asked, closing(UdpSocket("127.0.0.1", 0)) as asker:
         port = asked.address[1]
         for host in ("127.0.0.2", "127.0.0.3"):
-            assert asker.send([b"question"], 100, (host, port))
+            assert asker.send(b"question", 100, (host, port))
             question, _ = receive(asked)
-            assert asked.send([bytes(100 * count)], 100, question.source, local=by_any_interface(question.local))
+            assert asked.send(bytes(100 * count), 100, question.source, local=by_any_interface(question.local))
             answer, datagrams = receive(asker)
             assert answer.source == (host, port)
             assert local_address(question.local) == socket.inet_aton(host)
@@ -620,7 +614,7 @@ def test_answer_leaves_from_the_address_that_the_question_came_to(recvmmsg: bool
 @LINUX
 def test_address_of_a_socket_that_is_bound_to_one_is_not_told(make: Callable[..., UdpSocket]) -> None:
     sender, receiver = make(), make()
-    sender.send([b"x"], 1, address_of(receiver))
+    sender.send(b"x", 1, address_of(receiver))
     assert receive(receiver)[0].local == b""
 
 
@@ -637,7 +631,7 @@ def test_address_that_this_machine_has_no_more_is_given_up_and_nothing_lost(
     anywhere: str, host: str, foreign: bytes, count: int
 ) -> None:
     with closing(UdpSocket(anywhere, 0)) as sender, closing(UdpSocket(host, 0)) as receiver:
-        assert sender.send([bytes(100 * count)], 100, address_of(receiver), local=foreign)
+        assert sender.send(bytes(100 * count), 100, address_of(receiver), local=foreign)
         assert receive_all(receiver, count) == [bytes(100)] * count
         assert sender.gso
         assert not sender.drops
@@ -706,7 +700,7 @@ def test_socket_tells_what_was_dropped_because_it_was_full(make: Callable[..., U
     assert receiver.overflows() == 0
     receiver._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     for _ in range(100):
-        sender.send([memoryview(bytes(1000))], 1000, address_of(receiver))
+        sender.send(memoryview(bytes(1000)), 1000, address_of(receiver))
     assert 50 < receiver.overflows() <= 100
     receiver.close()
     assert receiver.overflows() == 0
