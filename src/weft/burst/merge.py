@@ -33,8 +33,12 @@ _FIN, _PSH, _ACK, _CWR = 0x01, 0x08, 0x10, 0x80
 _MAY_DIFFER = _FIN | _PSH | _CWR
 _MAX_PACKET_BYTES = 65_535
 _DF = 0x4000
-_CHECKSUM = 56
-"""Where an IPv6 packet without extension headers has the checksum of TCP."""
+_HEADERS = {start: Struct(f">44sI8s2x{start - 58}s").unpack_from for start in range(60, 101, 4)}
+"""By where the payload begins: what the IPv6 and TCP headers have before and behind the sequence number, and behind the
+checksum."""
+_FLAGS = 5
+"""Place in the second of these."""
+_ACK_ALONE = bytes((_ACK,))
 
 
 class Merged(NamedTuple):
@@ -65,9 +69,9 @@ class Merger:
         self._identification = 0
         self._fixed_identification = False
         self._tail_flags = 0
-        self._front = bytearray()
-        self._tail = b""
-        self._first_payload = self._first_length = 0
+        self._foretold = 0
+        self._headers = _HEADERS[60]
+        self._front = self._middle = self._tail = b""
 
     def extend(self, plain: memoryview) -> int:
         """Take the next full segment of the super-packet that is open, if that is what comes: it nearly always is.
@@ -82,18 +86,16 @@ class Merger:
         Returns:
             The length of the packet, or 0 where it is something else, for `add`.
         """
-        front, length, payload_start = self._front, self._first_length, self._first_payload
-        if not front or plain[:_CHECKSUM] != front or plain[_CHECKSUM + 2 : payload_start] != self._tail:
+        length, segment, sequence = self._foretold, self._segment, self._next_sequence
+        if not length or len(plain) < length or self._total + segment > _MAX_PACKET_BYTES:
             return 0
-        segment = self._segment
-        if len(plain) < length or self._total + segment > _MAX_PACKET_BYTES:
+        if self._headers(plain) != (self._front, sequence, self._middle, self._tail):
             return 0
         if (swapped_sum(plain[8:length]) + (TCP + length - 40) * 256) % 0xFFFF:
             return 0
-        self._parts.append(plain[payload_start:length])
+        self._parts.append(plain[length - segment : length])
         self._total += segment
-        self._next_sequence = sequence = (self._next_sequence + segment) & 0xFFFFFFFF
-        _U32.pack_into(front, 44, sequence)
+        self._next_sequence = (sequence + segment) & 0xFFFFFFFF
         return length
 
     def add(self, packet: memoryview) -> list[Merged]:
@@ -118,8 +120,6 @@ class Merger:
             self._parts.append(packet[payload_start:])
             self._total += payload
             self._next_sequence = (sequence + payload) & 0xFFFFFFFF
-            if self._front:
-                _U32.pack_into(self._front, 44, self._next_sequence)
             self._tail_flags |= flags & (_FIN | _PSH)
             return self.flush() if payload < self._segment or flags & (_FIN | _PSH) else []
         done = self.flush()
@@ -138,17 +138,16 @@ class Merger:
         return done
 
     def _foretell(self, packet: memoryview, payload_start: int) -> None:
-        """Note what the header of the next full segment will be: that of the first, but for its sequence number."""
-        self._front = bytearray(packet[:_CHECKSUM])
-        self._front[53] = _ACK
-        _U32.pack_into(self._front, 44, self._next_sequence)
-        self._tail = bytes(packet[_CHECKSUM + 2 : payload_start])
-        self._first_payload, self._first_length = payload_start, len(packet)
+        """Note what the headers of the next full segment will be: those of the first, but for its sequence number."""
+        self._headers = _HEADERS[payload_start]
+        self._front, _, middle, self._tail = self._headers(packet)
+        self._middle = middle[:_FLAGS] + _ACK_ALONE + middle[_FLAGS + 1 :]
+        self._foretold = len(packet)
 
     def flush(self) -> list[Merged]:
         """Give back the super-packet that is open, if there is one: at the end of what came together."""
         parts = self._parts
-        self._front = bytearray()
+        self._foretold = 0
         if not parts:
             return []
         self._parts = []
