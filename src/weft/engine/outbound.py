@@ -85,8 +85,8 @@ class Outbound:
         self._transmitter = transmitter
         self._batch: list[_Entry] = []
         self._batch_peer: Peer | None = None
-        self._batch_start = self._batch_end = 0
-        """In the buffer: where the first one's record header begins, and where the last one ends."""
+        self._batch_start = self._batch_end = self._batch_limit = 0
+        """In the buffer: where the first one's record header begins, where the last one ends, and how far it may."""
 
     def drain(self, device: Device) -> bool:
         """Take what the device has, up to a bound, and send it.
@@ -98,8 +98,9 @@ class Outbound:
         buffer = self._buffer
         position = taken = 0
         read: Read | None = None
-        # A fault may have left some of the last time, whose bytes are overwritten now.
-        self._forget_batch()
+        if self._batch_peer is not None:
+            # A fault has left some of the last time, whose bytes are overwritten now.
+            self._forget_batch()
         for _ in range(MAX_READS):
             start = position + RECORD_HEADER_BYTES
             if start + MAX_PACKET_BYTES > _BUFFER_BYTES:
@@ -149,14 +150,11 @@ class Outbound:
             self._flush(now)
             self._send_super(peer, packet, read.kind, read.segment, now, in_buffer=start)
             return 0
-        if self._batch_peer is not None and (
-            peer is not self._batch_peer
-            or end - self._batch_start > MAX_BURST_PACKED_PIECES * peer.piece - BURST_OVERHEAD_BYTES
-        ):
+        if peer is not self._batch_peer or end > self._batch_limit:
             self._flush(now)
-        if self._batch_peer is None:
             self._batch_peer = peer
-            self._batch_start = start - RECORD_HEADER_BYTES
+            self._batch_start = first = start - RECORD_HEADER_BYTES
+            self._batch_limit = first + MAX_BURST_PACKED_PIECES * peer.piece - BURST_OVERHEAD_BYTES
         self._batch.append((packet, self._partial(packet) if read.is_partial else None))
         self._batch_end = end
         return end

@@ -84,11 +84,13 @@ class AllowedSources(Generic[P]):
             address: 4 or 16 bytes, as in the IP header.
         """
         key = bytes(address)
-        if key in self._found:
+        try:
             return self._found[key]
+        except KeyError:
+            peer = self._look_up(key)
         if len(self._found) == ADDRESSES_KEPT:
             self._found.clear()
-        peer = self._found[key] = self._look_up(key)
+        self._found[key] = peer
         return peer
 
     def _look_up(self, address: bytes) -> P | None:
