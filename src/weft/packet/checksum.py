@@ -127,14 +127,17 @@ def pseudo_header_sum(packet: Buffer, transport_length: int, protocol: int | Non
     return (total + transport_length) % 0xFFFF or 0xFFFF
 
 
-def _transport_sum(packet: Buffer, start: int, protocol: int) -> int:
-    """The sum of pseudo-header, transport header and payload, not folded; 0 only for an ICMP message of zeros."""
+def _swapped_transport_sum(packet: Buffer, start: int, protocol: int) -> int:
+    """As `swapped_sum`, of pseudo-header, transport header and payload; 0 only for an ICMP message of zeros."""
     view = memoryview(packet)
     if protocol == ICMP:
-        return sum16(view[start:])
+        return swapped_sum(view[start:])
     addresses, end = _IPV4_ADDRESSES if packet[0] >> 4 == 4 else _IPV6_ADDRESSES
-    words = sum16(view[addresses:]) if start == end else sum16(view[addresses:end]) + sum16(view[start:])
-    return words + protocol + len(packet) - start
+    if start == end:
+        words = swapped_sum(view[addresses:])
+    else:
+        words = swapped_sum(view[addresses:end]) + swapped_sum(view[start:])
+    return words + (protocol + len(packet) - start) * 256
 
 
 def complete(packet: Writable, start: int, protocol: int) -> None:
@@ -147,12 +150,12 @@ def complete(packet: Writable, start: int, protocol: int) -> None:
     """
     at = start + FIELD[protocol]
     packet[at] = packet[at + 1] = 0
-    total = _transport_sum(packet, start, protocol)
-    value = 0xFFFF - (total % 0xFFFF or (total and 0xFFFF))
-    if value == 0 and protocol == UDP:
-        value = 0xFFFF
-    packet[at] = value >> 8
-    packet[at + 1] = value & 0xFF
+    total = _swapped_transport_sum(packet, start, protocol)
+    swapped = 0xFFFF - (total % 0xFFFF or (total and 0xFFFF))
+    if swapped == 0 and protocol == UDP:
+        swapped = 0xFFFF
+    packet[at] = swapped & 0xFF
+    packet[at + 1] = swapped >> 8
 
 
 def write_pseudo_header_sum(packet: Writable, start: int, protocol: int, length: int | None = None) -> None:
@@ -185,7 +188,7 @@ def verify(packet: Buffer, start: int, protocol: int) -> bool:
     """
     if protocol == UDP and packet[start + 6] == packet[start + 7] == 0:
         return packet[0] >> 4 == 4
-    total = _transport_sum(packet, start, protocol)
+    total = _swapped_transport_sum(packet, start, protocol)
     return total > 0 and total % 0xFFFF == 0
 
 
