@@ -165,7 +165,7 @@ class Joiner:
             (the burst if these were its last missing pieces, where the first datagram begins that is none of them).
         """
         burst = self._latest
-        if burst is None or source != burst.source:
+        if burst is None or source != burst.source or buffer[start : start + PREFIX_BYTES] != burst.prefix:
             return None, start
         number, last = burst.next_number, burst.count - 1
         full = min(last - number, (end - start) // segment) if segment == burst.size + PIECE_HEADER_BYTES else 0
@@ -177,10 +177,8 @@ class Joiner:
         count, stop = self._count_following(burst, buffer, start, stop, segment, count)
         if not count or burst.present >> number & ((1 << count) - 1):
             return None, start
-        first = start + PIECE_HEADER_BYTES
-        data = b"".join(
-            [buffer[at : min(at - PIECE_HEADER_BYTES + segment, stop)] for at in range(first, stop, segment)]
-        )
+        run = buffer[start:stop]
+        data = run[PIECE_HEADER_BYTES:] if count == 1 else b"".join(_pieces_in(segment, count)(run))
         burst.met_congestion |= met_congestion
         return self._put(burst, number, count, data, now), stop
 
@@ -357,6 +355,6 @@ def whole_in_buffer(buffer: memoryview, start: int, end: int, segment: int) -> W
 
 @lru_cache(64)
 def _pieces_in(segment: int, count: int) -> Callable[[memoryview], tuple[memoryview, ...]]:
-    """What takes the pieces of a burst, two or more, out of the buffer that it fills; made once, for all are alike."""
+    """What takes pieces, two or more, out of the buffer that they fill to its end; made once, for all are alike."""
     starts = range(0, segment * count, segment)
     return itemgetter(*[slice(start + PIECE_HEADER_BYTES, start + segment) for start in starts])

@@ -82,7 +82,8 @@ class Hearing:
         """
         run = self.run
         if keypair is not run.keypair or endpoint != run.endpoint:
-            self.settle(now)
+            if run is not _NOTHING:
+                self.settle(now)
             run = self.run = Heard(keypair, endpoint, counter)
         run.messages += 1
         run.bytes += length

@@ -411,7 +411,7 @@ class Inbound:
         if length < (40 if is_ipv6 else 20):
             self._drops["record: too short"] += 1
             return False
-        source = packet[8:24] if is_ipv6 else packet[12:16]
+        source = (packet[8:24] if is_ipv6 else packet[12:16]).tobytes()
         if source != peer.address and self._routes.lookup(source) is not peer:
             self._drops["source is not the peer's"] += 1
             if self._captures.listeners:
@@ -457,7 +457,7 @@ def _ip_length(packet: memoryview) -> int:
     """The length that an IP header tells, bytes; 0 where it is none."""
     version = packet[0] >> 4
     if version == 6 and len(packet) >= 40:
-        return 40 + int.from_bytes(packet[4:6], "big")
+        return 40 + (packet[4] << 8 | packet[5])
     if version == 4 and len(packet) >= 20:
-        return int.from_bytes(packet[2:4], "big")
+        return packet[2] << 8 | packet[3]
     return 0

@@ -20,6 +20,7 @@ import mmap
 import os
 import socket
 import sys
+from functools import lru_cache
 from struct import Struct
 from typing import Any, Final, NamedTuple
 
@@ -287,6 +288,7 @@ def arrival_interface(local: bytes) -> int:
     return int.from_bytes(local[:4] if len(local) == 12 else local[16:], sys.byteorder)
 
 
+@lru_cache(64)
 def by_any_interface(local: bytes) -> bytes:
     """What `UdpSocket.send` takes to send from the address of a `Received.local`, by whatever interface."""
     return bytes(4) + local[4:] if len(local) == 12 else local[:16] + bytes(4)
