@@ -229,6 +229,23 @@ def test_answers_leave_from_the_address_that_was_asked_while_they_go_back_the_wa
     assert len(asked) <= 3, "once, and not with each datagram"
 
 
+def test_address_that_was_of_no_use_is_looked_at_again_with_the_next_handshake(
+    net: Net, alice: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = ETH.to_bytes(4, sys.byteorder) + bytes([10, 0, 0, 7]) + bytes(4)
+    receive = alice.node.socket.receive
+    monkeypatch.setattr(alice.node.socket, "receive", lambda: [run._replace(local=ours) for run in receive()])
+    bob = net.node("bob")
+    for route, local in ((None, b""), (Route(ETH, b"", b""), bytes(4) + ours[4:])):
+        monkeypatch.setattr(proving_module, "route_to", lambda *_, route=route: route)
+        peer = bob.call(alice.node)
+        bob.session.call(peer, None, afresh=True)
+        net.run(6)
+        endpoint = alice.node.peer(bob).path.endpoint
+        assert isinstance(endpoint, Endpoint)
+        assert endpoint.local == local
+
+
 def test_peer_whose_way_is_as_it_was_is_left_in_peace(net: Net, alice: Surroundings) -> None:
     bob, carol = net.node("bob"), net.node("carol")
     alice.knows(bob)
