@@ -191,11 +191,9 @@ class BatchReceiver:
         return received
 
     def _decode(self, told: bytes) -> None:
-        """Decode source and control messages; these are most often as they were."""
+        """Decode source and control messages of a message that are not those of the one before."""
         self._source = _decode_name(told)
-        control = told[_NAME_BYTES:]
-        if control != self._known[_NAME_BYTES:]:
-            self._segment, self._ecn, self._local = _decode_control(control)
+        self._segment, self._ecn, self._local = _decode_control(told[_NAME_BYTES:])
         self._known = told
 
     def _overrun(self, number: int, length: int) -> memoryview:
@@ -294,6 +292,7 @@ def by_any_interface(local: bytes) -> bytes:
     return bytes(4) + local[4:] if len(local) == 12 else local[:16] + bytes(4)
 
 
+@lru_cache(64)
 def _decode_control(control: bytes) -> tuple[int, int, bytes]:
     """The size of the datagrams that GRO joined, or 0, the ECN bits, and our address that they came to."""
     segment = ecn = start = 0
