@@ -23,7 +23,7 @@ from weft.burst.records import (
     KIND_TCP,
     RECORD_HEADER,
     RECORD_HEADER_BYTES,
-    super_packet_fault,
+    plain_super_fault,
     transport_of,
 )
 from weft.burst.seal import PADDING, PADDING_BYTES
@@ -187,10 +187,12 @@ class Outbound:
             if keypair is not None:
                 self._seal_batch(peer, keypair, batch, start, end, now)
                 return
+        packets = []
         for packet, partial in batch:
             if partial is not None:
                 complete(packet, partial[1], partial[0])
-        self._transmitter.send_packets(peer, [packet for packet, _ in batch], now)
+            packets.append(packet)
+        self._transmitter.send_packets(peer, packets, now)
 
     def _forget_batch(self) -> None:
         self._batch = []
@@ -235,8 +237,9 @@ class Outbound:
         if keypair is None:
             self._transmitter.hold(peer, packet, kind, segment)
             return
-        is_taken = (kind == KIND_TCP or peer.takes_udp) and super_packet_fault(packet, kind, segment) is None
-        room = self._burst_room(peer) if is_taken else 0
+        layout = transport_of(packet)
+        is_sound = layout is not None and plain_super_fault(packet, kind, segment, *layout) is None
+        room = self._burst_room(peer) if is_sound and (kind == KIND_TCP or peer.takes_udp) else 0
         length = len(packet)
         if length + BURST_OVERHEAD_BYTES <= room:
             if in_buffer is None:
@@ -247,7 +250,7 @@ class Outbound:
             ecn = ECT_0 if ecn_of(packet) else NOT_ECT
             self._seal_records(peer, keypair, first, in_buffer + length, now, ecn)
             return
-        layout = transport_of(packet) or _behind_extensions(packet)
+        layout = layout or _behind_extensions(packet)
         if layout is None:
             self._drops["tun: odd super-packet"] += 1
             return
