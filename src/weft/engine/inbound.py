@@ -72,6 +72,8 @@ for more; if there is more after all, it wakes us again."""
 _PLAIN_BYTES = 4 * 65_536
 
 _ACCEPT, _REJECT = Verdict.ACCEPT, Verdict.REJECT
+_NOT_PLAIN = (-1, 0)
+"""In place of protocol and offset of a transport header."""
 
 
 class Attendant(hearing.Attendant, Protocol):
@@ -255,17 +257,17 @@ class Inbound:
         self, endpoint: Endpoint, keypair: Keypair, whole: Whole, length: int, ecn: int, now: int
     ) -> None:
         """Deliver the records of a burst that opened."""
-        counter = whole.counter
+        _, counter, _, sealed, pieces, _ = whole
         if not keypair.window.accept(counter):
             self._drops["replayed"] += 1
             return
         peer = self._peers[keypair.tunnel]
-        bytes_on_wire = len(whole.sealed) + whole.pieces * PIECE_HEADER_BYTES
+        bytes_on_wire = len(sealed) + pieces * PIECE_HEADER_BYTES
         meter = peer.meter
         meter.opened += 1
-        self.pieces[whole.pieces] += 1
-        meter.expected += whole.pieces
-        meter.got += whole.pieces
+        self.pieces[pieces] += 1
+        meter.expected += pieces
+        meter.got += pieces
         self._hearing.hear(endpoint, keypair, counter, bytes_on_wire, now, data=True)
         plain = self._opened[:length]
         try:
@@ -296,15 +298,15 @@ class Inbound:
         if kind == KIND_PACKET and not flags:
             self._delivery.write([packet])
             return
-        layout = transport_of(packet)
-        if layout is None or layout[0] not in FIELD or end - start < layout[1] + 8:
+        protocol, transport = transport_of(packet) or _NOT_PLAIN
+        if protocol not in FIELD or end - start < transport + 8:
             self._drops["record: not plain IP"] += 1
         elif kind == KIND_PACKET:
-            self._delivery.write_partial(packet, *layout)
-        elif fault := plain_super_fault(packet, kind, segment, *layout):
+            self._delivery.write_partial(packet, protocol, transport)
+        elif fault := plain_super_fault(packet, kind, segment, protocol, transport):
             self._drops[f"record: {fault}"] += 1
         else:
-            self._delivery.write_super(packet, kind, segment, *layout)
+            self._delivery.write_super(packet, kind, segment, protocol, transport)
 
     def _take_data(self, endpoint: Endpoint, datagram: memoryview, ecn: int, now: int) -> None:
         """Open one type 4 message and deliver what is in it."""
