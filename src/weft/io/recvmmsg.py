@@ -239,12 +239,14 @@ def _split(told: bytes, count: int) -> list[bytes]:
 
 def _run_end(first: int, slot: int, lengths: list[int], told: list[bytes]) -> int:
     """Where the run ends that begins with a datagram that fills its slot: before another source, or a longer one."""
-    end, same = first + 1, told[first]
-    while end < len(lengths) and lengths[end] <= slot and told[end] == same:
-        end += 1
-        if lengths[end - 1] < slot:
-            break
-    return end
+    same = told[first]
+    for number in range(first + 1, len(lengths)):
+        length = lengths[number]
+        if length > slot or told[number] != same:
+            return number
+        if length < slot:
+            return number + 1
+    return len(lengths)
 
 
 def _decode_name(name: bytes) -> Address:
