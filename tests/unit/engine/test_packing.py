@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.engine import packets
@@ -163,6 +163,64 @@ def test_any_mix_of_sizes_and_peers_arrives_unharmed(items: list[tuple[str, int,
         assert packets.by_flow(bob.tun.received) == packets.by_flow(sent["bob"])
         assert packets.by_flow(carol.tun.received) == packets.by_flow(sent["carol"])
         assert set(alice.drops) <= {"no peer has the destination"}
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(st.sampled_from([60, 100, 108, 116, 500, 1300]), st.integers(0, 3)), min_size=1, max_size=70))
+@example([(1300, 0), (500, 0), (500, 0)])
+@example([(100, 0)] * 65)
+def test_any_mix_of_sizes_goes_as_type_4_where_no_bursts_go(items: list[tuple[int, int]]) -> None:
+    with Net() as net:
+        alice, bob = joined(net, pieces=1)
+        sent = [
+            packets.udp(alice.address, bob.address, bytes((number,)) * (size - 48), ecn=ecn)
+            for number, (size, ecn) in enumerate(items)
+        ]
+        alice.tun.program_sends(*sent)
+        net.run(0.01)
+        calls = [call for call in alice.socket.calls if call.datagrams[0][0] == 4]
+        assert bob.tun.received == sent
+        for call in calls:
+            *lengths, last = map(len, call.datagrams)
+            assert set(lengths) <= {len(call.datagrams[0])}
+            assert last <= len(call.datagrams[0])
+        outer = [call.ecn for call in calls for _ in call.datagrams]
+        assert outer[: len(items)] == [ecn for _, ecn in items]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "calls"),
+    [((500, 500), 1), ((500, 500, 100), 1), ((500, 100), 1), ((100, 500), 2), ((500, 100, 100), 2)],
+)
+def test_type_4_messages_leave_together_as_long_as_all_but_the_last_have_one_size(
+    sizes: tuple[int, ...], calls: int
+) -> None:
+    with Net() as net:
+        alice, bob = joined(net, pieces=1)
+        alice.tun.program_sends(*(small(alice, bob, size) for size in sizes))
+        net.run(0.0001)
+        assert types(alice.socket.calls) == [4] * calls
+
+
+def test_what_a_fault_left_unsent_spoils_nothing_that_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Net() as net:
+        alice, bob = joined(net)
+        first, *later = (small(alice, bob, 100 + number, number) for number in range(4))
+        judge = alice.session.outbound.firewall.outbound
+
+        def fail(packet: memoryview, now: int) -> bool:
+            if bytes(packet) == later[0]:
+                raise ZeroDivisionError("a fault")
+            return judge(packet, now)
+
+        monkeypatch.setattr(alice.session.outbound.firewall, "outbound", fail)
+        for packet in (first, later[0]):
+            alice.tun._outbox.append((packet, Read(len(packet), KIND_PACKET, 0, False)))
+        with pytest.raises(ZeroDivisionError):
+            alice.session.outbound.drain(alice.tun)  # type: ignore[arg-type]
+        alice.tun.program_sends(*later[1:])
+        net.run()
+        assert bob.tun.received == later[1:]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 64])
