@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 from pathlib import Path
 
 import pytest
@@ -15,3 +16,14 @@ __all__ = ["complaints", "left", "nodes", "pytest_asyncio_loop_factories", "righ
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
     return Files(tmp_path)
+
+
+@pytest.fixture
+def bare_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A home in which no shell finds anything to do before its command.
+
+    What people have in theirs may take long, and leave locks behind when it is killed.
+    """
+    home, known = tmp_path / "home", pwd.getpwuid
+    home.mkdir()
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: pwd.struct_passwd([*known(uid)[:5], str(home), known(uid)[6]]))

@@ -24,6 +24,8 @@ from weft.clients.ssh.server import CONNECTIONS, KEY_FILE, SESSIONS, SshServer, 
 from weft.clients.ssh.words import words_of
 from weft.errors import ConfigError
 
+pytestmark = pytest.mark.usefixtures("bare_home")
+
 KEY = asyncssh.generate_private_key("ssh-ed25519")
 
 

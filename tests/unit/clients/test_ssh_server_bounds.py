@@ -20,6 +20,8 @@ from weft.clients.ssh.hosts import KnownHosts
 from weft.clients.ssh.server import REFUSALS
 from weft.clients.ssh.session import VARIABLE_BYTES, VARIABLES
 
+pytestmark = pytest.mark.usefixtures("bare_home")
+
 LARGE = 2**40
 
 

@@ -188,6 +188,8 @@ class Child:
         except TimeoutError:
             self._kill(signal.SIGKILL)
             await self._process.wait()
+        # What it leaves running may hold its pipes for ever; asyncio has no public way to let go of our ends.
+        self._process._transport.close()  # type: ignore[attr-defined]
 
     def close(self) -> None:
         """Let go of its terminal or pipes."""
