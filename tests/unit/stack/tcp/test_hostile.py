@@ -14,7 +14,7 @@ from tests.unit.stack.tcp.script import Script
 from weft.packet.checksum import complete
 from weft.packet.ip import encode_packet
 from weft.packet.protocols import TCP
-from weft.packet.tcp import TcpHeader, encode_tcp
+from weft.packet.tcp import RST, TcpHeader, decode_tcp, encode_tcp
 from weft.stack.tcp.connection import Connection
 from weft.stack.tcp.states import State
 from weft.stack.tcp.tcp import Tcp
@@ -201,9 +201,14 @@ def test_any_bytes_for_tcp_are_survived(
     ports = script.peer_port.to_bytes(2, "big") + script.our_port.to_bytes(2, "big")
     for transport in (message, ports + message):
         packet = bytearray(encode_packet(script.peer, script.us, TCP, transport + bytes(max(0, 18 - len(transport)))))
+        port = int.from_bytes(packet[-max(18, len(transport)) :][2:4], "big")
         script.host.receive(memoryview(packet), script.now, is_partial=is_partial)
-        script.flush()
-        script.take_all()
+        if port == script.our_port:
+            script.flush()
+            script.take_all()
+        while (outgoing := script.host.next_packet(script.now)) is not None:
+            answer = decode_tcp(memoryview(b"".join(outgoing.parts)), len(packet) - max(18, len(transport)))
+            assert (answer.source_port, bool(answer.flags & RST)) == (port, True)
     check(script.host.tcp)
 
 
