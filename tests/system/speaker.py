@@ -106,7 +106,7 @@ class StackMachine:
             read = self.tun.read(self._buffer)
             if read is None:
                 break
-            length, kind, segment, is_partial = read
+            length, kind, segment, is_partial = read.length, read.kind, read.segment, read.is_partial
             packet = self._buffer[:length]
             if kind != KIND_PACKET and super_packet_fault(packet, kind, segment) is not None:
                 layout = transport_of(packet)
