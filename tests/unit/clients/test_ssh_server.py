@@ -11,12 +11,13 @@ from contextlib import asynccontextmanager
 from ipaddress import ip_network
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import asyncssh
 import pytest
 
 from tests.unit.api.streams.joined import Node
+from weft.clients.relay import reset
 from weft.clients.ssh.child import Child
 from weft.clients.ssh.client import HostKeyError, ssh_connection
 from weft.clients.ssh.hosts import KnownHosts
@@ -133,6 +134,23 @@ class TestHostKey:
         (tmp_path / KEY_FILE).chmod(0o644)
         with pytest.raises(ConfigError, match="others can use this secret"):
             host_key(tmp_path)
+
+    async def test_known_host_that_resets_is_asked_for_its_other_keys(self, left: Node, right: Node) -> None:
+        met = 0
+
+        class Resetting(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                nonlocal met
+                met += 1
+                reset(cast("asyncio.Transport", transport))
+
+        async with await right.streams.create_server(Resetting, None, 22):
+            hosts = KnownHosts()
+            hosts.add("right", "", 22, asyncssh.generate_private_key("ssh-ed25519").convert_to_public())
+            with pytest.raises(ConnectionResetError):
+                async with ssh_connection(left.streams, "right", hosts=hosts):
+                    pass
+        assert met == 2
 
     async def test_another_one_is_refused_by_who_knew_it(self, left: Node, right: Node) -> None:
         hosts = KnownHosts()

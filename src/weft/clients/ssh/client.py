@@ -234,7 +234,7 @@ class _Caller:
         """As `_attempt`, with a host of which one key at least is known."""
         try:
             return await self._attempt(look, ())
-        except (asyncssh.KeyExchangeFailed, asyncssh.ConnectionLost):
+        except (asyncssh.KeyExchangeFailed, asyncssh.ConnectionLost, ConnectionResetError):
             if look.is_verified:
                 raise
         # It has none of the keys that it had, perhaps, and hung up: then it shows now which it has.
